@@ -1,0 +1,117 @@
+/** What services see of the engine. */
+import type { Fingerprint, KvDescriptor } from '@causeway/kv';
+
+/** How tokens are chosen; a pure function of these, the position and the tokens so far. */
+export interface Sampling {
+  /** 0 means greedy. */
+  temperature: number;
+  topP: number;
+  /** 0 means no limit. */
+  topK: number;
+  seed: bigint;
+}
+
+/** What to generate after a prompt. Lengths in tokens. */
+export interface Generation {
+  /** Tokens to prefill, at least one. */
+  promptIds: Uint32Array;
+  /** Tokens already given to the client, replayed as decode steps and not emitted again. */
+  replayIds: Uint32Array;
+  /** New tokens still wanted, the first included. */
+  maxTokens: number;
+  stopTokenIds: readonly number[];
+  ignoreEos: boolean;
+  sampling: Sampling;
+  /** Position of the first new token in the answer. */
+  firstPosition: number;
+}
+
+export interface SampledToken {
+  id: number;
+  /** Natural log of the model's probability (before temperature). */
+  logprob: number;
+}
+
+export type FinishReason = 'stop' | 'length';
+
+export interface GeneratedToken extends SampledToken {
+  position: number;
+  finishReason?: FinishReason;
+}
+
+/** Pages that hold one sequence, reserved all or nothing. */
+export interface SequencePages extends Disposable {
+  /** Page indices in token order. */
+  readonly pages: readonly number[];
+  readonly epoch: number;
+}
+
+export interface PrefillResult {
+  /** undefined when the generation replays tokens. */
+  first: GeneratedToken | undefined;
+  prefillMs: number;
+}
+
+export interface EngineStats {
+  running: number;
+  waiting: number;
+  /** Prompt tokens queued or running. */
+  queuedPromptTokens: number;
+  totalPages: number;
+  freePages: number;
+  /** Prompt tokens prefilled here since start. */
+  prefillTokens: number;
+  decodedTokens: number;
+  /** Runs of the decode graph since start (one run serves every running sequence). */
+  decodeRuns: number;
+  preemptions: number;
+  slotBytes: number;
+  pageBytes: number;
+}
+
+export interface ModelInfo {
+  name: string;
+  architecture: string;
+  vocabSize: number;
+  contextLength: number;
+  eosTokenIds: readonly number[];
+  fingerprint: Fingerprint;
+  descriptor: KvDescriptor;
+}
+
+export interface Engine extends AsyncDisposable {
+  readonly info: ModelInfo;
+  stats(): EngineStats;
+
+  /**
+   * Reserves pages for `tokens` tokens of KV, waiting in line until there is room.
+   * @throws ServiceError `resource_exhausted/no_capacity` when it can never fit or the line is full.
+   */
+  reserve(tokens: number, signal: AbortSignal): Promise<SequencePages>;
+
+  /**
+   * Reads a prompt in chunks into its own slot and packs finished blocks into `pages` (prefill worker, or local prefill).
+   * `onTokens(end)` is called after each chunk: pages hold the tokens [0, end). Never called again after the promise settles.
+   */
+  prefill(
+    generation: Generation,
+    pages: SequencePages,
+    signal: AbortSignal,
+    onTokens?: (end: number) => void,
+  ): Promise<PrefillResult>;
+
+  /**
+   * Generates from committed pages: fills a slot, joins the running batch, yields tokens after `first`
+   * (which the caller has already handled). Without `first` the last prompt position is recomputed from the pages.
+   * The sequence takes `pages` over and releases them when the iteration ends, from whatever cause.
+   */
+  decode(
+    generation: Generation,
+    pages: SequencePages,
+    first: GeneratedToken | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<GeneratedToken>;
+
+  /** Bytes of page `index`, a view of native memory. */
+  page(index: number): Uint8Array;
+}

@@ -1,0 +1,49 @@
+import type { ErrorCode, ErrorReason } from './codes.ts';
+import type { ServiceError } from './service-error.ts';
+
+/** One row per code: gRPC status number, HTTP status, OpenAI error `type`. */
+export const STATUS_MAP: Readonly<Record<ErrorCode, { grpc: number; http: number; openaiType: string }>> = {
+  cancelled: { grpc: 1, http: 499, openaiType: 'request_cancelled' },
+  unknown: { grpc: 2, http: 500, openaiType: 'server_error' },
+  invalid_argument: { grpc: 3, http: 400, openaiType: 'invalid_request_error' },
+  deadline_exceeded: { grpc: 4, http: 504, openaiType: 'timeout_error' },
+  not_found: { grpc: 5, http: 404, openaiType: 'invalid_request_error' },
+  already_exists: { grpc: 6, http: 409, openaiType: 'invalid_request_error' },
+  permission_denied: { grpc: 7, http: 403, openaiType: 'permission_error' },
+  resource_exhausted: { grpc: 8, http: 429, openaiType: 'rate_limit_error' },
+  failed_precondition: { grpc: 9, http: 400, openaiType: 'invalid_request_error' },
+  aborted: { grpc: 10, http: 409, openaiType: 'server_error' },
+  out_of_range: { grpc: 11, http: 400, openaiType: 'invalid_request_error' },
+  unimplemented: { grpc: 12, http: 501, openaiType: 'invalid_request_error' },
+  internal: { grpc: 13, http: 500, openaiType: 'server_error' },
+  unavailable: { grpc: 14, http: 503, openaiType: 'server_error' },
+  data_loss: { grpc: 15, http: 500, openaiType: 'server_error' },
+  unauthenticated: { grpc: 16, http: 401, openaiType: 'authentication_error' },
+};
+
+/** Reasons whose HTTP status is more exact than their code's. */
+const HTTP_BY_REASON: Partial<Record<ErrorReason, number>> = { body_too_large: 413 };
+
+/** HTTP status of an error. */
+export function httpStatus(error: ServiceError): number {
+  return HTTP_BY_REASON[error.reason] ?? STATUS_MAP[error.code].http;
+}
+
+/** gRPC status number of an error. */
+export function grpcStatus(error: ServiceError): number {
+  return STATUS_MAP[error.code].grpc;
+}
+
+/** Body that OpenAI's clients understand: `{error: {message, type, param, code}}`. */
+export function openaiErrorBody(error: ServiceError): {
+  error: { message: string; type: string; param: string | null; code: string };
+} {
+  return {
+    error: {
+      message: error.message,
+      type: STATUS_MAP[error.code].openaiType,
+      param: error.field ?? null,
+      code: error.reason,
+    },
+  };
+}
