@@ -1,1 +1,2 @@
-export {};
+export { chipFamily, chipStorage } from './chip-family.ts';
+export type { ChipFamily } from './chip-family.ts';

@@ -24,12 +24,16 @@ export interface Generation {
   sampling: Sampling;
   /** Position of the first new token in the answer. */
   firstPosition: number;
+  /** Every token carries the logits it was chosen from (verification); default false. */
+  returnLogits?: boolean;
 }
 
 export interface SampledToken {
   id: number;
   /** Natural log of the model's probability (before temperature). */
   logprob: number;
+  /** Only when asked for: a copy of the row, f32 [vocabSize]. */
+  logits?: Float32Array;
 }
 
 export type FinishReason = 'stop' | 'length';

@@ -84,6 +84,8 @@ export interface Generation {
     | undefined;
   /** Position of the first new token in the answer (greater than 0 when an answer is continued). */
   firstPosition: number;
+  /** Every token carries the logits that it was chosen from (verification). */
+  returnLogits: boolean;
 }
 
 export interface PrefillRequest {
@@ -121,6 +123,8 @@ export interface Token {
   logprob: number;
   /** Set on the last token of an answer. */
   finishReason: FinishReason;
+  /** Only when asked for: the whole vocabulary, f32 little-endian. */
+  logits: Uint8Array;
 }
 
 /** The transfer is committed by the receiver. */
@@ -311,6 +315,7 @@ function createBaseGeneration(): Generation {
     ignoreEos: false,
     sampling: undefined,
     firstPosition: 0,
+    returnLogits: false,
   };
 }
 
@@ -348,6 +353,9 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.firstPosition !== 0) {
       writer.uint32(56).uint32(message.firstPosition);
+    }
+    if (message.returnLogits !== false) {
+      writer.uint32(64).bool(message.returnLogits);
     }
     return writer;
   },
@@ -451,6 +459,14 @@ export const Generation: MessageFns<Generation> = {
             message.firstPosition = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.returnLogits = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -477,6 +493,7 @@ export const Generation: MessageFns<Generation> = {
       ? Sampling.fromPartial(object.sampling)
       : undefined;
     message.firstPosition = object.firstPosition ?? 0;
+    message.returnLogits = object.returnLogits ?? false;
     return message;
   },
 };
@@ -819,7 +836,7 @@ export const Started: MessageFns<Started> = {
 };
 
 function createBaseToken(): Token {
-  return { attempt: 0, position: 0, id: 0, logprob: 0, finishReason: 0 };
+  return { attempt: 0, position: 0, id: 0, logprob: 0, finishReason: 0, logits: new Uint8Array(0) };
 }
 
 export const Token: MessageFns<Token> = {
@@ -838,6 +855,9 @@ export const Token: MessageFns<Token> = {
     }
     if (message.finishReason !== 0) {
       writer.uint32(40).int32(message.finishReason);
+    }
+    if (message.logits.length !== 0) {
+      writer.uint32(50).bytes(message.logits);
     }
     return writer;
   },
@@ -895,6 +915,14 @@ export const Token: MessageFns<Token> = {
             message.finishReason = reader.int32() as any;
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.logits = reader.bytes();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -917,6 +945,7 @@ export const Token: MessageFns<Token> = {
     message.id = object.id ?? 0;
     message.logprob = object.logprob ?? 0;
     message.finishReason = object.finishReason ?? 0;
+    message.logits = object.logits ?? new Uint8Array(0);
     return message;
   },
 };
