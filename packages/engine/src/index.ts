@@ -1,1 +1,15 @@
-export {};
+export { createEngine } from './create-engine.ts';
+export type { EngineDebug, EngineHooks, EngineOptions } from './options.ts';
+export type {
+  Engine,
+  EngineStats,
+  FinishReason,
+  GeneratedToken,
+  Generation,
+  LogitsOptions,
+  ModelInfo,
+  PrefillResult,
+  SampledToken,
+  Sampling,
+  SequencePages,
+} from './types.ts';

@@ -69,8 +69,13 @@ export interface EngineStats {
   /** Runs of the decode graph since start (one run serves every running sequence). */
   decodeRuns: number;
   preemptions: number;
+  /** Bytes that slots may take at most: address space, committed lazily and given back when a sequence leaves. */
   slotBytes: number;
+  /** Bytes of the page pool. */
   pageBytes: number;
+  /** Longest uninterrupted stretch of the engine's own work on the event loop since start, in milliseconds, and what it was. */
+  longestSectionMs: number;
+  longestSection: string;
 }
 
 export interface ModelInfo {
@@ -118,4 +123,22 @@ export interface Engine extends AsyncDisposable {
 
   /** Bytes of page `index`, a view of native memory. */
   page(index: number): Uint8Array;
+
+  /**
+   * Tokens to reserve for a generation that is decoded here: prompt, replayed tokens and min(maxTokens, growth), where
+   * growth follows the answer lengths seen here; never more than the context. The sequence grows beyond it while memory lasts.
+   */
+  room(generation: Generation): number;
+
+  /**
+   * Logits of every position of `ids` (teacher-forced prefill through pages, as `prefill` runs it). `onLogits` gets one chunk at a
+   * time: `start` is its first position, `logits` is f32 [positions, vocabSize], valid only during the call.
+   */
+  logits(ids: Uint32Array, onLogits: (start: number, logits: Float32Array) => void, options?: LogitsOptions): Promise<void>;
+}
+
+export interface LogitsOptions {
+  /** Tokens per chunk, at most the engine's; default the engine's. */
+  chunk?: number;
+  signal?: AbortSignal;
 }
