@@ -8,3 +8,18 @@ export {
   tokenBytes,
 } from './descriptor.ts';
 export type { Fingerprint, KvDescriptor, KvDtype, KvLayout, KvStorage, LayerGeometry } from './descriptor.ts';
+export {
+  compareDescriptors,
+  compareFingerprints,
+  descriptorSchema,
+  fingerprintSchema,
+  MAX_PAGE_BYTES,
+  validateDescriptor,
+  validateFingerprint,
+} from './descriptor-check.ts';
+export { blockHashes, canonicalJson, fingerprint } from './fingerprint.ts';
+export type { BlockHashOptions, FingerprintInputs } from './fingerprint.ts';
+export { PagePool, PageSet } from './page-pool.ts';
+export type { PagePoolOptions, PageState } from './page-pool.ts';
+export { checkRange, objectTable, rangeBytes, segments, sliceSegments } from './segments.ts';
+export type { Segment, TokensRange } from './segments.ts';

@@ -1,0 +1,123 @@
+/** Descriptors and fingerprints from outside: validated, and compared field by field. */
+import { ServiceError, fail } from '@causeway/errors';
+import { z } from 'zod';
+import { DESCRIPTOR_VERSION, type Fingerprint, KV_DTYPES, type KvDescriptor, pageBytes } from './descriptor.ts';
+
+/** Largest page that is accepted, bytes. */
+export const MAX_PAGE_BYTES = 1 << 30;
+
+const count = (max: number) => z.number().int().min(1).max(max);
+
+const layerSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('full'), kvHeads: count(4096), headDimK: count(4096), headDimV: count(4096) }),
+  z.strictObject({ kind: z.literal('latent'), rank: count(65_536), ropeDim: z.number().int().min(0).max(4096) }),
+]);
+
+/** zod schema of a KvDescriptor as it stands in registrations. */
+export const descriptorSchema = z.strictObject({
+  version: z.literal(DESCRIPTOR_VERSION),
+  layers: z.array(layerSchema).min(1).max(1024),
+  storage: z
+    .strictObject({
+      dtype: z.enum(KV_DTYPES),
+      layout: z.literal('NHD'),
+      blockTokens: count(4096),
+      shards: z.strictObject({ count: count(1024), index: z.number().int().min(0) }),
+    })
+    .refine((storage) => storage.shards.index < storage.shards.count, 'shards.index must be below shards.count'),
+});
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be a lower-case hex SHA-256');
+
+/** zod schema of a Fingerprint as it stands in registrations. */
+export const fingerprintSchema = z.strictObject({
+  architecture: sha256,
+  weights: sha256,
+  tokenizer: sha256,
+  rope: sha256,
+  geometry: sha256,
+});
+
+/**
+ * Checks a descriptor of unknown origin.
+ * @throws ServiceError `descriptor_mismatch` that names the field at fault; `newer_version` when it says a higher version.
+ */
+export function validateDescriptor(value: unknown): KvDescriptor {
+  const version = (value as { version?: unknown } | null | undefined)?.version;
+  if (typeof version === 'number' && version > DESCRIPTOR_VERSION) {
+    fail(
+      'failed_precondition',
+      'newer_version',
+      `the KV descriptor has version ${version}; this process understands ${DESCRIPTOR_VERSION}`,
+    );
+  }
+  const parsed = descriptorSchema.safeParse(value);
+  if (!parsed.success) {
+    throw new ServiceError(`bad KV descriptor: ${firstIssue(parsed.error)}`, {
+      code: 'invalid_argument',
+      reason: 'descriptor_mismatch',
+    });
+  }
+  if (pageBytes(parsed.data) > MAX_PAGE_BYTES) {
+    fail(
+      'invalid_argument',
+      'descriptor_mismatch',
+      `a page would take ${pageBytes(parsed.data)} bytes; the limit is ${MAX_PAGE_BYTES}`,
+    );
+  }
+  return parsed.data;
+}
+
+/** Checks a fingerprint of unknown origin. @throws ServiceError `fingerprint_mismatch` that names the field at fault. */
+export function validateFingerprint(value: unknown): Fingerprint {
+  const parsed = fingerprintSchema.safeParse(value);
+  if (!parsed.success) {
+    throw new ServiceError(`bad fingerprint: ${firstIssue(parsed.error)}`, {
+      code: 'invalid_argument',
+      reason: 'fingerprint_mismatch',
+    });
+  }
+  return parsed.data;
+}
+
+/**
+ * Refuses a peer whose model differs.
+ * @throws ServiceError `fingerprint_mismatch` naming every field that differs.
+ */
+export function compareFingerprints(here: Fingerprint, there: Fingerprint): void {
+  const fields = ['architecture', 'weights', 'tokenizer', 'rope', 'geometry'] as const;
+  const differing = fields.filter((field) => here[field] !== there[field]);
+  if (differing.length === 0) return;
+  const details = differing.map((field) => `${field} (${here[field].slice(0, 12)} here, ${there[field].slice(0, 12)} there)`);
+  fail('failed_precondition', 'fingerprint_mismatch', `the workers do not run the same model: ${details.join(', ')} differ`);
+}
+
+/**
+ * Refuses a peer that stores KV in another form.
+ * @throws ServiceError `descriptor_mismatch` naming the first field that differs and both values.
+ */
+export function compareDescriptors(here: KvDescriptor, there: KvDescriptor): void {
+  const difference = firstDifference('', here, there);
+  if (difference !== undefined) fail('failed_precondition', 'descriptor_mismatch', `the workers' KV differs: ${difference}`);
+}
+
+function firstIssue(error: z.ZodError): string {
+  const issue = error.issues[0];
+  return issue === undefined ? 'unreadable' : `${issue.path.join('.') || 'value'}: ${issue.message}`;
+}
+
+function firstDifference(path: string, here: unknown, there: unknown): string | undefined {
+  if (typeof here !== 'object' || here === null || typeof there !== 'object' || there === null) {
+    return here === there ? undefined : `${path} is ${String(here)} here, ${String(there)} there`;
+  }
+  if (Array.isArray(here) && Array.isArray(there) && here.length !== there.length) {
+    return `${path}.length is ${here.length} here, ${there.length} there`;
+  }
+  const keys = new Set([...Object.keys(here), ...Object.keys(there)]);
+  for (const key of keys) {
+    const name = Array.isArray(here) ? `${path}[${key}]` : path === '' ? key : `${path}.${key}`;
+    const difference = firstDifference(name, (here as Record<string, unknown>)[key], (there as Record<string, unknown>)[key]);
+    if (difference !== undefined) return difference;
+  }
+  return undefined;
+}
