@@ -1,3 +1,5 @@
+export { CODEC_NUMBERS, codecOfNumber, KV_CODECS } from './codec.ts';
+export type { KvCodec } from './codec.ts';
 export {
   DESCRIPTOR_VERSION,
   DTYPE_BYTES,

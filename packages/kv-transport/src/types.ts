@@ -1,0 +1,114 @@
+/** What workers see of the KV transport. */
+import type { Fingerprint, KvCodec, KvDescriptor, PageSet, TokensRange } from '@causeway/kv';
+
+/** Permission to send one sequence's KV to a receiver's incarnation. Crosses the wire as causeway.kv.v1.Ticket. */
+export interface Ticket {
+  /** 32 lower-case hex digits, random. */
+  transferId: string;
+  epoch: number;
+  workerId: string;
+  incarnation: string;
+  /** The receiver's NATS max_payload, bytes. */
+  maxPayload: number;
+  /** Largest raw part that the receiver takes, bytes. */
+  maxPartBytes: number;
+  descriptor: KvDescriptor;
+  fingerprint: Fingerprint;
+  /** The object table; an index into it is the object index of frames. */
+  objects: readonly TokensRange[];
+  acceptedCodecs: readonly KvCodec[];
+  /** Remaining life when the ticket was made, ms. */
+  deadlineMs: number;
+  chip: string;
+}
+
+/** What a receiver knows of a committed transfer. */
+export interface CommittedKv {
+  /** Bytes of KV now in pages. */
+  rawBytes: number;
+  /** Bytes of frames that arrived: headers, repeats and duplicates included. */
+  receivedBytes: number;
+  /** The codec that carried most bytes. */
+  codec: KvCodec;
+  /** First frame to committed, ms. */
+  transferMs: number;
+  /** The first token of the answer, when the sender knew it. */
+  firstToken?: number;
+  senderWorker: string;
+  senderChip: string;
+}
+
+/** A transfer as its receiver holds it. */
+export interface InboundTransfer {
+  readonly ticket: Ticket;
+  /**
+   * Settles once: every part in place and the digest equal (the pages are committed), or a ServiceError. After a failure no
+   * job of this transfer touches the pages once their holds are gone.
+   */
+  readonly committed: Promise<CommittedKv>;
+  /** Gives the transfer up and tells the sender. Idempotent; nothing happens after `committed`. */
+  cancel(reason: string): void;
+}
+
+/** Counts of one transfer, as its sender holds them. */
+export interface TransferStats {
+  rawBytes: number;
+  /** Frame bytes published, headers and repeats included; NATS protocol lines are not. */
+  sentBytes: number;
+  /** As sentBytes, with the bytes of NATS's own protocol lines. */
+  wireBytes: number;
+  frames: number;
+  resentParts: number;
+  codec: KvCodec;
+  /** Why that codec. */
+  codecReason: string;
+  /** First frame published to committed, ms. */
+  transferMs: number;
+}
+
+/** A transfer as its sender holds it. */
+export interface OutboundTransfer {
+  /** Says that tokens [0, endToken) are in the pages and may leave. Never goes back. */
+  offer(endToken: number): void;
+  /** Offers everything; resolves when the receiver has committed. */
+  finish(options: { firstToken?: number }): Promise<TransferStats>;
+  /** Gives the transfer up and tells the receiver. Idempotent. */
+  abort(reason: string): void;
+}
+
+export interface ReceiveOptions {
+  /** State `reserved` or `filling`; becomes `committed`. Released by the caller, whatever happens. */
+  pages: PageSet;
+  tokens: number;
+  deadlineMs: number;
+  signal: AbortSignal;
+}
+
+export interface SendOptions {
+  ticket: Ticket;
+  /** Pages of this endpoint's pool that hold the prompt. Held until the transfer ends. */
+  pages: PageSet;
+  signal: AbortSignal;
+}
+
+/** Counts since the endpoint was made. */
+export interface TransportCounters {
+  rawBytesSent: number;
+  rawBytesReceived: number;
+  /** Frame bytes (header + body). */
+  frameBytesSent: number;
+  frameBytesReceived: number;
+  /** All bytes of the endpoint's connections as NATS carries them: protocol lines, frames, control messages. */
+  wireBytesSent: number;
+  framesSent: number;
+  framesReceived: number;
+  partsResent: number;
+  checksumFailures: number;
+  staleFrames: number;
+  duplicateFrames: number;
+  unknownTransfers: number;
+  malformedFrames: number;
+  beyondCredit: number;
+  transfersCommitted: number;
+  transfersFailed: number;
+}
