@@ -1,1 +1,11 @@
-export {};
+export { AsyncQueue } from './async-queue.ts';
+export { awaitDependency, backoff } from './backoff.ts';
+export type { BackoffOptions, DependencyOptions } from './backoff.ts';
+export { runMain } from './run-main.ts';
+export type { MainContext, MainLogger, ProcessHandle } from './run-main.ts';
+export { abortable, deadlineSignal, linkSignals, sleep } from './signals.ts';
+export type { DeadlineSignal, LinkedSignal } from './signals.ts';
+export { Lifecycle, LIFECYCLE_STATES } from './state.ts';
+export type { LifecycleListener, LifecycleState } from './state.ts';
+export { TaskGroup } from './task-group.ts';
+export type { TaskGroupOptions } from './task-group.ts';
