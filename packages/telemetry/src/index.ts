@@ -1,1 +1,10 @@
-export {};
+export { LONG_SECTION_MS, monitorEventLoop } from './event-loop.ts';
+export type { EventLoopMonitor, EventLoopMonitorOptions } from './event-loop.ts';
+export { createLogger, LOG_LEVELS, requestLogger, serializeError } from './logger.ts';
+export type { Logger, LoggerOptions, LogLevel } from './logger.ts';
+export { createMetrics } from './metrics.ts';
+export type { Metrics, MetricsOptions } from './metrics.ts';
+export { LOG_FIELDS, METRICS } from './names.ts';
+export type { MetricDefinition, MetricKey } from './names.ts';
+export { createObservabilityServer } from './observability-server.ts';
+export type { ObservabilityOptions, ObservabilityServer } from './observability-server.ts';
