@@ -112,15 +112,16 @@ export interface KvObject {
   kind: { $case: "tokens"; value: TokensObject } | undefined;
 }
 
-/** Permission to send one sequence's KV to a receiver's incarnation. Given by the decode worker at reserve. */
+/**
+ * Permission to send one sequence's KV to a receiver's incarnation. Given by the decode worker at reserve.
+ * Subjects follow from worker_id, incarnation and transfer_id (docs/wire.md).
+ */
 export interface Ticket {
   /** 128 random bits. */
   transferId: Uint8Array;
   epoch: number;
   workerId: string;
   incarnation: string;
-  /** Subject that takes frames and sender control messages. */
-  subject: string;
   /** Receiver's NATS max_payload, in bytes. */
   maxPayload: number;
   /** Largest raw part the receiver takes, in bytes. */
@@ -140,22 +141,33 @@ export interface SenderControl {
   epoch: number;
   message:
     | { $case: "open"; value: Open }
+    | { $case: "progress"; value: Progress }
     | { $case: "manifest"; value: Manifest }
     | { $case: "abort"; value: Abort }
     | undefined;
 }
 
-/** Announces the sender: where it listens, how it cuts parts. Resent until credits arrive. */
+/** Announces the sender and how it cuts parts; sent when the ticket is taken. Resent until answered. */
 export interface Open {
-  /** Subject on which the sender takes ReceiverControl. */
-  replySubject: string;
   workerId: string;
   incarnation: string;
+  /** Raw bytes of every part of an object but its last. */
   partBytes: number;
-  codec: KvCodec;
   fingerprint: Fingerprint | undefined;
   descriptor: KvDescriptor | undefined;
   chip: string;
+  /** Round trip between the sender and its NATS server, in microseconds. */
+  rttUs: number;
+}
+
+/** How far the sender is, in raw bytes in object, then part order. Sent on change and every 250 ms: also a sign of life. */
+export interface Progress {
+  /** Bytes whose KV is computed: credit beyond this would only idle. */
+  offeredBytes: bigint;
+  /** Bytes whose frames were published at least once. */
+  publishedBytes: bigint;
+  /** The sender has reconnected and wants Missing at once. */
+  wantMissing: boolean;
 }
 
 /** The whole transfer in one hash; resent until answered by Committed or Refused. */
@@ -164,9 +176,11 @@ export interface Manifest {
   /** SHA-256 over the CRC-32C values (little-endian u32) of all raw parts in object, then part order. */
   digest: Uint8Array;
   parts: number;
-  hasFirstToken: boolean;
-  firstToken: number;
-  /** Bytes put on the wire as frames (headers counted, repeats counted). */
+  /** The answer's first token, when the sender has sampled it. */
+  firstToken?:
+    | number
+    | undefined;
+  /** Bytes published as frames (headers counted, repeats counted). */
   sentBytes: bigint;
 }
 
@@ -187,25 +201,40 @@ export interface ReceiverControl {
     | undefined;
 }
 
-/** Absolute permission: the sender may have sent raw bytes of parts up to this total. */
+/** Absolute permission: parts that end at or before this raw byte (object, then part order) may be sent. */
 export interface Credit {
   upToBytes: bigint;
-  /** Raw bytes taken so far; the sender's buffers for them may be reused. */
+  /** Raw bytes in place. */
   receivedBytes: bigint;
+  /** Every part that ends at or before this raw byte is in place; the sender's buffers for them may be reused. */
+  contiguousBytes: bigint;
 }
 
-/** Bitmap over all parts in object, then part order; a set bit is a part that the receiver has. */
+/** Bitmap over all parts in object, then part order, least significant bit first; a set bit is a part that is in place. */
 export interface Missing {
   have: Uint8Array;
 }
 
-/** Every object is in place and the digest agrees. Idempotent. */
+/** Every part is in place and the digest agrees. Idempotent: answers every Manifest. */
 export interface Committed {
   rawBytes: bigint;
+  /** Frame bytes that arrived. */
+  receivedBytes: bigint;
+  decodeCosts: DecodeCost[];
+  /** Frame bytes per second that the link carried while busy; 0 when too little was seen. */
+  bytesPerSecond: bigint;
 }
 
-/** The receiver will not take this transfer. */
+/** What decoding took at the receiver. */
+export interface DecodeCost {
+  codec: KvCodec;
+  rawBytes: bigint;
+  microseconds: bigint;
+}
+
+/** The receiver will not take this transfer. code, reason and message are those of packages/errors. */
 export interface Refused {
+  code: string;
   reason: string;
   message: string;
 }
@@ -885,7 +914,6 @@ function createBaseTicket(): Ticket {
     epoch: 0,
     workerId: "",
     incarnation: "",
-    subject: "",
     maxPayload: 0,
     maxPartBytes: 0,
     descriptor: undefined,
@@ -911,36 +939,33 @@ export const Ticket: MessageFns<Ticket> = {
     if (message.incarnation !== "") {
       writer.uint32(34).string(message.incarnation);
     }
-    if (message.subject !== "") {
-      writer.uint32(42).string(message.subject);
-    }
     if (message.maxPayload !== 0) {
-      writer.uint32(48).uint32(message.maxPayload);
+      writer.uint32(40).uint32(message.maxPayload);
     }
     if (message.maxPartBytes !== 0) {
-      writer.uint32(56).uint32(message.maxPartBytes);
+      writer.uint32(48).uint32(message.maxPartBytes);
     }
     if (message.descriptor !== undefined) {
-      KvDescriptor.encode(message.descriptor, writer.uint32(66).fork()).join();
+      KvDescriptor.encode(message.descriptor, writer.uint32(58).fork()).join();
     }
     if (message.fingerprint !== undefined) {
-      Fingerprint.encode(message.fingerprint, writer.uint32(74).fork()).join();
+      Fingerprint.encode(message.fingerprint, writer.uint32(66).fork()).join();
     }
     for (const v of message.objects) {
-      KvObject.encode(v!, writer.uint32(82).fork()).join();
+      KvObject.encode(v!, writer.uint32(74).fork()).join();
     }
     if (message.acceptedCodecs.length !== 0) {
-      writer.uint32(90).fork();
+      writer.uint32(82).fork();
       for (const v of message.acceptedCodecs) {
         writer.int32(v);
       }
       writer.join();
     }
     if (message.deadlineMs !== 0) {
-      writer.uint32(96).uint32(message.deadlineMs);
+      writer.uint32(88).uint32(message.deadlineMs);
     }
     if (message.chip !== "") {
-      writer.uint32(106).string(message.chip);
+      writer.uint32(98).string(message.chip);
     }
     return writer;
   },
@@ -991,11 +1016,11 @@ export const Ticket: MessageFns<Ticket> = {
             continue;
           }
           case 5: {
-            if (tag !== 42) {
+            if (tag !== 40) {
               break;
             }
 
-            message.subject = reader.string();
+            message.maxPayload = reader.uint32();
             continue;
           }
           case 6: {
@@ -1003,15 +1028,15 @@ export const Ticket: MessageFns<Ticket> = {
               break;
             }
 
-            message.maxPayload = reader.uint32();
+            message.maxPartBytes = reader.uint32();
             continue;
           }
           case 7: {
-            if (tag !== 56) {
+            if (tag !== 58) {
               break;
             }
 
-            message.maxPartBytes = reader.uint32();
+            message.descriptor = KvDescriptor.decode(reader, reader.uint32());
             continue;
           }
           case 8: {
@@ -1019,7 +1044,7 @@ export const Ticket: MessageFns<Ticket> = {
               break;
             }
 
-            message.descriptor = KvDescriptor.decode(reader, reader.uint32());
+            message.fingerprint = Fingerprint.decode(reader, reader.uint32());
             continue;
           }
           case 9: {
@@ -1027,25 +1052,17 @@ export const Ticket: MessageFns<Ticket> = {
               break;
             }
 
-            message.fingerprint = Fingerprint.decode(reader, reader.uint32());
-            continue;
-          }
-          case 10: {
-            if (tag !== 82) {
-              break;
-            }
-
             message.objects.push(KvObject.decode(reader, reader.uint32()));
             continue;
           }
-          case 11: {
-            if (tag === 88) {
+          case 10: {
+            if (tag === 80) {
               message.acceptedCodecs.push(reader.int32() as any);
 
               continue;
             }
 
-            if (tag === 90) {
+            if (tag === 82) {
               const end2 = reader.uint32() + reader.pos;
               while (reader.pos < end2) {
                 message.acceptedCodecs.push(reader.int32() as any);
@@ -1056,16 +1073,16 @@ export const Ticket: MessageFns<Ticket> = {
 
             break;
           }
-          case 12: {
-            if (tag !== 96) {
+          case 11: {
+            if (tag !== 88) {
               break;
             }
 
             message.deadlineMs = reader.uint32();
             continue;
           }
-          case 13: {
-            if (tag !== 106) {
+          case 12: {
+            if (tag !== 98) {
               break;
             }
 
@@ -1093,7 +1110,6 @@ export const Ticket: MessageFns<Ticket> = {
     message.epoch = object.epoch ?? 0;
     message.workerId = object.workerId ?? "";
     message.incarnation = object.incarnation ?? "";
-    message.subject = object.subject ?? "";
     message.maxPayload = object.maxPayload ?? 0;
     message.maxPartBytes = object.maxPartBytes ?? 0;
     message.descriptor = (object.descriptor !== undefined && object.descriptor !== null)
@@ -1126,11 +1142,14 @@ export const SenderControl: MessageFns<SenderControl> = {
       case "open":
         Open.encode(message.message.value, writer.uint32(26).fork()).join();
         break;
+      case "progress":
+        Progress.encode(message.message.value, writer.uint32(34).fork()).join();
+        break;
       case "manifest":
-        Manifest.encode(message.message.value, writer.uint32(34).fork()).join();
+        Manifest.encode(message.message.value, writer.uint32(42).fork()).join();
         break;
       case "abort":
-        Abort.encode(message.message.value, writer.uint32(42).fork()).join();
+        Abort.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
     }
     return writer;
@@ -1178,11 +1197,19 @@ export const SenderControl: MessageFns<SenderControl> = {
               break;
             }
 
-            message.message = { $case: "manifest", value: Manifest.decode(reader, reader.uint32()) };
+            message.message = { $case: "progress", value: Progress.decode(reader, reader.uint32()) };
             continue;
           }
           case 5: {
             if (tag !== 42) {
+              break;
+            }
+
+            message.message = { $case: "manifest", value: Manifest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
               break;
             }
 
@@ -1215,6 +1242,12 @@ export const SenderControl: MessageFns<SenderControl> = {
         }
         break;
       }
+      case "progress": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "progress", value: Progress.fromPartial(object.message.value) };
+        }
+        break;
+      }
       case "manifest": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "manifest", value: Manifest.fromPartial(object.message.value) };
@@ -1234,42 +1267,38 @@ export const SenderControl: MessageFns<SenderControl> = {
 
 function createBaseOpen(): Open {
   return {
-    replySubject: "",
     workerId: "",
     incarnation: "",
     partBytes: 0,
-    codec: 0,
     fingerprint: undefined,
     descriptor: undefined,
     chip: "",
+    rttUs: 0,
   };
 }
 
 export const Open: MessageFns<Open> = {
   encode(message: Open, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.replySubject !== "") {
-      writer.uint32(10).string(message.replySubject);
-    }
     if (message.workerId !== "") {
-      writer.uint32(18).string(message.workerId);
+      writer.uint32(10).string(message.workerId);
     }
     if (message.incarnation !== "") {
-      writer.uint32(26).string(message.incarnation);
+      writer.uint32(18).string(message.incarnation);
     }
     if (message.partBytes !== 0) {
-      writer.uint32(32).uint32(message.partBytes);
-    }
-    if (message.codec !== 0) {
-      writer.uint32(40).int32(message.codec);
+      writer.uint32(24).uint32(message.partBytes);
     }
     if (message.fingerprint !== undefined) {
-      Fingerprint.encode(message.fingerprint, writer.uint32(50).fork()).join();
+      Fingerprint.encode(message.fingerprint, writer.uint32(34).fork()).join();
     }
     if (message.descriptor !== undefined) {
-      KvDescriptor.encode(message.descriptor, writer.uint32(58).fork()).join();
+      KvDescriptor.encode(message.descriptor, writer.uint32(42).fork()).join();
     }
     if (message.chip !== "") {
-      writer.uint32(66).string(message.chip);
+      writer.uint32(50).string(message.chip);
+    }
+    if (message.rttUs !== 0) {
+      writer.uint32(56).uint32(message.rttUs);
     }
     return writer;
   },
@@ -1292,7 +1321,7 @@ export const Open: MessageFns<Open> = {
               break;
             }
 
-            message.replySubject = reader.string();
+            message.workerId = reader.string();
             continue;
           }
           case 2: {
@@ -1300,31 +1329,31 @@ export const Open: MessageFns<Open> = {
               break;
             }
 
-            message.workerId = reader.string();
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
             message.incarnation = reader.string();
             continue;
           }
-          case 4: {
-            if (tag !== 32) {
+          case 3: {
+            if (tag !== 24) {
               break;
             }
 
             message.partBytes = reader.uint32();
             continue;
           }
-          case 5: {
-            if (tag !== 40) {
+          case 4: {
+            if (tag !== 34) {
               break;
             }
 
-            message.codec = reader.int32() as any;
+            message.fingerprint = Fingerprint.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.descriptor = KvDescriptor.decode(reader, reader.uint32());
             continue;
           }
           case 6: {
@@ -1332,23 +1361,15 @@ export const Open: MessageFns<Open> = {
               break;
             }
 
-            message.fingerprint = Fingerprint.decode(reader, reader.uint32());
+            message.chip = reader.string();
             continue;
           }
           case 7: {
-            if (tag !== 58) {
+            if (tag !== 56) {
               break;
             }
 
-            message.descriptor = KvDescriptor.decode(reader, reader.uint32());
-            continue;
-          }
-          case 8: {
-            if (tag !== 66) {
-              break;
-            }
-
-            message.chip = reader.string();
+            message.rttUs = reader.uint32();
             continue;
           }
         }
@@ -1368,11 +1389,9 @@ export const Open: MessageFns<Open> = {
   },
   fromPartial(object: DeepPartial<Open>): Open {
     const message = createBaseOpen();
-    message.replySubject = object.replySubject ?? "";
     message.workerId = object.workerId ?? "";
     message.incarnation = object.incarnation ?? "";
     message.partBytes = object.partBytes ?? 0;
-    message.codec = object.codec ?? 0;
     message.fingerprint = (object.fingerprint !== undefined && object.fingerprint !== null)
       ? Fingerprint.fromPartial(object.fingerprint)
       : undefined;
@@ -1380,12 +1399,102 @@ export const Open: MessageFns<Open> = {
       ? KvDescriptor.fromPartial(object.descriptor)
       : undefined;
     message.chip = object.chip ?? "";
+    message.rttUs = object.rttUs ?? 0;
+    return message;
+  },
+};
+
+function createBaseProgress(): Progress {
+  return { offeredBytes: 0n, publishedBytes: 0n, wantMissing: false };
+}
+
+export const Progress: MessageFns<Progress> = {
+  encode(message: Progress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.offeredBytes !== 0n) {
+      if (BigInt.asUintN(64, message.offeredBytes) !== message.offeredBytes) {
+        throw new globalThis.Error("value provided for field message.offeredBytes of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.offeredBytes);
+    }
+    if (message.publishedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.publishedBytes) !== message.publishedBytes) {
+        throw new globalThis.Error("value provided for field message.publishedBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.publishedBytes);
+    }
+    if (message.wantMissing !== false) {
+      writer.uint32(24).bool(message.wantMissing);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Progress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.offeredBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.publishedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.wantMissing = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Progress>): Progress {
+    return Progress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Progress>): Progress {
+    const message = createBaseProgress();
+    message.offeredBytes = (object.offeredBytes !== undefined && object.offeredBytes !== null)
+      ? BigInt(object.offeredBytes)
+      : 0n;
+    message.publishedBytes = (object.publishedBytes !== undefined && object.publishedBytes !== null)
+      ? BigInt(object.publishedBytes)
+      : 0n;
+    message.wantMissing = object.wantMissing ?? false;
     return message;
   },
 };
 
 function createBaseManifest(): Manifest {
-  return { rawBytes: 0n, digest: new Uint8Array(0), parts: 0, hasFirstToken: false, firstToken: 0, sentBytes: 0n };
+  return { rawBytes: 0n, digest: new Uint8Array(0), parts: 0, firstToken: undefined, sentBytes: 0n };
 }
 
 export const Manifest: MessageFns<Manifest> = {
@@ -1402,17 +1511,14 @@ export const Manifest: MessageFns<Manifest> = {
     if (message.parts !== 0) {
       writer.uint32(24).uint32(message.parts);
     }
-    if (message.hasFirstToken !== false) {
-      writer.uint32(32).bool(message.hasFirstToken);
-    }
-    if (message.firstToken !== 0) {
-      writer.uint32(40).uint32(message.firstToken);
+    if (message.firstToken !== undefined) {
+      writer.uint32(32).uint32(message.firstToken);
     }
     if (message.sentBytes !== 0n) {
       if (BigInt.asUintN(64, message.sentBytes) !== message.sentBytes) {
         throw new globalThis.Error("value provided for field message.sentBytes of type uint64 too large");
       }
-      writer.uint32(48).uint64(message.sentBytes);
+      writer.uint32(40).uint64(message.sentBytes);
     }
     return writer;
   },
@@ -1459,19 +1565,11 @@ export const Manifest: MessageFns<Manifest> = {
               break;
             }
 
-            message.hasFirstToken = reader.bool();
+            message.firstToken = reader.uint32();
             continue;
           }
           case 5: {
             if (tag !== 40) {
-              break;
-            }
-
-            message.firstToken = reader.uint32();
-            continue;
-          }
-          case 6: {
-            if (tag !== 48) {
               break;
             }
 
@@ -1498,8 +1596,7 @@ export const Manifest: MessageFns<Manifest> = {
     message.rawBytes = (object.rawBytes !== undefined && object.rawBytes !== null) ? BigInt(object.rawBytes) : 0n;
     message.digest = object.digest ?? new Uint8Array(0);
     message.parts = object.parts ?? 0;
-    message.hasFirstToken = object.hasFirstToken ?? false;
-    message.firstToken = object.firstToken ?? 0;
+    message.firstToken = object.firstToken ?? undefined;
     message.sentBytes = (object.sentBytes !== undefined && object.sentBytes !== null) ? BigInt(object.sentBytes) : 0n;
     return message;
   },
@@ -1700,7 +1797,7 @@ export const ReceiverControl: MessageFns<ReceiverControl> = {
 };
 
 function createBaseCredit(): Credit {
-  return { upToBytes: 0n, receivedBytes: 0n };
+  return { upToBytes: 0n, receivedBytes: 0n, contiguousBytes: 0n };
 }
 
 export const Credit: MessageFns<Credit> = {
@@ -1716,6 +1813,12 @@ export const Credit: MessageFns<Credit> = {
         throw new globalThis.Error("value provided for field message.receivedBytes of type uint64 too large");
       }
       writer.uint32(16).uint64(message.receivedBytes);
+    }
+    if (message.contiguousBytes !== 0n) {
+      if (BigInt.asUintN(64, message.contiguousBytes) !== message.contiguousBytes) {
+        throw new globalThis.Error("value provided for field message.contiguousBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.contiguousBytes);
     }
     return writer;
   },
@@ -1749,6 +1852,14 @@ export const Credit: MessageFns<Credit> = {
             message.receivedBytes = reader.uint64() as bigint;
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.contiguousBytes = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1769,6 +1880,9 @@ export const Credit: MessageFns<Credit> = {
     message.upToBytes = (object.upToBytes !== undefined && object.upToBytes !== null) ? BigInt(object.upToBytes) : 0n;
     message.receivedBytes = (object.receivedBytes !== undefined && object.receivedBytes !== null)
       ? BigInt(object.receivedBytes)
+      : 0n;
+    message.contiguousBytes = (object.contiguousBytes !== undefined && object.contiguousBytes !== null)
+      ? BigInt(object.contiguousBytes)
       : 0n;
     return message;
   },
@@ -1830,7 +1944,7 @@ export const Missing: MessageFns<Missing> = {
 };
 
 function createBaseCommitted(): Committed {
-  return { rawBytes: 0n };
+  return { rawBytes: 0n, receivedBytes: 0n, decodeCosts: [], bytesPerSecond: 0n };
 }
 
 export const Committed: MessageFns<Committed> = {
@@ -1840,6 +1954,21 @@ export const Committed: MessageFns<Committed> = {
         throw new globalThis.Error("value provided for field message.rawBytes of type uint64 too large");
       }
       writer.uint32(8).uint64(message.rawBytes);
+    }
+    if (message.receivedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.receivedBytes) !== message.receivedBytes) {
+        throw new globalThis.Error("value provided for field message.receivedBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.receivedBytes);
+    }
+    for (const v of message.decodeCosts) {
+      DecodeCost.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.bytesPerSecond !== 0n) {
+      if (BigInt.asUintN(64, message.bytesPerSecond) !== message.bytesPerSecond) {
+        throw new globalThis.Error("value provided for field message.bytesPerSecond of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.bytesPerSecond);
     }
     return writer;
   },
@@ -1865,6 +1994,30 @@ export const Committed: MessageFns<Committed> = {
             message.rawBytes = reader.uint64() as bigint;
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.receivedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.decodeCosts.push(DecodeCost.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.bytesPerSecond = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1883,21 +2036,118 @@ export const Committed: MessageFns<Committed> = {
   fromPartial(object: DeepPartial<Committed>): Committed {
     const message = createBaseCommitted();
     message.rawBytes = (object.rawBytes !== undefined && object.rawBytes !== null) ? BigInt(object.rawBytes) : 0n;
+    message.receivedBytes = (object.receivedBytes !== undefined && object.receivedBytes !== null)
+      ? BigInt(object.receivedBytes)
+      : 0n;
+    message.decodeCosts = object.decodeCosts?.map((e) => DecodeCost.fromPartial(e)) || [];
+    message.bytesPerSecond = (object.bytesPerSecond !== undefined && object.bytesPerSecond !== null)
+      ? BigInt(object.bytesPerSecond)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseDecodeCost(): DecodeCost {
+  return { codec: 0, rawBytes: 0n, microseconds: 0n };
+}
+
+export const DecodeCost: MessageFns<DecodeCost> = {
+  encode(message: DecodeCost, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.codec !== 0) {
+      writer.uint32(8).int32(message.codec);
+    }
+    if (message.rawBytes !== 0n) {
+      if (BigInt.asUintN(64, message.rawBytes) !== message.rawBytes) {
+        throw new globalThis.Error("value provided for field message.rawBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.rawBytes);
+    }
+    if (message.microseconds !== 0n) {
+      if (BigInt.asUintN(64, message.microseconds) !== message.microseconds) {
+        throw new globalThis.Error("value provided for field message.microseconds of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.microseconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DecodeCost {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDecodeCost();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.codec = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.rawBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.microseconds = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DecodeCost>): DecodeCost {
+    return DecodeCost.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DecodeCost>): DecodeCost {
+    const message = createBaseDecodeCost();
+    message.codec = object.codec ?? 0;
+    message.rawBytes = (object.rawBytes !== undefined && object.rawBytes !== null) ? BigInt(object.rawBytes) : 0n;
+    message.microseconds = (object.microseconds !== undefined && object.microseconds !== null)
+      ? BigInt(object.microseconds)
+      : 0n;
     return message;
   },
 };
 
 function createBaseRefused(): Refused {
-  return { reason: "", message: "" };
+  return { code: "", reason: "", message: "" };
 }
 
 export const Refused: MessageFns<Refused> = {
   encode(message: Refused, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.code !== "") {
+      writer.uint32(10).string(message.code);
+    }
     if (message.reason !== "") {
-      writer.uint32(10).string(message.reason);
+      writer.uint32(18).string(message.reason);
     }
     if (message.message !== "") {
-      writer.uint32(18).string(message.message);
+      writer.uint32(26).string(message.message);
     }
     return writer;
   },
@@ -1920,11 +2170,19 @@ export const Refused: MessageFns<Refused> = {
               break;
             }
 
-            message.reason = reader.string();
+            message.code = reader.string();
             continue;
           }
           case 2: {
             if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
               break;
             }
 
@@ -1948,6 +2206,7 @@ export const Refused: MessageFns<Refused> = {
   },
   fromPartial(object: DeepPartial<Refused>): Refused {
     const message = createBaseRefused();
+    message.code = object.code ?? "";
     message.reason = object.reason ?? "";
     message.message = object.message ?? "";
     return message;
