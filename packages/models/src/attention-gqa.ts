@@ -1,0 +1,66 @@
+import { float, int, OMITTED, type Value } from '@causeway/onnx-graph';
+import type { SegmentBuilder } from './segment-builder.ts';
+import type { WeightRef } from './weight-library.ts';
+
+export interface GroupQueryAttention {
+  layer: number;
+  heads: number;
+  kvHeads: number;
+  /** Width of a head of Q, K and V; a multiple of 8. */
+  headDim: number;
+  /** Score factor; default headDim^-0.5. */
+  scale?: number;
+  /** Rotates Q and K by position inside the operator: tables [contextLength, headDim / 2]. */
+  rotary?: { cos: WeightRef; sin: WeightRef; interleaved: boolean };
+}
+
+/** Rows [N, width] as sequences [B, T, width]. */
+export function toSequences(segment: SegmentBuilder, x: Value, width: number): Value {
+  const { graph } = segment;
+  const shape = segment.derived(`sequences ${width}`, () => {
+    const batch = segment.derived('batch', () => graph.op('Shape', [segment.reserved('seqlens_k')]));
+    return graph.op('Concat', [batch, graph.int64s(-1, width)], { axis: int(0) });
+  });
+  return graph.op('Reshape', [x, shape]);
+}
+
+/** Sequences [B, T, width] as rows [N, width]. */
+export function toRows(segment: SegmentBuilder, x: Value, width: number): Value {
+  return segment.graph.op('Reshape', [x, segment.graph.int64s(-1, width)]);
+}
+
+/**
+ * Causal attention over the layer's cache, which the operator extends in place: q [N, heads * headDim] and
+ * k, v [N, kvHeads * headDim] give [N, heads * headDim].
+ */
+export function groupQueryAttention(segment: SegmentBuilder, q: Value, k: Value, v: Value, o: GroupQueryAttention): Value {
+  const cache = segment.cache(o.layer, o.kvHeads, o.headDim);
+  const attributes = {
+    num_heads: int(o.heads),
+    kv_num_heads: int(o.kvHeads),
+    ...(o.scale === undefined ? {} : { scale: float(o.scale) }),
+  };
+  const rotary = o.rotary;
+  const [output] = segment.graph.node(
+    'GroupQueryAttention',
+    [
+      toSequences(segment, q, o.heads * o.headDim),
+      toSequences(segment, k, o.kvHeads * o.headDim),
+      toSequences(segment, v, o.kvHeads * o.headDim),
+      ...cache.past,
+      segment.reserved('seqlens_k'),
+      segment.reserved('total_sequence_length'),
+      ...(rotary === undefined ? [] : [segment.weight(rotary.cos), segment.weight(rotary.sin)]),
+    ],
+    {
+      domain: 'com.microsoft',
+      attributes:
+        rotary === undefined
+          ? attributes
+          : { ...attributes, do_rotary: int(1), rotary_interleaved: int(rotary.interleaved ? 1 : 0) },
+      outputs: [`attention.${o.layer}`, ...cache.present],
+    },
+  );
+  cache.declarePresent();
+  return toRows(segment, output ?? OMITTED, o.heads * o.headDim);
+}
