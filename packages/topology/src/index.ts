@@ -1,1 +1,7 @@
-export {};
+export { defaultTopology } from './default-topology.ts';
+export { parseTopology } from './parse-topology.ts';
+export { renderProcesses, ROLE_ORDER } from './processes.ts';
+export type { Placement, ProcessSpec } from './processes.ts';
+export type { Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
+export { workerThreads } from './threads.ts';
+export { formatBytes, parseBytes, parseCores, parseDurationMs } from './units.ts';

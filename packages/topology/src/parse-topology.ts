@@ -1,0 +1,114 @@
+import { fail } from '@causeway/errors';
+import { isNode, LineCounter, parseDocument } from 'yaml';
+import { topologySchema, type Topology, type WorkerPool } from './schema.ts';
+
+/** A file larger than this is not a topology. */
+const MAX_TEXT = 1_048_576;
+
+interface Problem {
+  path: readonly PropertyKey[];
+  message: string;
+}
+
+/**
+ * Reads a topology file's text. Every problem is reported at once, with line and field; ServiceError `bad_config`.
+ * @param source name of the file, for messages
+ */
+export function parseTopology(text: string, source: string): Topology {
+  if (text.length > MAX_TEXT) fail('invalid_argument', 'bad_config', `${source} is larger than 1 MiB: not a topology file`);
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false });
+  if (document.errors.length > 0) {
+    const list = document.errors.map((error) => `  line ${lines.linePos(error.pos[0]).line}: ${error.message}`);
+    fail('invalid_argument', 'bad_config', `${source} is not YAML:\n${list.join('\n')}`);
+  }
+  // An alias bomb stops at yaml's own maxAliasCount (100) with an exception.
+  let value: unknown;
+  try {
+    value = document.toJS();
+  } catch (error) {
+    fail('invalid_argument', 'bad_config', `${source} is not usable YAML: ${(error as Error).message}`, { cause: error });
+  }
+  const lineOf = (path: readonly PropertyKey[]): number | undefined => {
+    for (let length = path.length; length >= 0; length -= 1) {
+      const node = document.getIn(path.slice(0, length), true);
+      if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+    }
+    return undefined;
+  };
+  const report = (problems: readonly Problem[]): never => {
+    const list = problems.map((problem) => {
+      const line = lineOf(problem.path);
+      return `  ${line === undefined ? '' : `line ${line}, `}${fieldName(problem.path)}: ${problem.message}`;
+    });
+    return fail(
+      'invalid_argument',
+      'bad_config',
+      `${source} has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${list.join('\n')}`,
+    );
+  };
+  const result = topologySchema.safeParse(value ?? {});
+  if (!result.success) {
+    return report(
+      result.error.issues.flatMap((issue): Problem[] => {
+        if (issue.code === 'unrecognized_keys') {
+          return issue.keys.map((key) => ({ path: [...issue.path, key], message: 'is not a known field' }));
+        }
+        return [{ path: issue.path, message: issue.message }];
+      }),
+    );
+  }
+  const problems = checkTopology(result.data);
+  if (problems.length > 0) report(problems);
+  return result.data;
+}
+
+/** Rules that span fields: unique names, every role present, one model, threads or cores but not both. */
+function checkTopology(topology: Topology): Problem[] {
+  const problems: Problem[] = [];
+  const names = new Map<string, number>();
+  const model = topology.pools.find((pool) => pool.model !== undefined)?.model;
+  topology.pools.forEach((pool, index) => {
+    const path = ['pools', index];
+    const earlier = names.get(pool.name);
+    if (earlier !== undefined)
+      problems.push({ path: [...path, 'name'], message: `"${pool.name}" is also the name of pools[${earlier}]` });
+    names.set(pool.name, index);
+    if (RESERVED.has(pool.name))
+      problems.push({ path: [...path, 'name'], message: `"${pool.name}" is reserved for the server of that name` });
+    if (pool.model !== undefined && pool.model !== model) {
+      problems.push({
+        path: [...path, 'model'],
+        message: `is "${pool.model}" where another pool says "${model}": a cluster serves one model`,
+      });
+    }
+    if (pool.role !== 'router') problems.push(...checkWorkerPool(pool, path));
+  });
+  if (!topology.pools.some((pool) => pool.role === 'decode')) {
+    problems.push({ path: ['pools'], message: 'there is no pool with role decode: nothing could write answers' });
+  }
+  return problems;
+}
+
+const RESERVED = new Set(['nats', 'redis', 'prometheus', 'grafana', 'up']);
+
+function checkWorkerPool(pool: WorkerPool, path: PropertyKey[]): Problem[] {
+  const problems: Problem[] = [];
+  if (pool.cores !== undefined && pool.threads !== undefined && pool.threads !== 'auto') {
+    problems.push({
+      path: [...path, 'threads'],
+      message: 'stands beside cores: give one of them (threads then follow the cores)',
+    });
+  }
+  if (pool.cores !== undefined && pool.cores.length < pool.count) {
+    problems.push({ path: [...path, 'cores'], message: `lists ${pool.cores.length} cores for ${pool.count} processes` });
+  }
+  return problems;
+}
+
+function fieldName(path: readonly PropertyKey[]): string {
+  if (path.length === 0) return 'the file';
+  return path
+    .map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index === 0 ? '' : '.'}${String(part)}`))
+    .join('');
+}

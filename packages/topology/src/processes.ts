@@ -1,0 +1,116 @@
+import type { Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
+import { workerCores, workerThreads } from './threads.ts';
+
+/** One process of the cluster: what to run and with which environment. Values not given by the topology are left to the service. */
+export interface ProcessSpec {
+  /** `prefill`, or `prefill-0` when its pool has several; unique in the cluster. Also the worker id. */
+  name: string;
+  role: Role;
+  pool: string;
+  /** Path of the program, relative to the repository. */
+  entry: string;
+  env: Readonly<Record<string, string>>;
+  /** Cores the process is bound to. */
+  cores?: readonly number[];
+}
+
+/** Where the cluster runs: what differs between processes on this machine and containers. */
+export interface Placement {
+  modelPath: string;
+  modelName: string;
+  machineCores: number;
+  natsUrl: string;
+  redisUrl: string;
+  /** Address that servers bind. */
+  host: string;
+  /** Address under which others reach the process with this name. */
+  advertiseHost: (name: string) => string;
+  /** Ports of a process; 0 is any free port. `index` counts the routers. */
+  ports: (name: string, role: Role, index: number) => { rpc: number; observability: number; http: number; grpc: number };
+}
+
+/** Order in which processes start; they are stopped in the same order (clients of a process before it). */
+export const ROLE_ORDER: readonly Role[] = ['router', 'prefill', 'decode'];
+
+/** Every process that a topology asks for, routers first. A topology without a router pool gets one router. */
+export function renderProcesses(topology: Topology, placement: Placement): ProcessSpec[] {
+  const pools: Pool[] = [...topology.pools];
+  if (!pools.some((pool) => pool.role === 'router')) pools.push({ role: 'router', name: 'router', count: 1 });
+  let routers = 0;
+  return ROLE_ORDER.flatMap((role) => pools.filter((pool) => pool.role === role)).flatMap((pool) =>
+    Array.from({ length: pool.count }, (_, index): ProcessSpec => {
+      const name = pool.count === 1 ? pool.name : `${pool.name}-${index}`;
+      const ports = placement.ports(name, pool.role, pool.role === 'router' ? routers++ : 0);
+      const env = {
+        ...sharedEnv(topology, placement, name, ports.observability),
+        ...(pool.role === 'router'
+          ? routerEnv(pool, ports)
+          : workerEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores))),
+      };
+      const cores = pool.role === 'router' ? undefined : workerCores(pool, index);
+      return {
+        name,
+        role: pool.role,
+        pool: pool.name,
+        entry: `services/${pool.role}/src/main.ts`,
+        env,
+        ...(cores === undefined ? {} : { cores }),
+      };
+    }),
+  );
+}
+
+function sharedEnv(topology: Topology, placement: Placement, name: string, observability: number): Record<string, string> {
+  return {
+    CAUSEWAY_NATS_URL: placement.natsUrl,
+    CAUSEWAY_REDIS_URL: placement.redisUrl,
+    CAUSEWAY_LOG_LEVEL: topology.logLevel,
+    CAUSEWAY_HOST: placement.host,
+    CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
+    CAUSEWAY_OBSERVABILITY_PORT: String(observability),
+    CAUSEWAY_DRAIN_MS: String(topology.drain),
+    CAUSEWAY_MODEL_PATH: placement.modelPath,
+    CAUSEWAY_MODEL_NAME: placement.modelName,
+  };
+}
+
+function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Record<string, string> {
+  return {
+    CAUSEWAY_HTTP_PORT: String(ports.http),
+    CAUSEWAY_GRPC_PORT: String(ports.grpc),
+    ...given({
+      CAUSEWAY_PLACEMENT: pool.placement,
+      CAUSEWAY_LOCAL_PREFILL_TOKENS: pool.localPrefillTokens,
+      CAUSEWAY_MAX_QUEUE: pool.maxQueue,
+      CAUSEWAY_MAX_BODY_BYTES: pool.maxBody,
+      CAUSEWAY_RECOVERY: pool.recovery,
+      CAUSEWAY_DEFAULT_MAX_TOKENS: pool.defaultMaxTokens,
+    }),
+  };
+}
+
+function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: number): Record<string, string> {
+  return {
+    CAUSEWAY_WORKER_ID: name,
+    CAUSEWAY_RPC_PORT: String(rpcPort),
+    CAUSEWAY_CHIP: pool.chip,
+    CAUSEWAY_THREADS: String(threads),
+    ...given({
+      CAUSEWAY_PRECISION: pool.precision,
+      CAUSEWAY_KV_BUDGET_BYTES: pool.kvBudget,
+      CAUSEWAY_KV_DTYPE: pool.kvDtype,
+      CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
+      CAUSEWAY_KV_CODEC: pool.codec,
+      CAUSEWAY_MAX_CONTEXT: pool.maxContext,
+      CAUSEWAY_MAX_SEQUENCES: pool.maxSequences,
+      CAUSEWAY_CHUNK_TOKENS: pool.chunkTokens,
+      CAUSEWAY_LEASE_MS: pool.lease,
+    }),
+  };
+}
+
+function given(values: Readonly<Record<string, string | number | undefined>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(values).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]])),
+  );
+}

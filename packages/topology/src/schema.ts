@@ -1,0 +1,92 @@
+import { z } from 'zod';
+import { parseBytes, parseCores, parseDurationMs } from './units.ts';
+
+/** A text field that `parse` turns into a value; `shape` says in the error what would have been right. */
+function parsed<T>(parse: (text: string) => T | undefined, shape: string) {
+  return z.union([z.string(), z.number()], { error: `must be ${shape}` }).transform((value, context) => {
+    const result = parse(String(value));
+    if (result !== undefined) return result;
+    context.addIssue({ code: 'custom', message: `must be ${shape}, not "${value}"` });
+    return z.NEVER;
+  });
+}
+
+const bytes = parsed((text) => {
+  const value = parseBytes(text);
+  return value !== undefined && value > 0 ? value : undefined;
+}, 'a size such as 512MiB or 65536');
+const duration = parsed(parseDurationMs, 'a duration such as 30s or 500ms');
+const cores = parsed(parseCores, 'a list of cores such as 0-3,8');
+const count = z.int().min(1).max(64);
+const tokens = z.int().min(1).max(16_777_216);
+const name = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, 'must be lower-case letters, digits and dashes, at most 32');
+
+const pool = {
+  name,
+  count: count.default(1),
+  /** What every pool serves; all pools of a cluster name the same model. */
+  model: z.string().min(1).optional(),
+};
+
+const workerPool = {
+  ...pool,
+  chip: name.default('cpu'),
+  /** Threads that compute; `auto` shares the machine's cores among the pools that say so. */
+  threads: z.union([z.literal('auto'), z.int().min(1).max(1024)], { error: 'must be auto or a number' }).optional(),
+  cores: cores.optional(),
+  precision: z.enum(['fast', 'exact']).optional(),
+  kvBudget: bytes.optional(),
+  kvDtype: z.enum(['f32', 'f16', 'bf16']).optional(),
+  blockTokens: z.int().min(1).max(1024).optional(),
+  codec: z.enum(['auto', 'none', 'zstd', 'planes+zstd']).optional(),
+  maxContext: tokens.optional(),
+  maxSequences: z.int().min(1).max(4096).optional(),
+  chunkTokens: tokens.optional(),
+  lease: duration.optional(),
+};
+
+const routerPool = {
+  ...pool,
+  placement: z.enum(['auto', 'disaggregated', 'local']).optional(),
+  localPrefillTokens: z.int().min(0).optional(),
+  maxQueue: z.int().min(0).optional(),
+  maxBody: bytes.optional(),
+  recovery: z.enum(['fast', 'exact']).optional(),
+  defaultMaxTokens: tokens.optional(),
+};
+
+const anyPool = z.discriminatedUnion('role', [
+  z.strictObject({ role: z.literal('router'), ...routerPool }),
+  z.strictObject({ role: z.literal('prefill'), ...workerPool }),
+  z.strictObject({ role: z.literal('decode'), ...workerPool }),
+]);
+
+/** NATS refuses a larger `max_payload` (server source: MAX_PAYLOAD_MAX_SIZE warns above 8 MiB, hard limit 64 MiB). */
+const MAX_NATS_PAYLOAD = 64 * 1024 * 1024;
+
+/** A topology file. Unknown fields are errors: a misspelt option must not be silently the default. */
+export const topologySchema = z.strictObject({
+  version: z.literal(1, { error: 'must be 1' }),
+  /** A folder under `models/`, a directory or a `.gguf` file; relative paths start at the topology file. */
+  model: z.string().min(1).default('tiny-moe'),
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
+  /** How long a process may finish its work after SIGTERM. */
+  drain: duration.default(30_000),
+  nats: z
+    .strictObject({
+      maxPayload: bytes
+        .refine((value) => value >= 4096 && value <= MAX_NATS_PAYLOAD, 'must be between 4KiB and 64MiB')
+        .default(1_048_576),
+    })
+    .default({ maxPayload: 1_048_576 }),
+  pools: z.array(anyPool, { error: 'must be a list of pools' }).min(1).max(64),
+});
+
+/** A checked topology: sizes in bytes, durations in milliseconds. */
+export type Topology = z.infer<typeof topologySchema>;
+export type Pool = Topology['pools'][number];
+export type RouterPool = Extract<Pool, { role: 'router' }>;
+export type WorkerPool = Exclude<Pool, { role: 'router' }>;
+export type Role = Pool['role'];
