@@ -1,0 +1,169 @@
+import { ServiceError } from '@causeway/errors';
+import { describe, expect, it } from 'vitest';
+import { MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
+
+const messages = [{ role: 'user', content: 'Hello' }];
+const body = { model: 'tiny-moe', messages };
+
+function refusal(input: unknown): ServiceError {
+  try {
+    parseChatRequest(input);
+  } catch (error) {
+    if (error instanceof ServiceError) return error;
+    throw error;
+  }
+  throw new Error(`accepted: ${JSON.stringify(input).slice(0, 200)}`);
+}
+
+describe('parseChatRequest', () => {
+  it('fills in the defaults', () => {
+    expect(parseChatRequest(body)).toEqual({
+      model: 'tiny-moe',
+      messages,
+      options: {
+        maxTokens: undefined,
+        temperature: 1,
+        topP: 1,
+        topK: 0,
+        seed: undefined,
+        stop: [],
+        stream: false,
+        includeUsage: false,
+        user: undefined,
+        placement: undefined,
+      },
+    });
+  });
+
+  it('reads every field that is served', () => {
+    const { options } = parseChatRequest({
+      ...body,
+      max_tokens: 5,
+      max_completion_tokens: 7,
+      temperature: 0,
+      top_p: 0.5,
+      top_k: 40,
+      seed: -1,
+      stop: 'END',
+      stream: true,
+      stream_options: { include_usage: true },
+      user: 'me',
+      causeway: { placement: 'local' },
+    });
+    expect(options).toEqual({
+      maxTokens: 7,
+      temperature: 0,
+      topP: 0.5,
+      topK: 40,
+      seed: 0xffff_ffff_ffff_ffffn,
+      stop: ['END'],
+      stream: true,
+      includeUsage: true,
+      user: 'me',
+      placement: 'local',
+    });
+  });
+
+  it('treats null as absent and ignores unknown fields', () => {
+    const nulls = {
+      max_tokens: null,
+      temperature: null,
+      stop: null,
+      seed: null,
+      stream: null,
+      stream_options: null,
+      tools: null,
+    };
+    expect(parseChatRequest({ ...body, ...nulls, something_new: { a: 1 } })).toEqual(parseChatRequest(body));
+  });
+
+  it('joins text parts and reads developer messages as system messages', () => {
+    const parsed = parseChatRequest({
+      ...body,
+      messages: [
+        { role: 'developer', content: 'Be brief.' },
+        {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'Hel' },
+            { type: 'text', text: 'lo' },
+          ],
+        },
+      ],
+    });
+    expect(parsed.messages).toEqual([
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'Hello' },
+    ]);
+  });
+
+  it.each([
+    [{ messages }, 'bad_request', 'model'],
+    [{ ...body, model: 7 }, 'bad_request', 'model'],
+    [{ model: 'x' }, 'bad_request', 'messages'],
+    [{ ...body, messages: [] }, 'empty_prompt', 'messages'],
+    [{ ...body, messages: 'hi' }, 'bad_request', 'messages'],
+    [{ ...body, messages: [{ role: 'user' }] }, 'bad_request', 'messages[0].content'],
+    [{ ...body, messages: [{ role: 'wizard', content: 'x' }] }, 'bad_request', 'messages[0].role'],
+    [{ ...body, messages: [null] }, 'bad_request', 'messages[0]'],
+    [{ ...body, messages: [{ role: 'tool', content: 'x' }] }, 'unsupported_parameter', 'messages[0].role'],
+    [{ ...body, messages: [{ role: 'user', content: [{ type: 'text' }] }] }, 'bad_request', 'messages[0].content[0].text'],
+    [
+      { ...body, messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
+      'unsupported_parameter',
+      'messages[0].content[0].type',
+    ],
+    [{ ...body, max_tokens: 0 }, 'bad_request', 'max_tokens'],
+    [{ ...body, max_tokens: 1.5 }, 'bad_request', 'max_tokens'],
+    [{ ...body, temperature: -0.1 }, 'bad_sampling', 'temperature'],
+    [{ ...body, temperature: 2.1 }, 'bad_sampling', 'temperature'],
+    [{ ...body, temperature: 'hot' }, 'bad_sampling', 'temperature'],
+    [{ ...body, top_p: 0 }, 'bad_sampling', 'top_p'],
+    [{ ...body, top_p: 1.01 }, 'bad_sampling', 'top_p'],
+    [{ ...body, top_k: -2 }, 'bad_sampling', 'top_k'],
+    [{ ...body, seed: 1.5 }, 'bad_sampling', 'seed'],
+    [{ ...body, seed: 2 ** 60 }, 'bad_sampling', 'seed'],
+    [{ ...body, stop: ['a', 'b', 'c', 'd', 'e'] }, 'bad_request', 'stop'],
+    [{ ...body, stop: '' }, 'bad_request', 'stop'],
+    [{ ...body, stop: ['a', ''] }, 'bad_request', 'stop[1]'],
+    [{ ...body, stream: 'yes' }, 'bad_request', 'stream'],
+    [{ ...body, stream_options: { include_usage: true } }, 'bad_request', 'stream_options'],
+    [{ ...body, causeway: { placement: 'moon' } }, 'bad_request', 'causeway.placement'],
+    [{ ...body, n: 2 }, 'unsupported_parameter', 'n'],
+    [{ ...body, logprobs: true }, 'unsupported_parameter', 'logprobs'],
+    [{ ...body, tools: [{}] }, 'unsupported_parameter', 'tools'],
+    [{ ...body, response_format: { type: 'json_object' } }, 'unsupported_parameter', 'response_format'],
+    [{ ...body, logit_bias: { 5: 1 } }, 'unsupported_parameter', 'logit_bias'],
+    [{ ...body, presence_penalty: 0.1 }, 'unsupported_parameter', 'presence_penalty'],
+    [{ ...body, frequency_penalty: -1 }, 'unsupported_parameter', 'frequency_penalty'],
+  ])('refuses %j: %s at %s', (input, reason, field) => {
+    const error = refusal(input);
+    expect([error.code, error.reason, error.field]).toEqual(['invalid_argument', reason, field]);
+    expect(error.message).toContain(field);
+  });
+
+  it.each([
+    { n: 1 },
+    { logprobs: false },
+    { tools: [] },
+    { tool_choice: 'none' },
+    { response_format: { type: 'text' } },
+    { logit_bias: {} },
+    { presence_penalty: 0, frequency_penalty: 0 },
+  ])('accepts %j, which asks for nothing more', (extra) => {
+    expect(parseChatRequest({ ...body, ...extra })).toEqual(parseChatRequest(body));
+  });
+
+  it.each([null, [], 'text', 7, true])('refuses a body that is not an object: %j', (input) => {
+    expect(refusal(input).message).toContain('JSON object');
+  });
+
+  it('counts messages before it looks at them', () => {
+    const many = Array.from({ length: MAX_MESSAGES + 1 }, () => 7);
+    expect(refusal({ ...body, messages: many }).message).toContain(`at most ${MAX_MESSAGES}`);
+  });
+
+  it('says that a field is missing rather than of the wrong type', () => {
+    expect(refusal({ messages }).message).toContain("'model' is required");
+  });
+});

@@ -1,0 +1,60 @@
+/** What became of the KV cache. */
+export const KV_OUTCOMES = ['used', 'partially_used', 'recomputed', 'local', 'not_needed'] as const;
+export type KvOutcomeName = (typeof KV_OUTCOMES)[number];
+
+/** `usage.causeway`: what became of the KV cache of this request. Field names are those of causeway.inference.v1.KvReport. */
+export interface CausewayReport {
+  outcome: KvOutcomeName;
+  bytes_raw: number;
+  bytes_sent: number;
+  /** Empty when nothing travelled. */
+  codec: string;
+  transfer_ms: number;
+  prefill_ms: number;
+  /** In the router's queue and the prefill worker's. */
+  queue_ms: number;
+  ttft_ms: number;
+  /** First to second token; 0 when there was no second. */
+  handoff_gap_ms: number;
+  prefill_worker: string;
+  prefill_chip: string;
+  decode_worker: string;
+  decode_chip: string;
+  attempts: number;
+  preemptions: number;
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  causeway: CausewayReport;
+}
+
+/** OpenAI's usage object with the KV report inside. */
+export function usageObject(promptTokens: number, completionTokens: number, causeway: CausewayReport): Usage {
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    causeway,
+  };
+}
+
+/** Value of the header `x-causeway-kv`: `outcome=used; raw=...; sent=...; codec=...; ms=...; prefill=...; decode=...`. */
+export function kvHeader(report: CausewayReport): string {
+  const fields: [string, string | number][] = [
+    ['outcome', report.outcome],
+    ['raw', report.bytes_raw],
+    ['sent', report.bytes_sent],
+    ['codec', report.codec],
+    ['ms', Math.round(report.transfer_ms * 1000) / 1000],
+    ['prefill', report.prefill_worker],
+    ['decode', report.decode_worker],
+    ['attempts', report.attempts],
+  ];
+  return fields
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name}=${String(value).replaceAll(/[^\x21-\x3a\x3c-\x7e]/g, '_')}`)
+    .join('; ');
+}
