@@ -141,6 +141,7 @@ export class GraphBuilder {
   }
 
   #require(name: Value, reader: string): void {
-    if (!this.#known.has(name)) fail('internal', 'internal', `graph ${this.name}: ${reader} reads ${name}, which nothing defines`);
+    if (!this.#known.has(name))
+      fail('internal', 'internal', `graph ${this.name}: ${reader} reads ${name}, which nothing defines`);
   }
 }

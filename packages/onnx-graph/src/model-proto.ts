@@ -104,7 +104,8 @@ function writeValueInfo(writer: BinaryWriter, value: ValueInfo): void {
       message(tensorType, 2, (shape) => {
         for (const dim of value.shape) {
           message(shape, 1, (w) => {
-            if (typeof dim === 'number') varint(w, 1, dim); // dim_value
+            if (typeof dim === 'number')
+              varint(w, 1, dim); // dim_value
             else text(w, 2, dim); // dim_param
           });
         }
