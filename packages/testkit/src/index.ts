@@ -1,1 +1,12 @@
-export {};
+export { Child, findBinary } from './child.ts';
+export type { ChildExit, ChildOptions } from './child.ts';
+export { eventually } from './eventually.ts';
+export type { EventuallyOptions } from './eventually.ts';
+export { freePort } from './free-port.ts';
+export { startNats } from './nats.ts';
+export type { NatsOptions, NatsServer, NatsVarz } from './nats.ts';
+export { startProcess } from './process.ts';
+export type { LogLine, ProcessOptions, ServiceProcess } from './process.ts';
+export { startRedis } from './redis.ts';
+export type { RedisOptions, RedisServer } from './redis.ts';
+export { RestartableServer } from './restartable.ts';
