@@ -1,10 +1,11 @@
 /**
- * Routed experts in primitive operators. com.microsoft MoE was not taken: its products depend on how many rows an expert
- * gets and its sums on threads, so a token's bits would depend on the batch. Here every product has a packed weight and every
- * row's sum runs over experts in ascending order.
+ * Routed experts in primitive operators: each expert takes the rows that chose it (none is allowed) and adds its weighted
+ * answer to them. Every product has a packed weight and every row's sum runs over experts in ascending order, so a token's
+ * bits do not depend on the batch; no promise of that kind comes with com.microsoft MoE. Measured on 16 experts, 4 chosen: for
+ * one row 0.12 ms against 0.07 ms for all experts at once, for 512 rows 1.7 against 3.4 ms.
  */
 import { int, string, type Value } from '@causeway/onnx-graph';
-import { matMulTransposed, weightProduct } from './linear.ts';
+import { weightProduct } from './linear.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
 import { swiglu } from './swiglu.ts';
 
@@ -14,7 +15,6 @@ export interface RoutedExperts {
   hidden: number;
   inner: number;
   experts: number;
-  expertsPerToken: number;
 }
 
 export interface RoutedRows {
@@ -26,45 +26,8 @@ export interface RoutedRows {
   weights: Value;
 }
 
-/** Up to this many times the needed arithmetic, three large products beat many small ones. */
-const DENSE_RATIO = 4;
-
-/** Whether all experts are computed for all rows (the unchosen with weight 0) rather than each for its own rows. */
-export function computesDensely(o: Pick<RoutedExperts, 'experts' | 'expertsPerToken'>): boolean {
-  return o.experts <= DENSE_RATIO * o.expertsPerToken;
-}
-
-/** Weight of every expert for every row, 0 where unchosen: [N, experts]. */
-function gateMatrix(segment: SegmentBuilder, routed: RoutedRows, experts: number): Value {
-  const { graph } = segment;
-  const all = graph.constant(
-    'experts',
-    'i64',
-    [1, 1, experts],
-    BigInt64Array.from({ length: experts }, (_, i) => BigInt(i)),
-  );
-  const hits = graph.op('Equal', [graph.op('Unsqueeze', [routed.ids, graph.int64s(2)]), all]);
-  const weights = graph.op('Unsqueeze', [routed.weights, graph.int64s(2)]);
-  const spread = graph.op('Where', [hits, weights, graph.scalar(0)]);
-  return graph.op('ReduceSum', [spread, graph.int64s(1)], { keepdims: int(0) });
-}
-
-/** All experts as one wide MLP whose inner channels are weighted by their expert's gate. */
-function denseExperts(segment: SegmentBuilder, routed: RoutedRows, o: RoutedExperts): Value {
-  const { graph, library } = segment;
-  const names = (part: string): string[] => Array.from({ length: o.experts }, (_, e) => `${o.name}.${e}.${part}.weight`);
-  const stack = (part: string) => library.stacked(`${o.name}.${part}`, names(part), [o.inner, o.hidden], 'rows');
-  const gate = matMulTransposed(segment, routed.rows, stack('gate_proj'));
-  const up = matMulTransposed(segment, routed.rows, stack('up_proj'));
-  const inner = graph.op('Reshape', [swiglu(segment, gate, up), graph.int64s(-1, o.experts, o.inner)]);
-  const gates = graph.op('Unsqueeze', [gateMatrix(segment, routed, o.experts), graph.int64s(2)]);
-  const weighted = graph.op('Reshape', [graph.op('Mul', [inner, gates]), graph.int64s(-1, o.experts * o.inner)]);
-  const down = library.stacked(`${o.name}.down_proj`, names('down_proj'), [o.hidden, o.inner], 'columns');
-  return matMulTransposed(segment, weighted, down);
-}
-
-/** Each expert over the rows that chose it, scattered back and summed in expert order. */
-function sparseExperts(segment: SegmentBuilder, routed: RoutedRows, o: RoutedExperts): Value {
+/** Sum over each row's chosen experts of weight * down(silu(gate x) * up x): [N, hidden]. */
+export function routedExperts(segment: SegmentBuilder, routed: RoutedRows, o: RoutedExperts): Value {
   const { graph } = segment;
   let sum = graph.op('Mul', [routed.rows, graph.scalar(0)]);
   for (let expert = 0; expert < o.experts; expert++) {
@@ -80,9 +43,4 @@ function sparseExperts(segment: SegmentBuilder, routed: RoutedRows, o: RoutedExp
     sum = graph.op('ScatterND', [sum, rows, graph.op('Mul', [y, weight])], { reduction: string('add') });
   }
   return sum;
-}
-
-/** Sum over each row's chosen experts of weight * down(silu(gate x) * up x): [N, hidden]. */
-export function routedExperts(segment: SegmentBuilder, routed: RoutedRows, o: RoutedExperts): Value {
-  return computesDensely(o) ? denseExperts(segment, routed, o) : sparseExperts(segment, routed, o);
 }

@@ -3,7 +3,7 @@ import type { Value } from '@causeway/onnx-graph';
 import type { BuildContext } from './architecture.ts';
 import type { Residual } from './rms-norm.ts';
 import { SegmentBuilder, type SegmentDraft, tokenRows } from './segment-builder.ts';
-import type { SegmentKind, ValueSpec } from './types.ts';
+import type { ValueSpec } from './types.ts';
 
 /** A value of the current segment that a later one needs. */
 export interface LiveValue extends ValueSpec {
@@ -36,14 +36,6 @@ export class SegmentChain {
     this.#layers.push(layer);
   }
 
-  /** Ends the decoder segment; later segments read `live` by name. */
-  end(live: readonly LiveValue[]): void {
-    for (const { value, ...spec } of live) this.#current.write(spec, value);
-    this.#close({ kind: 'decoder', layers: this.#layers });
-    this.#layers = [];
-    this.#current = this.#open();
-  }
-
   /** Ends the decoder segment before `layer`: gives the hidden state [N, hidden] as values of the next segment. */
   cut(state: Residual, layer: number, hidden: number): Residual {
     const spec = (half: string): ValueSpec => ({ name: `${half}.${layer}`, type: 'f32', shape: tokenRows(hidden) });
@@ -51,7 +43,8 @@ export class SegmentChain {
     const residual = spec('residual');
     const live = [{ ...delta, value: state.delta }];
     if (state.residual !== undefined) live.push({ ...residual, value: state.residual });
-    this.end(live);
+    this.#end(live);
+    this.#current = this.#open();
     return {
       residual: state.residual === undefined ? undefined : this.#current.read(residual),
       delta: this.#current.read(delta),
@@ -60,17 +53,16 @@ export class SegmentChain {
 
   /** Ends the decoder segment, adds one for the routed experts of `layer`, and opens the next decoder segment. */
   experts(layer: number, live: readonly LiveValue[], build: (segment: SegmentBuilder) => void): void {
-    this.end(live);
+    this.#end(live);
     const segment = new SegmentBuilder(`experts.${layer}`, this.#context.weights, this.#context.precision);
     build(segment);
-    // The decoder segment that `end` opened comes after this one and is named by its place.
     this.#done.push(segment.finish({ kind: 'experts', layer }));
     this.#current = this.#open();
   }
 
   /** Ends the last segment. */
   finish(): readonly SegmentDraft[] {
-    this.#close({ kind: 'decoder', layers: this.#layers });
+    this.#end([]);
     return this.#done;
   }
 
@@ -78,7 +70,10 @@ export class SegmentChain {
     return new SegmentBuilder(`decoder.${this.#done.length}`, this.#context.weights, this.#context.precision);
   }
 
-  #close(content: SegmentKind): void {
-    this.#done.push(this.#current.finish(content));
+  /** Later segments read `live` by name. */
+  #end(live: readonly LiveValue[]): void {
+    for (const { value, ...spec } of live) this.#current.write(spec, value);
+    this.#done.push(this.#current.finish({ kind: 'decoder', layers: this.#layers }));
+    this.#layers = [];
   }
 }

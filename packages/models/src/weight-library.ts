@@ -29,9 +29,6 @@ export interface RowRange {
   count: number;
 }
 
-/** Several [rows, columns] tensors as one: below each other (`rows`) or side by side (`columns`). */
-export type StackAxis = 'rows' | 'columns';
-
 const QUANT_BLOCK = 32;
 /** Rows of a job are cut so that it takes some 10 ms: progress, cancellation and threads get their turn. */
 const JOB_ELEMENTS = 4 * 1024 * 1024;
@@ -115,20 +112,11 @@ export class WeightLibrary implements Disposable {
         return;
       }
       const target = this.#allocate(ref);
-      this.#widen(source, target.address, source.columns);
-    });
-  }
-
-  /** Several f32 matrices [rows, columns] as one, copied together by a conversion thread. */
-  stacked(key: string, names: readonly string[], shape: readonly [number, number], axis: StackAxis): WeightRef {
-    const [rows, columns] = shape;
-    const whole = axis === 'rows' ? [names.length * rows, columns] : [rows, names.length * columns];
-    return this.#once(key, 'f32', whole, (ref) => {
-      const target = this.#allocate(ref);
-      names.forEach((name, i) => {
-        const step = axis === 'rows' ? rows * columns : columns;
-        this.#widen(this.#source(name, shape), target.address + BigInt(i * step * 4), whole[1] ?? columns);
-      });
+      this.#split(source, (part, firstRow) => ({
+        kind: 'f32',
+        source: part,
+        target: target.address + BigInt(firstRow * source.columns * 4),
+      }));
     });
   }
 
@@ -275,15 +263,6 @@ export class WeightLibrary implements Disposable {
   #address(ref: WeightRef, row: number): bigint {
     const rowBytes = elements(ref.shape.slice(1)) * (ref.type === 'u8' ? 1 : 4);
     return this.tensor(ref).buffer.address + BigInt(row * rowBytes);
-  }
-
-  #widen(source: SourceRows, target: bigint, targetStride: number): void {
-    this.#split(source, (part, firstRow) => ({
-      kind: 'f32',
-      source: part,
-      target: target + BigInt(firstRow * targetStride * 4),
-      targetStride,
-    }));
   }
 
   #split(source: SourceRows, job: (part: SourceRows, firstRow: number) => ConvertJob): void {

@@ -23,8 +23,8 @@ export interface SourceRows {
 }
 
 export type ConvertJob =
-  /** Widens to f32. A target row starts `targetStride` elements after the one before. */
-  | { kind: 'f32'; source: SourceRows; target: bigint; targetStride: number }
+  /** Widens to f32, row after row. */
+  | { kind: 'f32'; source: SourceRows; target: bigint }
   /**
    * Repacks 4-bit blocks for MatMulNBits: quants [rows, columns/32, 16] with element 2i in the low nibble of byte i,
    * scales f32 [rows, columns/32]. For Q4_1 also offsets f32 [rows, columns/32] = m + 8d.

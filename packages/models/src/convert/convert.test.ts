@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { halfToFloat } from './half-float.ts';
 import { repackQ4, repackQ8 } from './repack.ts';
-import { widenRow } from './widen.ts';
+import { widen } from './widen.ts';
 
 /** Value of f16 bits by the definition: sign * 2^(e-15) * 1.m, subnormals 2^-14 * 0.m. */
 function halfValue(half: number): number {
@@ -25,14 +25,14 @@ describe('half floats', () => {
   });
 });
 
-describe('widenRow', () => {
+describe('widen', () => {
   it('keeps f32 bits, also from an odd address', () => {
     fc.assert(
       fc.property(fc.float32Array({ minLength: 1, maxLength: 40 }), fc.integer({ min: 0, max: 3 }), (values, shift) => {
         const memory = new Uint8Array(values.byteLength + shift);
         memory.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), shift);
         const out = new Float32Array(values.length);
-        widenRow('F32', memory.subarray(shift), out);
+        widen('F32', memory.subarray(shift), out);
         expect(out).toEqual(values);
       }),
     );
@@ -45,17 +45,17 @@ describe('widenRow', () => {
         words.forEach((word, i) => memory.set([word & 255, word >> 8], 2 * i + (odd ? 1 : 0)));
         const stored = memory.subarray(odd ? 1 : 0, words.length * 2 + (odd ? 1 : 0));
         const f16 = new Float32Array(words.length);
-        widenRow('F16', stored, f16);
+        widen('F16', stored, f16);
         expect([...f16]).toEqual(words.map(halfValue));
         const bf16 = new Float32Array(words.length);
-        widenRow('BF16', stored, bf16);
+        widen('BF16', stored, bf16);
         expect(new Uint32Array(bf16.buffer)).toEqual(Uint32Array.from(words, (word) => word << 16));
       }),
     );
   });
 
   it('refuses a length that does not fit', () => {
-    expect(() => widenRow('Q8_0', new Uint8Array(33), new Float32Array(32))).toThrow(RangeError);
+    expect(() => widen('Q8_0', new Uint8Array(33), new Float32Array(32))).toThrow(RangeError);
   });
 });
 
@@ -82,7 +82,7 @@ describe('4-bit blocks', () => {
     fc.assert(
       fc.property(blocks(1, 16), ({ list, bytes: stored }) => {
         const out = new Float32Array(list.length * 32);
-        widenRow('Q4_0', stored, out);
+        widen('Q4_0', stored, out);
         const quants = new Uint8Array(list.length * 16);
         const scales = new Float32Array(list.length);
         repackQ4(stored, quants, scales, undefined);
@@ -103,7 +103,7 @@ describe('4-bit blocks', () => {
     fc.assert(
       fc.property(blocks(2, 16), ({ list, bytes: stored }) => {
         const out = new Float32Array(list.length * 32);
-        widenRow('Q4_1', stored, out);
+        widen('Q4_1', stored, out);
         const quants = new Uint8Array(list.length * 16);
         const scales = new Float32Array(list.length);
         const offsets = new Float32Array(list.length);
@@ -126,7 +126,7 @@ describe('8-bit blocks', () => {
     fc.assert(
       fc.property(blocks(1, 32), ({ list, bytes: stored }) => {
         const out = new Float32Array(list.length * 32);
-        widenRow('Q8_0', stored, out);
+        widen('Q8_0', stored, out);
         const quants = new Uint8Array(list.length * 32);
         const scales = new Float32Array(list.length);
         repackQ8(stored, quants, scales);

@@ -1,7 +1,7 @@
 /** f32 bit pattern of every f16 bit pattern (IEEE 754-2008 binary16), made on first use: 256 KiB. */
 let table: Uint32Array<ArrayBuffer> | undefined;
 
-function widen(half: number): number {
+function widenHalf(half: number): number {
   const sign = (half & 0x8000) << 16;
   let exponent = (half >> 10) & 0x1f;
   let mantissa = half & 0x3ff;
@@ -20,7 +20,7 @@ function widen(half: number): number {
 
 /** Bits of the f32 equal to each f16, indexed by the f16's bits. */
 export function halfToFloatBits(): Uint32Array<ArrayBuffer> {
-  table ??= Uint32Array.from({ length: 65_536 }, (_, half) => widen(half));
+  table ??= Uint32Array.from({ length: 65_536 }, (_, half) => widenHalf(half));
   return table;
 }
 

@@ -2,7 +2,7 @@
 import { viewAddress } from '@causeway/ort';
 import { BLOCK, type ConvertJob, type SourceRows } from './convert-job.ts';
 import { repackQ4, repackQ8 } from './repack.ts';
-import { widenRow } from './widen.ts';
+import { widen } from './widen.ts';
 
 const QUANT_BLOCK = 32;
 
@@ -14,18 +14,6 @@ function sourceBytes(source: SourceRows): Uint8Array {
 function floats(address: bigint, length: number): Float32Array {
   const bytes = viewAddress(address, length * 4);
   return new Float32Array(bytes.buffer, bytes.byteOffset, length);
-}
-
-function widenRows(job: Extract<ConvertJob, { kind: 'f32' }>): void {
-  const { rows, columns, type } = job.source;
-  const source = sourceBytes(job.source);
-  if (job.targetStride === columns) return widenRow(type, source, floats(job.target, rows * columns));
-  const rowBytes = source.byteLength / rows;
-  const target = floats(job.target, (rows - 1) * job.targetStride + columns);
-  for (let row = 0; row < rows; row++) {
-    const out = target.subarray(row * job.targetStride, row * job.targetStride + columns);
-    widenRow(type, source.subarray(row * rowBytes, (row + 1) * rowBytes), out);
-  }
 }
 
 function rotary(job: Extract<ConvertJob, { kind: 'rotary' }>): void {
@@ -45,7 +33,7 @@ function rotary(job: Extract<ConvertJob, { kind: 'rotary' }>): void {
 export function runJob(job: ConvertJob): void {
   switch (job.kind) {
     case 'f32':
-      return widenRows(job);
+      return widen(job.source.type, sourceBytes(job.source), floats(job.target, job.source.rows * job.source.columns));
     case 'rotary':
       return rotary(job);
     case 'nbits4': {

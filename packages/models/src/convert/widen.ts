@@ -1,4 +1,4 @@
-/** Widening of stored weights to f32. Input and output are views of native memory; nothing is allocated per row. */
+/** Widening of stored weights to f32. Input and output are views of native memory; nothing is allocated. */
 import { BLOCK, type ConvertibleType } from './convert-job.ts';
 import { halfToFloat, halfToFloatBits } from './half-float.ts';
 
@@ -45,10 +45,10 @@ function widenQ4(bytes: Uint8Array, out: Float32Array, hasMinimum: boolean): voi
 }
 
 /**
- * Widens one row to f32: bf16 and f16 exactly; Q8_0 d*q, Q4_0 d*(q-8), Q4_1 d*q+m (ggml-quants.c dequantize_row_*).
+ * Widens stored weights to f32: bf16 and f16 exactly; Q8_0 d*q, Q4_0 d*(q-8), Q4_1 d*q+m (ggml-quants.c dequantize_row_*).
  * `bytes` holds exactly the blocks of `out.length` elements.
  */
-export function widenRow(type: ConvertibleType, bytes: Uint8Array, out: Float32Array): void {
+export function widen(type: ConvertibleType, bytes: Uint8Array, out: Float32Array): void {
   if (bytes.byteLength !== (out.length / BLOCK[type].elements) * BLOCK[type].bytes) {
     throw new RangeError(`${bytes.byteLength} bytes of ${type} for ${out.length} elements`);
   }

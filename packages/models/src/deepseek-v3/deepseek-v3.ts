@@ -74,7 +74,7 @@ function mixture(chain: SegmentChain, x: Value, residual: Value, layer: number, 
   ];
   chain.experts(layer, live, (segment) => {
     const routed = { rows: segment.read(rows), ids: segment.read(ids), weights: segment.read(weights) };
-    const shape = { hidden, inner: moe.expertInner, experts: moe.experts, expertsPerToken: moe.expertsPerToken };
+    const shape = { hidden, inner: moe.expertInner, experts: moe.experts };
     segment.write(output, routedExperts(segment, routed, { name: `${name}.experts`, ...shape }));
   });
   const next = chain.current;
