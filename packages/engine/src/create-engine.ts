@@ -1,8 +1,79 @@
 import { fail } from '@causeway/errors';
+import { ReservationLine } from './admission.ts';
+import { LEAST_CHUNK_TOKENS } from './chunks.ts';
+import { RunningEngine } from './engine.ts';
+import { EngineLoop } from './engine-loop.ts';
+import { checkBlocks, type EngineParts } from './engine-parts.ts';
+import { Executor } from './executor.ts';
+import { AnswerLengths } from './growth.ts';
+import { LoopTime } from './loop-time.ts';
 import type { EngineOptions } from './options.ts';
+import { Packer } from './packing.ts';
+import { Sampler } from './sampler.ts';
+import { Slots } from './slots.ts';
 import type { Engine } from './types.ts';
 
-/** Builds the sessions, slots and loop of an engine. */
-export async function createEngine(_options: EngineOptions): Promise<Engine> {
-  return fail('unimplemented', 'internal', 'the engine is not in this build yet');
+/**
+ * Builds the sessions, slots and loop of an engine, and releases the model's weights once the sessions have packed them.
+ * @throws ServiceError `invalid_argument/bad_config` for limits that make no sense, `runtime` with ONNX Runtime's message.
+ */
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const { runtime, model, info, pool } = options;
+  positive('maxSequences', options.maxSequences, 1);
+  positive('maxContext', options.maxContext, 1);
+  positive('chunkTokens', options.chunkTokens, LEAST_CHUNK_TOKENS);
+  const { blockTokens, dtype } = pool.descriptor.storage;
+  const maxContext = Math.min(options.maxContext, info.contextLength, pool.totalPages * blockTokens);
+  const chunkTokens = Math.max(LEAST_CHUNK_TOKENS, Math.min(options.chunkTokens, maxContext));
+  // The CPU kernel for 4-bit weights with f32 activations (accuracy level 0) rounds one row otherwise than several.
+  const minimumRows = options.precision === 'exact' ? 2 : 1;
+  const decodeRows = Math.max(options.maxSequences, minimumRows);
+  const time = new LoopTime();
+  const debug = options.debug ?? {};
+  await using resources = new AsyncDisposableStack();
+  const slots = resources.use(
+    new Slots(
+      {
+        descriptor: pool.descriptor,
+        maxSequences: options.maxSequences,
+        minimumRows,
+        capacity: Math.ceil(maxContext / blockTokens) * blockTokens,
+      },
+      time,
+    ),
+  );
+  const packer = resources.use(await Packer.create({ runtime, slots, pool, time, compare: debug.checkPages === true }));
+  const largest = [
+    { batch: decodeRows, tokens: 1, logitRows: decodeRows },
+    { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
+  ];
+  const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest }));
+  model.releaseWeights();
+  const parts: EngineParts = {
+    executor,
+    packer,
+    slots,
+    sampler: new Sampler(model.vocabSize),
+    time,
+    hooks: options.hooks ?? {},
+    debug,
+    minimumRows,
+    maxSequences: options.maxSequences,
+    maxContext,
+    chunkTokens,
+    blockTokens,
+    eosTokenIds: info.eosTokenIds,
+    lossless: dtype === 'f32',
+    wake: () => loop.wake(),
+    checkBlocks: (blocks) => checkBlocks(packer, blocks),
+  };
+  const lengths = new AnswerLengths(options.initialGrowth ?? 128);
+  const line = new ReservationLine(pool, options.maxWaiting ?? 256);
+  const loop = new EngineLoop(parts, line, lengths, options.resume ?? 'prefill');
+  return new RunningEngine({ info, pool, parts, loop, lengths, resources: resources.move() });
+}
+
+function positive(name: keyof EngineOptions & string, value: number, least: number): void {
+  if (Number.isSafeInteger(value) && value >= least) return;
+  fail('invalid_argument', 'bad_config', `the engine's ${name} is ${value}; it must be an integer of at least ${least}`);
 }

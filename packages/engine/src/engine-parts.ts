@@ -1,0 +1,37 @@
+import { fail } from '@causeway/errors';
+import type { Executor } from './executor.ts';
+import type { LoopTime } from './loop-time.ts';
+import type { EngineDebug, EngineHooks } from './options.ts';
+import type { BlockPlace, Packer } from './packing.ts';
+import type { Sampler } from './sampler.ts';
+import type { Slots } from './slots.ts';
+
+/** What the parts of one engine share. */
+export interface EngineParts {
+  executor: Executor;
+  packer: Packer;
+  slots: Slots;
+  sampler: Sampler;
+  time: LoopTime;
+  hooks: EngineHooks;
+  debug: EngineDebug;
+  minimumRows: 1 | 2;
+  maxSequences: number;
+  maxContext: number;
+  chunkTokens: number;
+  blockTokens: number;
+  eosTokenIds: readonly number[];
+  /** Pages hold exactly what slots hold (f32). */
+  lossless: boolean;
+  /** There is work: the loop goes on. */
+  wake(): void;
+  /** Debug: throws ServiceError `internal` unless these blocks of slots equal their decoded pages bit for bit. */
+  checkBlocks(blocks: readonly BlockPlace[]): Promise<void>;
+}
+
+/** The debug check behind EngineParts.checkBlocks. */
+export async function checkBlocks(packer: Packer, blocks: readonly BlockPlace[]): Promise<void> {
+  const wrong = await packer.difference(blocks);
+  if (wrong === undefined) return;
+  fail('internal', 'internal', `slot row ${wrong.row}, block at token ${wrong.token}: differs from page ${wrong.page}`);
+}

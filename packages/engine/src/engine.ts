@@ -1,0 +1,168 @@
+import { fail } from '@causeway/errors';
+import type { PagePool } from '@causeway/kv';
+import type { EngineLoop } from './engine-loop.ts';
+import type { EngineParts } from './engine-parts.ts';
+import type { AnswerLengths } from './growth.ts';
+import { finishReason } from './sequence.ts';
+import { TokenStream } from './token-stream.ts';
+import type {
+  Engine,
+  EngineStats,
+  GeneratedToken,
+  Generation,
+  LogitsOptions,
+  ModelInfo,
+  PrefillResult,
+  SequencePages,
+} from './types.ts';
+import { checkGeneration, checkIds, pageSetOf } from './validate.ts';
+
+interface EngineState {
+  info: ModelInfo;
+  pool: PagePool;
+  parts: EngineParts;
+  loop: EngineLoop;
+  lengths: AnswerLengths;
+  /** Sessions, slots, buffers. */
+  resources: AsyncDisposableStack;
+}
+
+/** The engine behind `createEngine`: checks what comes in and hands it to the loop. */
+export class RunningEngine implements Engine {
+  readonly info: ModelInfo;
+  readonly #state: EngineState;
+  readonly #running: Promise<void>;
+  #disposing: Promise<void> | undefined;
+
+  constructor(state: EngineState) {
+    this.info = state.info;
+    this.#state = state;
+    this.#running = state.loop.run();
+  }
+
+  stats(): EngineStats {
+    const { pool, parts, loop } = this.#state;
+    const { prefills, batch, line } = loop;
+    const reading = prefills.running ? 1 : 0;
+    return {
+      running: batch.running + reading,
+      waiting: line.waiting + batch.joining + prefills.length - reading,
+      queuedPromptTokens: prefills.queuedTokens,
+      totalPages: pool.totalPages,
+      freePages: pool.freePages,
+      prefillTokens: prefills.tokens,
+      decodedTokens: batch.tokens,
+      decodeRuns: batch.runs,
+      preemptions: loop.preemptions,
+      slotBytes: parts.slots.byteLength,
+      pageBytes: pool.buffer.byteLength,
+      longestSectionMs: parts.time.longestMs,
+      longestSection: parts.time.longest,
+    };
+  }
+
+  async reserve(tokens: number, signal: AbortSignal): Promise<SequencePages> {
+    if (!Number.isSafeInteger(tokens) || tokens < 1)
+      fail('invalid_argument', 'internal', `can't reserve room for ${tokens} tokens`);
+    return this.#state.loop.line.reserve(Math.ceil(tokens / this.#state.parts.blockTokens), signal);
+  }
+
+  room(generation: Generation): number {
+    const known = generation.promptIds.length + generation.replayIds.length;
+    const growth = Math.min(generation.maxTokens, this.#state.lengths.growth);
+    return Math.max(known, Math.min(known + growth, this.#state.parts.maxContext));
+  }
+
+  async prefill(
+    generation: Generation,
+    pages: SequencePages,
+    signal: AbortSignal,
+    onTokens?: (end: number) => void,
+  ): Promise<PrefillResult> {
+    const { parts, loop } = this.#state;
+    this.#check(generation);
+    const { promptIds, replayIds, sampling, firstPosition } = generation;
+    let first: GeneratedToken | undefined;
+    const onLast = (logits: Float32Array): void => {
+      const sampled = parts.sampler.sample(logits, sampling, firstPosition);
+      const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
+      first = {
+        ...sampled,
+        position: firstPosition,
+        ...(generation.returnLogits === true ? { logits: logits.slice() } : {}),
+        ...(reason === undefined ? {} : { finishReason: reason }),
+      };
+    };
+    const prefillMs = await loop.prefills.read({
+      ids: promptIds,
+      pages: pageSetOf(pages, promptIds.length, parts.blockTokens),
+      signal,
+      onTokens,
+      ...(replayIds.length === 0 ? { onLast } : {}),
+    });
+    return { first, prefillMs };
+  }
+
+  decode(
+    generation: Generation,
+    pages: SequencePages,
+    first: GeneratedToken | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<GeneratedToken> {
+    try {
+      this.#check(generation);
+      if (first !== undefined && generation.replayIds.length > 0) {
+        fail('invalid_argument', 'internal', 'a generation that replays tokens has no first token from elsewhere');
+      }
+      const set = pageSetOf(pages, generation.promptIds.length, this.#state.parts.blockTokens);
+      set.assertReadable();
+      if (set.state === 'committed') set.own();
+      if (first?.finishReason === undefined) return this.#state.loop.decode(generation, set, first, signal);
+      set[Symbol.dispose]();
+      return ended();
+    } catch (error) {
+      pages[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  page(index: number): Uint8Array {
+    return this.#state.pool.bytes(index);
+  }
+
+  async logits(
+    ids: Uint32Array,
+    onLogits: (start: number, logits: Float32Array) => void,
+    options: LogitsOptions = {},
+  ): Promise<void> {
+    const { parts, loop } = this.#state;
+    checkIds(ids, { ...parts, vocabSize: this.info.vocabSize });
+    const { chunk: chunkTokens, signal = new AbortController().signal } = options;
+    if (chunkTokens !== undefined && !(Number.isSafeInteger(chunkTokens) && chunkTokens >= 4)) {
+      fail('invalid_argument', 'bad_request', `the chunk has ${chunkTokens} tokens; it must be an integer of at least 4`);
+    }
+    using pages = await loop.line.reserve(Math.ceil(ids.length / parts.blockTokens), signal);
+    await loop.prefills.read({ ids, pages, signal, onLogits, ...(chunkTokens === undefined ? {} : { chunkTokens }) });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposing ??= this.#dispose();
+    return this.#disposing;
+  }
+
+  async #dispose(): Promise<void> {
+    await this.#state.loop.close();
+    await this.#running;
+    await this.#state.resources.disposeAsync();
+  }
+
+  #check(generation: Generation): void {
+    checkGeneration(generation, { ...this.#state.parts, vocabSize: this.info.vocabSize });
+  }
+}
+
+function ended(): TokenStream {
+  const stream = new TokenStream(() => undefined);
+  stream.end();
+  return stream;
+}

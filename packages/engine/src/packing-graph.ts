@@ -1,0 +1,152 @@
+/**
+ * The ONNX graphs that move KV between slots and pages, all layers and any number of blocks in one run.
+ *
+ * Slot arena of one section: f32 [rows * heads * capacity, width], element (row, head, token) at index
+ * (row * heads + head) * capacity + token. Pool: storage dtype [pages, elements], a page being [section][token][head][dim]
+ * (seam with packages/kv). A slot may be wider than a page (padding of latent heads): the rest is zero.
+ *
+ * ScatterND copies nothing but the updates when its input and its output are bound to the same memory, which is how the packer
+ * binds them: a run touches only the blocks it names.
+ */
+import { GraphBuilder, int, type Value } from '@causeway/onnx-graph';
+import type { KvDtype } from '@causeway/kv';
+
+/** One section (K, V or latent of one layer) in slots and pages. Sizes in elements. */
+export interface PackedSection {
+  /** Name of the arena's tensor. */
+  name: string;
+  heads: number;
+  /** Elements of one head of one token in the slot. */
+  slotWidth: number;
+  /** The same in a page; at most slotWidth. */
+  pageWidth: number;
+}
+
+export interface PackingShape {
+  sections: readonly PackedSection[];
+  blockTokens: number;
+  /** Tokens of one slot. */
+  capacity: number;
+  dtype: KvDtype;
+}
+
+/** Elements of one page. */
+export function pageElements(shape: PackingShape): number {
+  return shape.sections.reduce((sum, section) => sum + section.heads * section.pageWidth, 0) * shape.blockTokens;
+}
+
+/**
+ * Slots to pages. Inputs: arenas, `rows` i64 [n] and `tokens` i64 [n] (slot row and first token of each block), `pages` i64
+ * [n, 1], `pool`. Output: `pool_out`, bound to the pool.
+ */
+export function packGraph(shape: PackingShape): Uint8Array {
+  const graph = new GraphBuilder('pack');
+  const pages = graph.input('pages', 'i64', ['n', 1]);
+  const pool = graph.input('pool', shape.dtype, ['pages', pageElements(shape)]);
+  const stored = cast(graph, slotBlocks(graph, shape), 'f32', shape.dtype);
+  graph.node('ScatterND', [pool, pages, stored], { outputs: ['pool_out'] });
+  graph.output('pool_out', shape.dtype, ['pages', pageElements(shape)]);
+  return graph.serialize();
+}
+
+/**
+ * Pages to slots. Inputs: `pool`, `pages` i64 [n], `rows`, `tokens` as above, arenas. Outputs: `<arena>_out`, bound to the arenas.
+ */
+export function unpackGraph(shape: PackingShape): Uint8Array {
+  const graph = new GraphBuilder('unpack');
+  const values = pageBlocks(graph, shape);
+  const sizes = shape.sections.map((section) => section.heads * section.pageWidth * shape.blockTokens);
+  const parts = graph.node('Split', [values, graph.int64s(...sizes)], {
+    outputs: shape.sections.map((section) => `${section.name}_part`),
+    attributes: { axis: int(1) },
+  });
+  const indices = new SlotIndices(graph, shape);
+  shape.sections.forEach((section, i) => {
+    const arena = arenaInput(graph, section);
+    const rows = graph.op('Reshape', [parts[i] as Value, graph.int64s(-1, section.pageWidth)]);
+    const update =
+      section.slotWidth === section.pageWidth
+        ? rows
+        : graph.op('Pad', [rows, graph.int64s(0, 0, 0, section.slotWidth - section.pageWidth)]);
+    const index = graph.op('Reshape', [indices.of(section.heads), graph.int64s(-1, 1)]);
+    graph.node('ScatterND', [arena, index, update], { outputs: [`${section.name}_out`] });
+    graph.output(`${section.name}_out`, 'f32', [`${section.name}_rows`, section.slotWidth]);
+  });
+  return graph.serialize();
+}
+
+/**
+ * For the debug check: the same blocks as slots hold them and as pages decode. Inputs: all of `unpackGraph`'s. Outputs: `slots`
+ * and `decoded`, f32 [n, page elements].
+ */
+export function compareGraph(shape: PackingShape): Uint8Array {
+  const graph = new GraphBuilder('compare');
+  const decoded = pageBlocks(graph, shape);
+  graph.rename(slotBlocks(graph, shape), 'slots');
+  graph.rename(decoded, 'decoded');
+  for (const name of ['slots', 'decoded']) graph.output(name, 'f32', ['n', pageElements(shape)]);
+  return graph.serialize();
+}
+
+/** f32 [n, page elements]: the named blocks of the slots, in page order. */
+function slotBlocks(graph: GraphBuilder, shape: PackingShape): Value {
+  const indices = new SlotIndices(graph, shape);
+  const parts = shape.sections.map((section) => {
+    const gathered = graph.op('Gather', [arenaInput(graph, section), indices.of(section.heads)], { axis: int(0) });
+    const trimmed =
+      section.slotWidth === section.pageWidth
+        ? gathered
+        : graph.op('Slice', [gathered, graph.int64s(0), graph.int64s(section.pageWidth), graph.int64s(3)]);
+    return graph.op('Reshape', [trimmed, graph.int64s(-1, shape.blockTokens * section.heads * section.pageWidth)]);
+  });
+  return graph.op('Concat', parts, { axis: int(1) });
+}
+
+/** f32 [n, page elements]: the named pages, decoded. */
+function pageBlocks(graph: GraphBuilder, shape: PackingShape): Value {
+  const pool = graph.input('pool', shape.dtype, ['pages', pageElements(shape)]);
+  const pages = graph.input('pages', 'i64', ['n']);
+  return cast(graph, graph.op('Gather', [pool, pages], { axis: int(0) }), shape.dtype, 'f32');
+}
+
+function arenaInput(graph: GraphBuilder, section: PackedSection): Value {
+  return graph.input(section.name, 'f32', [`${section.name}_rows`, section.slotWidth]);
+}
+
+const ONNX_TYPE: Readonly<Record<KvDtype, number>> = { f32: 1, f16: 10, bf16: 16 };
+
+/** Rounds to nearest, ties to even; f32 to f32 is no node at all. */
+function cast(graph: GraphBuilder, value: Value, from: KvDtype, to: KvDtype): Value {
+  return from === to ? value : graph.op('Cast', [value], { to: int(ONNX_TYPE[to]) });
+}
+
+/** Arena indices i64 [n, blockTokens, heads] of the named blocks; layers with equal head counts share them. */
+class SlotIndices {
+  readonly #graph: GraphBuilder;
+  readonly #shape: PackingShape;
+  readonly #rows: Value;
+  readonly #tokens: Value;
+  readonly #byHeads = new Map<number, Value>();
+
+  constructor(graph: GraphBuilder, shape: PackingShape) {
+    this.#graph = graph;
+    this.#shape = shape;
+    this.#rows = graph.input('rows', 'i64', ['n']);
+    this.#tokens = graph.input('tokens', 'i64', ['n']);
+  }
+
+  of(heads: number): Value {
+    const known = this.#byHeads.get(heads);
+    if (known !== undefined) return known;
+    const graph = this.#graph;
+    const { capacity, blockTokens } = this.#shape;
+    const starts = graph.op('Add', [graph.op('Mul', [this.#rows, graph.int64s(heads * capacity)]), this.#tokens]);
+    const offsets = BigInt64Array.from({ length: blockTokens * heads }, (_, i) =>
+      BigInt((i % heads) * capacity + Math.floor(i / heads)),
+    );
+    const offset = graph.constant(`offsets_${heads}`, 'i64', [1, blockTokens, heads], offsets);
+    const value = graph.op('Add', [graph.op('Reshape', [starts, graph.int64s(-1, 1, 1)]), offset]);
+    this.#byHeads.set(heads, value);
+    return value;
+  }
+}

@@ -1,0 +1,163 @@
+import { fail } from '@causeway/errors';
+import type { PagePool } from '@causeway/kv';
+import { type Binding, NativeBuffer, type Runtime, type Session, Tensor } from '@causeway/ort';
+import type { LoopTime } from './loop-time.ts';
+import { compareGraph, packGraph, type PackingShape, pageElements, unpackGraph } from './packing-graph.ts';
+import type { Slots } from './slots.ts';
+
+/** Temporary memory of one packing run, in bytes of f32. */
+const RUN_BYTES = 8 << 20;
+const MAX_BLOCKS = 1024;
+const I64 = 8;
+
+/** One block of one slot and the page that holds it. */
+export interface BlockPlace {
+  row: number;
+  /** First token of the block. */
+  token: number;
+  page: number;
+}
+
+/**
+ * Moves KV between slots (f32) and pages (storage dtype) in ONNX Runtime's threads. Blocks are moved whole: of a block that is not
+ * full yet, what lies past its last token is rubbish in either place and read by nobody. Not reentrant: the engine's loop is its
+ * only caller. Callers hold the pages (PageSet.hold) while a call runs.
+ */
+export class Packer implements AsyncDisposable {
+  readonly #time: LoopTime;
+  readonly #shape: PackingShape;
+  readonly #maxBlocks: number;
+  readonly #rows: NativeBuffer;
+  readonly #tokens: NativeBuffer;
+  readonly #pages: NativeBuffer;
+  readonly #resources = new AsyncDisposableStack();
+  readonly #pack: Conversion;
+  readonly #unpack: Conversion;
+  readonly #compare: Conversion | undefined;
+  readonly #compared: { slots: NativeBuffer; decoded: NativeBuffer } | undefined;
+
+  /** Compiles the graphs. `compare` adds the debug check. */
+  static async create(o: { runtime: Runtime; slots: Slots; pool: PagePool; time: LoopTime; compare: boolean }): Promise<Packer> {
+    const { dtype, blockTokens } = o.pool.descriptor.storage;
+    const shape: PackingShape = { sections: o.slots.sections, blockTokens, capacity: o.slots.capacity, dtype };
+    const graphs = [packGraph(shape), unpackGraph(shape), ...(o.compare ? [compareGraph(shape)] : [])];
+    const sessions: Session[] = [];
+    try {
+      for (const graph of graphs) sessions.push(await o.runtime.createSession(graph));
+      return new Packer(o, shape, sessions);
+    } catch (error) {
+      for (const session of sessions) await session[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(o: { slots: Slots; pool: PagePool; time: LoopTime }, shape: PackingShape, sessions: Session[]) {
+    const resources = this.#resources;
+    const elements = pageElements(shape);
+    this.#time = o.time;
+    this.#shape = shape;
+    this.#maxBlocks = Math.min(MAX_BLOCKS, Math.max(1, Math.floor(RUN_BYTES / (elements * 4))));
+    const allocate = (bytes: number) => resources.use(NativeBuffer.allocate(bytes));
+    this.#rows = allocate(this.#maxBlocks * I64);
+    this.#tokens = allocate(this.#maxBlocks * I64);
+    this.#pages = allocate(this.#maxBlocks * I64);
+    const pool = resources.use(Tensor.of(o.pool.buffer, 0, shape.dtype, [o.pool.totalPages, elements]));
+    const arenas = o.slots.sections.map((section) => ({ name: section.name, tensor: resources.use(o.slots.arena(section)) }));
+    const [pack, unpack, compare] = sessions.map((session) => {
+      resources.use(session);
+      return { session, binding: resources.use(session.createBinding()), blocks: 0, tensors: [] } satisfies Conversion;
+    });
+    if (pack === undefined || unpack === undefined) fail('internal', 'internal', 'packing sessions are missing');
+    this.#pack = pack;
+    this.#unpack = unpack;
+    this.#compare = compare;
+    for (const conversion of [pack, unpack, compare]) {
+      conversion?.binding.input('pool', pool);
+      for (const { name, tensor } of arenas) conversion?.binding.input(name, tensor);
+    }
+    pack.binding.output('pool_out', pool);
+    for (const { name, tensor } of arenas) unpack.binding.output(`${name}_out`, tensor);
+    if (compare !== undefined) {
+      const bytes = this.#maxBlocks * elements * 4;
+      this.#compared = { slots: allocate(bytes), decoded: allocate(bytes) };
+    }
+  }
+
+  /** Slots to pages: rounds to the storage dtype (to nearest, ties to even). */
+  async pack(blocks: readonly BlockPlace[]): Promise<void> {
+    for (const group of this.#groups(blocks)) await this.#run(this.#pack, group, [group.length, 1]);
+  }
+
+  /** Pages to slots: exact. */
+  async unpack(blocks: readonly BlockPlace[]): Promise<void> {
+    for (const group of this.#groups(blocks)) await this.#run(this.#unpack, group, [group.length]);
+  }
+
+  /** Debug: the first block whose slot differs from its decoded page in any bit; undefined when all are equal. */
+  async difference(blocks: readonly BlockPlace[]): Promise<BlockPlace | undefined> {
+    const elements = pageElements(this.#shape);
+    for (const group of this.#groups(blocks)) {
+      const compare = this.#compare;
+      const buffers = this.#compared;
+      if (compare === undefined || buffers === undefined) fail('internal', 'internal', 'the page check is not compiled in');
+      using slots = Tensor.of(buffers.slots, 0, 'f32', [group.length, elements]);
+      using decoded = Tensor.of(buffers.decoded, 0, 'f32', [group.length, elements]);
+      compare.binding.output('slots', slots).output('decoded', decoded);
+      await this.#run(compare, group, [group.length]);
+      const bytes = elements * 4;
+      const at = group.findIndex(
+        (_, i) => Buffer.compare(buffers.slots.bytes(i * bytes, bytes), buffers.decoded.bytes(i * bytes, bytes)) !== 0,
+      );
+      if (at >= 0) return group[at];
+    }
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const conversion of [this.#pack, this.#unpack, this.#compare]) {
+      for (const tensor of conversion?.tensors.splice(0) ?? []) tensor[Symbol.dispose]();
+    }
+    await this.#resources.disposeAsync();
+  }
+
+  async #run(conversion: Conversion, blocks: readonly BlockPlace[], pagesShape: readonly number[]): Promise<void> {
+    this.#time.section('bind pages', () => {
+      write(this.#rows, blocks, (block) => block.row);
+      write(this.#tokens, blocks, (block) => block.token);
+      write(this.#pages, blocks, (block) => block.page);
+      if (conversion.blocks === blocks.length) return;
+      const old = conversion.tensors.splice(0);
+      const bind = (name: string, buffer: NativeBuffer, shape: readonly number[]) => {
+        const tensor = Tensor.of(buffer, 0, 'i64', shape);
+        conversion.tensors.push(tensor);
+        conversion.binding.input(name, tensor);
+      };
+      bind('rows', this.#rows, [blocks.length]);
+      bind('tokens', this.#tokens, [blocks.length]);
+      bind('pages', this.#pages, pagesShape);
+      conversion.blocks = blocks.length;
+      for (const tensor of old) tensor[Symbol.dispose]();
+    });
+    await this.#time.elsewhere(conversion.session.run(conversion.binding));
+  }
+
+  *#groups(blocks: readonly BlockPlace[]): Generator<readonly BlockPlace[]> {
+    for (let start = 0; start < blocks.length; start += this.#maxBlocks) yield blocks.slice(start, start + this.#maxBlocks);
+  }
+}
+
+interface Conversion {
+  session: Session;
+  binding: Binding;
+  /** Blocks that `tensors` are shaped for. */
+  blocks: number;
+  tensors: Tensor[];
+}
+
+function write(buffer: NativeBuffer, blocks: readonly BlockPlace[], value: (block: BlockPlace) => number): void {
+  const bytes = buffer.bytes();
+  const target = new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / I64);
+  blocks.forEach((block, i) => {
+    target[i] = BigInt(value(block));
+  });
+}

@@ -1,0 +1,170 @@
+import { fail, ServiceError } from '@causeway/errors';
+import type { PageSet } from '@causeway/kv';
+import { nextChunk } from './chunks.ts';
+import type { EngineParts } from './engine-parts.ts';
+import type { BlockPlace } from './packing.ts';
+
+/** A prompt to be read into pages. */
+export interface PrefillJob {
+  ids: Uint32Array;
+  pages: PageSet;
+  signal: AbortSignal;
+  /** Set for preempted sequences: they go before new prompts, oldest first. */
+  arrival?: number;
+  /** Tokens per chunk; default the engine's. */
+  chunkTokens?: number;
+  /** Pages hold the tokens [0, end). */
+  onTokens?: ((end: number) => void) | undefined;
+  /** Logits f32 [vocabSize] after the last token. */
+  onLast?: (logits: Float32Array) => void;
+  /** Logits f32 [tokens, vocabSize] of each chunk. */
+  onLogits?: (start: number, logits: Float32Array) => void;
+}
+
+interface Queued {
+  job: PrefillJob;
+  done: number;
+  startedAt: number | undefined;
+  resolve(prefillMs: number): void;
+  reject(error: ServiceError): void;
+}
+
+/**
+ * Prompts in line for the prefill slot. One prompt at a time is read, a chunk per call of `step`, so that decode steps run between
+ * chunks. After a chunk its blocks are packed into pages, a partial last block too.
+ */
+export class PrefillQueue {
+  readonly #parts: EngineParts;
+  readonly #queue: Queued[] = [];
+  #closed: ServiceError | undefined;
+  /** Prompt tokens read since start. */
+  tokens = 0;
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+  }
+
+  get length(): number {
+    return this.#queue.length;
+  }
+
+  /** The head has begun. */
+  get running(): boolean {
+    return this.#queue[0]?.startedAt !== undefined;
+  }
+
+  get queuedTokens(): number {
+    return this.#queue.reduce((sum, { job, done }) => sum + job.ids.length - done, 0);
+  }
+
+  /** Reads a prompt; resolves with the milliseconds from its first chunk to its end. Pages become committed. */
+  async read(job: PrefillJob): Promise<number> {
+    if (this.#closed !== undefined) throw this.#closed;
+    if (job.signal.aborted) throw ServiceError.from(job.signal.reason);
+    if (job.pages.state === 'reserved') job.pages.startFilling();
+    if (job.pages.state !== 'filling') fail('failed_precondition', 'internal', `pages to be filled are ${job.pages.state}`);
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const entry: Queued = { job, done: 0, startedAt: undefined, resolve, reject };
+    this.#queue.splice(this.#placeOf(job), 0, entry);
+    const onAbort = (): void => {
+      this.#remove(entry, ServiceError.from(job.signal.reason));
+      this.#parts.wake();
+    };
+    job.signal.addEventListener('abort', onAbort, { once: true });
+    this.#parts.wake();
+    try {
+      return await promise;
+    } finally {
+      job.signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Reads the next chunk of the prompt at the head. Failures end that prompt only. */
+  async step(): Promise<void> {
+    const entry = this.#queue[0];
+    if (entry === undefined) return;
+    try {
+      await this.#chunk(entry);
+    } catch (error) {
+      if (!entry.job.signal.aborted) this.#parts.hooks.onError?.(error);
+      this.#remove(entry, ServiceError.from(error));
+    }
+    if (this.#queue.length === 0) await this.#parts.slots.discard(this.#parts.slots.prefillRow);
+  }
+
+  /** Ends every prompt in line with `error`. */
+  failAll(error: ServiceError): void {
+    for (const entry of [...this.#queue]) this.#remove(entry, error);
+  }
+
+  async #chunk(entry: Queued): Promise<void> {
+    const { executor, slots, minimumRows, chunkTokens, hooks, debug } = this.#parts;
+    const { job, done } = entry;
+    const start = performance.now();
+    if (entry.startedAt === undefined) {
+      entry.startedAt = start;
+      if (debug.fillNaN === true) await slots.poison(slots.prefillRow);
+    }
+    const count = nextChunk(done, job.ids.length, Math.min(chunkTokens, job.chunkTokens ?? chunkTokens));
+    const row = { ids: job.ids.subarray(done, done + count), position: done };
+    const idle = { ids: [0], position: 0 };
+    // One row of a product may take another kernel than several: a lone token is computed beside an idle row, a lone logit row twice.
+    const rows = count < minimumRows ? [row, idle] : [row];
+    const wanted =
+      job.onLogits === undefined ? new Array<number>(minimumRows).fill(count - 1) : Array.from({ length: count }, (_, t) => t);
+    while (wanted.length < minimumRows) wanted.push(count - 1);
+    await executor.run(slots.prefillRow, rows, wanted, job.signal);
+    if (this.#queue[0] !== entry) return;
+    await this.#store(job.pages, done, done + count);
+    if (this.#queue[0] !== entry) return;
+    entry.done += count;
+    this.tokens += count;
+    hooks.onPrefillChunk?.({ tokens: count, ms: performance.now() - start });
+    job.onTokens?.(entry.done);
+    job.onLogits?.(done, executor.logits(0, count));
+    if (entry.done < job.ids.length || this.#queue[0] !== entry) return;
+    this.#parts.time.section('sample', () => job.onLast?.(executor.logits(0)));
+    job.pages.commit();
+    this.#queue.shift();
+    entry.resolve(performance.now() - entry.startedAt);
+  }
+
+  /**
+   * Packs the blocks of the tokens [from, to). With f16 or bf16 pages they are unpacked again, so that later chunks score against
+   * what the pages hold. Not rounded: scores among tokens of one and the same chunk, which see each other's K and V in f32.
+   */
+  async #store(pages: PageSet, from: number, to: number): Promise<void> {
+    const { packer, slots, blockTokens, lossless, debug } = this.#parts;
+    using _hold = pages.hold();
+    const blocks: BlockPlace[] = [];
+    for (let block = Math.floor(from / blockTokens); block * blockTokens < to; block++) {
+      blocks.push({ row: slots.prefillRow, token: block * blockTokens, page: pages.pages[block] as number });
+    }
+    await packer.pack(blocks);
+    if (!lossless) await packer.unpack(blocks);
+    if (debug.checkPages === true) await this.#parts.checkBlocks(blocks.filter((block) => block.token + blockTokens <= to));
+  }
+
+  /** Ends every prompt in line and refuses those to come. */
+  close(error: ServiceError): void {
+    this.#closed = error;
+    this.failAll(error);
+  }
+
+  #remove(entry: Queued, error: ServiceError): void {
+    const index = this.#queue.indexOf(entry);
+    if (index < 0) return;
+    this.#queue.splice(index, 1);
+    entry.reject(error);
+  }
+
+  /** A prompt that has begun keeps the slot. */
+  #placeOf(job: PrefillJob): number {
+    const { arrival } = job;
+    if (arrival === undefined) return this.#queue.length;
+    const place = this.#queue.findIndex(
+      (other) => other.startedAt === undefined && (other.job.arrival === undefined || other.job.arrival > arrival),
+    );
+    return place < 0 ? this.#queue.length : place;
+  }
+}

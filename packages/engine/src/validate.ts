@@ -1,0 +1,81 @@
+import { fail } from '@causeway/errors';
+import { PageSet } from '@causeway/kv';
+import type { Generation, Sampling, SequencePages } from './types.ts';
+
+/** Limits that a generation is checked against. */
+export interface GenerationLimits {
+  vocabSize: number;
+  /** Tokens of prompt and answer at most. */
+  maxContext: number;
+}
+
+/**
+ * Checks a generation before anything is computed for it.
+ * @throws ServiceError `invalid_argument` with reason `empty_prompt`, `invalid_token`, `prompt_too_long`, `bad_sampling` or
+ *   `bad_request`, naming the field and the limit.
+ */
+export function checkGeneration(generation: Generation, limits: GenerationLimits): void {
+  const { promptIds, replayIds, maxTokens, firstPosition, stopTokenIds } = generation;
+  if (promptIds.length === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: 'prompt' });
+  checkIds(promptIds, limits, replayIds.length);
+  checkIds(replayIds, limits, promptIds.length);
+  if (!Number.isSafeInteger(maxTokens) || maxTokens < 1) {
+    fail('invalid_argument', 'bad_request', `max_tokens is ${maxTokens}; it must be a positive integer`, { field: 'max_tokens' });
+  }
+  if (!Number.isSafeInteger(firstPosition) || firstPosition < 0) {
+    fail('invalid_argument', 'bad_request', `the first position is ${firstPosition}; it must be an integer, 0 or more`);
+  }
+  if (stopTokenIds.some((id) => !Number.isInteger(id) || id < 0)) {
+    fail('invalid_argument', 'invalid_token', 'stop token ids must be integers, 0 or more', { field: 'stop_token_ids' });
+  }
+  checkSampling(generation.sampling);
+}
+
+/**
+ * Checks token ids against vocabulary and context; `others` tokens stand before or after them. Replayed ids may be none.
+ * @throws ServiceError as `checkGeneration`.
+ */
+export function checkIds(ids: Uint32Array, limits: GenerationLimits, others = 0): void {
+  const length = ids.length + others;
+  if (length === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: 'prompt' });
+  if (length > limits.maxContext) {
+    const message = `the prompt has ${length} tokens; this model's context here is ${limits.maxContext}`;
+    fail('invalid_argument', 'prompt_too_long', message, { field: 'prompt' });
+  }
+  const bad = ids.findIndex((id) => id >= limits.vocabSize);
+  if (bad < 0) return;
+  fail(
+    'invalid_argument',
+    'invalid_token',
+    `token ${bad} of the prompt is ${ids[bad]}; the vocabulary has ${limits.vocabSize} tokens`,
+    {
+      field: 'prompt',
+    },
+  );
+}
+
+function checkSampling(sampling: Sampling): void {
+  const { temperature, topP, topK, seed } = sampling;
+  const bad = (field: string, value: unknown, rule: string): never =>
+    fail('invalid_argument', 'bad_sampling', `${field} is ${String(value)}; it must be ${rule}`, { field });
+  if (!(temperature >= 0 && temperature <= 100)) bad('temperature', temperature, 'between 0 and 100');
+  if (!(topP > 0 && topP <= 1)) bad('top_p', topP, 'above 0 and at most 1');
+  if (!Number.isSafeInteger(topK) || topK < 0) bad('top_k', topK, 'an integer, 0 (no limit) or more');
+  if (typeof seed !== 'bigint') bad('seed', seed, 'an integer');
+}
+
+/**
+ * The page set behind `pages`, with room for `tokens` tokens.
+ * @throws ServiceError `invalid_argument` when it is no page set of kv or too small.
+ */
+export function pageSetOf(pages: SequencePages, tokens: number, blockTokens: number): PageSet {
+  if (!(pages instanceof PageSet)) fail('invalid_argument', 'internal', 'pages must come from Engine.reserve or the page pool');
+  if (pages.pages.length * blockTokens < tokens) {
+    fail(
+      'invalid_argument',
+      'internal',
+      `${tokens} tokens need ${Math.ceil(tokens / blockTokens)} pages and ${pages.pages.length} are reserved`,
+    );
+  }
+  return pages;
+}
