@@ -1,0 +1,41 @@
+/** Loads ONNX Runtime's shared library and the C library through koffi, once per thread. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fail } from '@causeway/errors';
+import koffi from 'koffi';
+
+/** Just under 16 MB: ONNX Runtime's call stacks overflow koffi's default for asynchronous calls. */
+const STACK_BYTES = 16 * 1024 * 1024 - 1;
+
+// Only before the first load; refused afterwards.
+koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+
+type Library = ReturnType<typeof koffi.load>;
+const libraries = new Map<string, Library>();
+
+/** Opens a shared library and keeps it for ever: a collected handle would unload it under running code. */
+export function library(path: string): Library {
+  let handle = libraries.get(path);
+  if (handle === undefined) {
+    handle = koffi.load(path);
+    libraries.set(path, handle);
+  }
+  return handle;
+}
+
+/** Path of the library inside the onnxruntime-node package. @throws ServiceError `unsupported_platform`. */
+export function onnxRuntimePath(): string {
+  const { platform, arch } = process;
+  if (platform !== 'linux' || (arch !== 'x64' && arch !== 'arm64')) {
+    fail(
+      'failed_precondition',
+      'unsupported_platform',
+      `ONNX Runtime is bound for linux on x64 and arm64; this is ${platform} on ${arch}`,
+    );
+  }
+  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const path = join(root, 'bin', 'napi-v6', platform, arch, 'libonnxruntime.so.1');
+  if (!existsSync(path)) fail('failed_precondition', 'unsupported_platform', `${path} is missing: install the workspace again`);
+  return path;
+}

@@ -1,0 +1,125 @@
+/** Between the worker protocol's messages and the engine's values. Everything that comes in is checked here. */
+import type { FinishReason, GeneratedToken, Generation, ModelInfo } from '@causeway/engine';
+import { fail } from '@causeway/errors';
+import type { TransferStats } from '@causeway/kv-transport';
+import { codecToProto } from '@causeway/kv-transport';
+import { workerV1 } from '@causeway/proto';
+
+/**
+ * Checks and converts what a request asks for.
+ * @throws ServiceError `invalid_argument` naming the field: empty prompt, ids outside the vocabulary, too long for the context, bad sampling.
+ */
+export function generationFromProto(message: workerV1.Generation | undefined, info: ModelInfo, maxContext: number): Generation {
+  if (message === undefined) fail('invalid_argument', 'bad_request', 'generation is missing', { field: 'generation' });
+  const sampling = message.sampling;
+  if (sampling === undefined) fail('invalid_argument', 'bad_sampling', 'sampling is missing', { field: 'generation.sampling' });
+  const promptIds = tokenIds(message.promptIds, 'prompt_ids', info.vocabSize);
+  const replayIds = tokenIds(message.replayIds, 'replay_ids', info.vocabSize);
+  if (promptIds.length === 0) {
+    fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: 'generation.prompt_ids' });
+  }
+  const length = promptIds.length + replayIds.length;
+  if (length >= maxContext) {
+    fail(
+      'invalid_argument',
+      'prompt_too_long',
+      `the prompt has ${length} tokens; this worker's context holds ${maxContext} with the answer`,
+      {
+        field: 'generation.prompt_ids',
+      },
+    );
+  }
+  if (message.maxTokens < 1) {
+    fail('invalid_argument', 'bad_request', 'max_tokens must be at least 1', { field: 'generation.max_tokens' });
+  }
+  if (!(sampling.temperature >= 0) || !(sampling.topP > 0 && sampling.topP <= 1)) {
+    fail(
+      'invalid_argument',
+      'bad_sampling',
+      `temperature ${sampling.temperature} must be >= 0 and top_p ${sampling.topP} in (0, 1]`,
+      {
+        field: 'generation.sampling',
+      },
+    );
+  }
+  return {
+    promptIds,
+    replayIds,
+    maxTokens: Math.min(message.maxTokens, maxContext - length),
+    stopTokenIds: message.stopTokenIds,
+    ignoreEos: message.ignoreEos,
+    sampling: { temperature: sampling.temperature, topP: sampling.topP, topK: sampling.topK, seed: sampling.seed },
+    firstPosition: message.firstPosition,
+    returnLogits: message.returnLogits,
+  };
+}
+
+function tokenIds(ids: readonly number[], field: string, vocabSize: number): Uint32Array {
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i] as number;
+    if (id >= vocabSize) {
+      fail('invalid_argument', 'invalid_token', `${field}[${i}] is ${id}; the vocabulary has ${vocabSize} tokens`, {
+        field: `generation.${field}`,
+      });
+    }
+  }
+  return Uint32Array.from(ids);
+}
+
+/** The wire's finish reason. */
+export function finishReasonToProto(reason: FinishReason | undefined): workerV1.FinishReason {
+  switch (reason) {
+    case 'stop':
+      return workerV1.FinishReason.FINISH_REASON_STOP;
+    case 'length':
+      return workerV1.FinishReason.FINISH_REASON_LENGTH;
+    case undefined:
+      return workerV1.FinishReason.FINISH_REASON_UNSPECIFIED;
+  }
+}
+
+function finishReasonFromProto(reason: workerV1.FinishReason): FinishReason | undefined {
+  if (reason === workerV1.FinishReason.FINISH_REASON_STOP) return 'stop';
+  if (reason === workerV1.FinishReason.FINISH_REASON_LENGTH) return 'length';
+  return undefined;
+}
+
+/** A generated token as the wire carries it. */
+export function tokenToProto(token: GeneratedToken, attempt: number): workerV1.Token {
+  return {
+    attempt,
+    position: token.position,
+    id: token.id,
+    logprob: token.logprob,
+    finishReason: finishReasonToProto(token.finishReason),
+    logits:
+      token.logits === undefined
+        ? new Uint8Array(0)
+        : new Uint8Array(token.logits.buffer, token.logits.byteOffset, token.logits.byteLength),
+  };
+}
+
+/** A token that came over the wire; logits are dropped. */
+export function tokenFromProto(token: workerV1.Token): GeneratedToken {
+  const finishReason = finishReasonFromProto(token.finishReason);
+  return {
+    id: token.id,
+    position: token.position,
+    logprob: token.logprob,
+    ...(finishReason === undefined ? {} : { finishReason }),
+  };
+}
+
+/** Counts of a transfer and the times around it, milliseconds. */
+export function statsToProto(stats: TransferStats, prefillMs: number, queueMs: number): workerV1.TransferStats {
+  return {
+    rawBytes: BigInt(stats.rawBytes),
+    sentBytes: BigInt(stats.sentBytes),
+    frames: stats.frames,
+    resentParts: stats.resentParts,
+    codec: codecToProto(stats.codec),
+    transferMs: stats.transferMs,
+    prefillMs,
+    queueMs,
+  };
+}

@@ -1,0 +1,99 @@
+import { chipFamily, chipStorage } from '@causeway/chips';
+import { createEngine, type Engine, type EngineHooks, type ModelInfo } from '@causeway/engine';
+import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, PagePool } from '@causeway/kv';
+import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
+import { loadModel, type Precision } from '@causeway/models';
+import { Runtime } from '@causeway/ort';
+import { planKvMemory } from './kv-budget.ts';
+
+export interface EngineRecipe {
+  modelPath: string;
+  modelName?: string | undefined;
+  chip: string;
+  threads: number;
+  precision: Precision;
+  kvBudgetBytes: number;
+  kvDtype?: KvDtype | undefined;
+  blockTokens?: number | undefined;
+  maxContext: number;
+  maxSequences: number;
+  chunkTokens: number;
+  debug?: { fillNaN: boolean; checkPages: boolean };
+  hooks?: EngineHooks | undefined;
+  /** Called as weights are converted, 0..1. */
+  onProgress?: ((fraction: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** An engine with everything under it. Disposing ends it and frees the memory. */
+export interface LoadedEngine extends AsyncDisposable {
+  engine: Engine;
+  info: ModelInfo;
+  pool: PagePool;
+  maxContext: number;
+}
+
+/**
+ * From a checkpoint to a running engine: open -> hash -> graphs and weights -> sessions -> pages and slots.
+ * @throws ServiceError of the first step that fails, naming file, tensor or setting.
+ */
+export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
+  await using stack = new AsyncDisposableStack();
+  const family = chipFamily(recipe.chip);
+  const storage = chipStorage(family, recipe);
+  using checkpoint = await openCheckpoint(recipe.modelPath);
+  const [weightsHash, tokenizerHash] = await Promise.all([
+    checkpoint.weightsHash(),
+    checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash,
+  ]);
+  const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
+  const model = stack.use(
+    await loadModel({
+      checkpoint,
+      precision: recipe.precision,
+      onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
+      ...(recipe.signal === undefined ? {} : { signal: recipe.signal }),
+    }),
+  );
+  const descriptor: KvDescriptor = { version: DESCRIPTOR_VERSION, layers: model.layers, storage };
+  const info: ModelInfo = {
+    name: recipe.modelName ?? checkpoint.name,
+    architecture: model.architecture,
+    vocabSize: model.vocabSize,
+    contextLength: model.contextLength,
+    eosTokenIds: checkpoint.config.eosTokenIds,
+    fingerprint: fingerprint({
+      architecture: model.architecture,
+      weightsHash,
+      tokenizerHash,
+      rope: checkpoint.config.rope,
+      layers: model.layers,
+      numerics: recipe.precision,
+    }),
+    descriptor,
+  };
+  const maxContext = Math.min(recipe.maxContext, model.contextLength);
+  const { pageCount } = planKvMemory({
+    budgetBytes: recipe.kvBudgetBytes,
+    descriptor,
+    maxSequences: recipe.maxSequences,
+    maxContext,
+  });
+  const pool = stack.use(new PagePool({ descriptor, pageCount }));
+  const engine = stack.use(
+    await createEngine({
+      runtime,
+      model,
+      info,
+      pool,
+      precision: recipe.precision,
+      maxSequences: recipe.maxSequences,
+      maxContext,
+      chunkTokens: recipe.chunkTokens,
+      ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
+      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks }),
+    }),
+  );
+  const owned = stack.move();
+  return { engine, info, pool, maxContext, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}

@@ -1,0 +1,81 @@
+import type { EngineHooks, EngineStats } from '@causeway/engine';
+import type { TransportCounters } from '@causeway/kv-transport';
+import { createMetrics, type MetricKey, type Metrics } from '@causeway/telemetry';
+import type { Counter, Registry } from 'prom-client';
+
+const KEYS = [
+  'requestsRunning',
+  'requestsWaiting',
+  'kvCacheUsage',
+  'promptTokens',
+  'generationTokens',
+  'preemptions',
+  'iterationTokens',
+  'kvTransferBytes',
+  'kvTransferRawBytes',
+  'kvTransferSeconds',
+  'kvChecksumFailures',
+  'kvStaleFrames',
+  'kvResentParts',
+  'kvPages',
+  'natsConnected',
+  'prefillTokens',
+  'decodeRuns',
+  'decodeBatchSize',
+  'cancelSeconds',
+] as const satisfies readonly MetricKey[];
+
+export type WorkerMetrics = Metrics<(typeof KEYS)[number]>;
+
+/** Makes a worker's instruments on its registry. */
+export function createWorkerMetrics(registry: Registry): WorkerMetrics {
+  return createMetrics(KEYS, { registry, nodeMetrics: true });
+}
+
+/** Hooks that feed the engine's steps into the histograms. */
+export function engineHooks(metrics: WorkerMetrics, modelName: string, onError: (error: unknown) => void): EngineHooks {
+  const labels = { model_name: modelName };
+  return {
+    onStep: ({ batch }) => {
+      metrics.decodeBatchSize.observe(batch);
+      metrics.iterationTokens.observe(labels, batch);
+    },
+    onPrefillChunk: ({ tokens }) => metrics.iterationTokens.observe(labels, tokens),
+    onError,
+  };
+}
+
+/** Brings gauges and counters up to date with the engine and the transport at every scrape. */
+export function exportStats(
+  metrics: WorkerMetrics,
+  modelName: string,
+  read: () => { engine: EngineStats; transport: Readonly<TransportCounters>; connected: boolean },
+): void {
+  const labels = { model_name: modelName };
+  const rising = new Map<object, number>();
+  const raise = (counter: { inc(by: number): void }, key: object, total: number): void => {
+    const before = rising.get(key) ?? 0;
+    if (total > before) counter.inc(total - before);
+    rising.set(key, Math.max(total, before));
+  };
+  const labelled = (counter: Counter<'model_name'>) => ({ inc: (by: number) => counter.inc(labels, by) });
+  const update = (): void => {
+    const { engine, transport, connected } = read();
+    metrics.requestsRunning.set(labels, engine.running);
+    metrics.requestsWaiting.set(labels, engine.waiting);
+    metrics.kvCacheUsage.set(labels, engine.totalPages === 0 ? 0 : 1 - engine.freePages / engine.totalPages);
+    metrics.kvPages.set({ state: 'free' }, engine.freePages);
+    metrics.kvPages.set({ state: 'used' }, engine.totalPages - engine.freePages);
+    metrics.natsConnected.set({ connection: 'kv' }, connected ? 1 : 0);
+    raise(labelled(metrics.promptTokens), metrics.promptTokens, engine.prefillTokens);
+    raise(labelled(metrics.generationTokens), metrics.generationTokens, engine.decodedTokens);
+    raise(labelled(metrics.preemptions), metrics.preemptions, engine.preemptions);
+    raise(metrics.prefillTokens, metrics.prefillTokens, engine.prefillTokens);
+    raise(metrics.decodeRuns, metrics.decodeRuns, engine.decodeRuns);
+    raise(metrics.kvChecksumFailures, metrics.kvChecksumFailures, transport.checksumFailures);
+    raise(metrics.kvStaleFrames, metrics.kvStaleFrames, transport.staleFrames + transport.unknownTransfers);
+    raise(metrics.kvResentParts, metrics.kvResentParts, transport.partsResent);
+  };
+  const first = metrics.requestsRunning as typeof metrics.requestsRunning & { collect?: () => void };
+  first.collect = update;
+}

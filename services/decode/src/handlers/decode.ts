@@ -1,0 +1,157 @@
+import type { GeneratedToken, Generation } from '@causeway/engine';
+import { ServiceError } from '@causeway/errors';
+import { failpoint } from '@causeway/failpoints';
+import type { PageSet } from '@causeway/kv';
+import { type CommittedKv, ticketToProto } from '@causeway/kv-transport';
+import { abortable, deadlineSignal } from '@causeway/lifecycle';
+import { workerV1 } from '@causeway/proto';
+import {
+  assertServes,
+  finishReasonToProto,
+  generationFromProto,
+  type RequestScope,
+  requestScope,
+  tokenToProto,
+  type Worker,
+} from '@causeway/worker-runtime';
+import type { CallContext } from 'nice-grpc-common';
+import { type CommandInbox, readCommands } from './command-inbox.ts';
+
+/** How long a failed transfer waits for the router to say `recompute` before the attempt fails. */
+const RECOMPUTE_GRACE_MS = 2_000;
+
+const { KvOutcome } = workerV1;
+
+/** KV of the prompt in pages of this worker, however it came there. */
+interface ReadyKv {
+  pages: PageSet;
+  first: GeneratedToken | undefined;
+  /** The router has not seen `first` from anybody else. */
+  firstIsOurs: boolean;
+  report: workerV1.KvReady;
+}
+
+/**
+ * One attempt at an answer: reserve -> ticket (or local prefill) -> KV committed -> decode -> finished. The stream is the lease:
+ * its end, from whatever cause, cancels the transfer and gives every page back.
+ *
+ * Fails with invalid_argument, not_found, resource_exhausted, unavailable as `prefill` does, and aborted when the transfer
+ * failed and the router did not ask for `recompute`.
+ */
+export async function* decode(
+  worker: Worker,
+  commands: AsyncIterable<workerV1.DecodeCommand>,
+  context: CallContext,
+): AsyncGenerator<workerV1.DecodeEvent> {
+  const inbox = readCommands(commands);
+  const reserve = await abortable(inbox.reserve, context.signal);
+  assertServes(worker, reserve.model);
+  const generation = generationFromProto(reserve.generation, worker.info, worker.maxContext);
+  using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
+
+  let kv: ReadyKv | undefined;
+  if (!reserve.local) kv = yield* receiveKv(worker, generation, inbox, scope, context);
+  else yield { event: { $case: 'reserved', value: {} } };
+  kv ??= await prefillHere(worker, generation, inbox, scope, reserve.local);
+
+  using _pages = kv.pages;
+  yield { event: { $case: 'kv_ready', value: kv.report } };
+  let generated = 0;
+  let reason = kv.first?.finishReason;
+  if (kv.first !== undefined) {
+    generated++;
+    if (kv.firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(kv.first, reserve.attempt) } };
+  }
+  if (reason === undefined) {
+    for await (const token of worker.engine.decode(generation, kv.pages, kv.first, scope.signal)) {
+      generated++;
+      reason = token.finishReason;
+      yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt) } };
+    }
+  }
+  scope.log.info({ generated, reason, outcome: kv.report.outcome }, 'decoded');
+  yield {
+    event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions: 0 } },
+  };
+}
+
+/** Gives a ticket and waits for the commit; undefined when the router wants the prompt prefilled here instead. */
+async function* receiveKv(
+  worker: Worker,
+  generation: Generation,
+  inbox: CommandInbox,
+  scope: RequestScope,
+  context: CallContext,
+): AsyncGenerator<workerV1.DecodeEvent, ReadyKv | undefined> {
+  const pages = await worker.engine.reserve(worker.engine.room(generation), scope.signal);
+  let kept = false;
+  try {
+    const deadlineMs = worker.config.ticketDeadlineMs;
+    const transfer = worker.endpoint.receive({ pages, tokens: generation.promptIds.length, deadlineMs, signal: scope.signal });
+    try {
+      yield { event: { $case: 'ticket', value: ticketToProto(transfer.ticket) } };
+      const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);
+      if (committed === undefined) return undefined;
+      await failpoint('committed_before_first_token');
+      const first = inbox.firstToken() ?? firstOfManifest(generation, committed, worker);
+      kept = true;
+      return { pages, first, firstIsOurs: false, report: reportUsed(committed) };
+    } catch (error) {
+      if (context.signal.aborted) throw error;
+      scope.log.warn({ err: ServiceError.from(error) }, 'the transfer failed; waiting for the router to ask for recompute');
+      using grace = deadlineSignal(RECOMPUTE_GRACE_MS, scope.signal);
+      await abortable(inbox.recompute, grace.signal).catch(() => {
+        throw ServiceError.from(error);
+      });
+      return undefined;
+    } finally {
+      transfer.cancel('the attempt ended');
+    }
+  } finally {
+    if (!kept) pages[Symbol.dispose]();
+  }
+}
+
+/** Prefills the prompt on this worker: `local`, or `recomputed` after a lost transfer. */
+async function prefillHere(
+  worker: Worker,
+  generation: Generation,
+  inbox: CommandInbox,
+  scope: RequestScope,
+  local: boolean,
+): Promise<ReadyKv> {
+  const pages = await worker.engine.reserve(worker.engine.room(generation), scope.signal);
+  try {
+    const result = await worker.engine.prefill(generation, pages, scope.signal);
+    const seen = inbox.firstToken();
+    const outcome = local ? KvOutcome.KV_OUTCOME_LOCAL : KvOutcome.KV_OUTCOME_RECOMPUTED;
+    return {
+      pages,
+      // What the client has read stays; a recomputed near-tie must not change it.
+      first: seen ?? result.first,
+      firstIsOurs: seen === undefined,
+      report: { outcome, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: generation.promptIds.length },
+    };
+  } catch (error) {
+    pages[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The first token from the manifest, with what its place in the answer makes of it. */
+function firstOfManifest(generation: Generation, committed: CommittedKv, worker: Worker): GeneratedToken | undefined {
+  if (committed.firstToken === undefined) return undefined;
+  const id = committed.firstToken;
+  const ends = generation.stopTokenIds.includes(id) || (!generation.ignoreEos && worker.info.eosTokenIds.includes(id));
+  const finishReason = ends ? 'stop' : generation.maxTokens === 1 ? 'length' : undefined;
+  return { id, position: generation.firstPosition, logprob: 0, ...(finishReason === undefined ? {} : { finishReason }) };
+}
+
+function reportUsed(committed: CommittedKv): workerV1.KvReady {
+  return {
+    outcome: KvOutcome.KV_OUTCOME_USED,
+    rawBytes: BigInt(committed.rawBytes),
+    receivedBytes: BigInt(committed.receivedBytes),
+    prefilledTokens: 0,
+  };
+}

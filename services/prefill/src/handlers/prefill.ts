@@ -1,0 +1,51 @@
+import type { workerV1 } from '@causeway/proto';
+import { ticketFromProto } from '@causeway/kv-transport';
+import {
+  assertServes,
+  generationFromProto,
+  requestScope,
+  statsToProto,
+  tokenToProto,
+  type Worker,
+} from '@causeway/worker-runtime';
+import type { CallContext } from 'nice-grpc-common';
+
+/**
+ * Reads a prompt and sends its KV: check -> reserve pages -> open the transfer -> prefill in chunks, finished pages leaving
+ * meanwhile -> first token -> commit. Events: admitted, started, first_token, sent. Whatever ends the call gives the pages back.
+ *
+ * Fails with invalid_argument (bad request), not_found (another model), failed_precondition (fingerprint or descriptor of
+ * the ticket differ), resource_exhausted (no pages, line full), unavailable (draining), aborted (the transfer failed).
+ */
+export async function* prefill(
+  worker: Worker,
+  request: workerV1.PrefillRequest,
+  context: CallContext,
+): AsyncGenerator<workerV1.PrefillEvent> {
+  const arrived = performance.now();
+  assertServes(worker, request.model);
+  const generation = generationFromProto(request.generation, worker.info, worker.maxContext);
+  const ticket = ticketFromProto(request.ticket);
+  using scope = requestScope(worker, context, request.requestId, request.attempt);
+
+  yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
+  using pages = await worker.engine.reserve(generation.promptIds.length, scope.signal);
+  const transfer = worker.endpoint.send({ ticket, pages, signal: scope.signal });
+  using _transfer = { [Symbol.dispose]: () => transfer.abort('the call ended') };
+  const queueMs = performance.now() - arrived;
+  yield { event: { $case: 'started', value: {} } };
+
+  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => transfer.offer(end));
+  if (first !== undefined) yield { event: { $case: 'first_token', value: tokenToProto(first, request.attempt) } };
+
+  const stats = await transfer.finish(first === undefined ? {} : { firstToken: first.id });
+  const link = { codec: stats.codec, src_chip: worker.config.chip, dst_chip: ticket.chip };
+  worker.metrics.kvTransferBytes.inc(link, stats.sentBytes);
+  worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
+  worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
+  scope.log.info(
+    { ...stats, prefillMs, queueMs, tokens: generation.promptIds.length, to: ticket.workerId },
+    'prefilled and sent',
+  );
+  yield { event: { $case: 'sent', value: { stats: statsToProto(stats, prefillMs, queueMs) } } };
+}
