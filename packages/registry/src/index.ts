@@ -1,1 +1,9 @@
-export {};
+export { connectRedis } from './connection.ts';
+export type { RedisConnection, RedisConnectOptions, RegistryLogger } from './connection.ts';
+export { isWorkerId, WORKER_INDEX_KEY, workerKey } from './keys.ts';
+export { RegistryView } from './view.ts';
+export type { RegistrySnapshot, RegistryViewOptions } from './view.ts';
+export { checkWorkerRecord, workerRecordSchema } from './worker-record.ts';
+export type { WorkerIdentity, WorkerRecord, WorkerState } from './worker-record.ts';
+export { RegistryWriter } from './writer.ts';
+export type { RegistryWriterOptions } from './writer.ts';
