@@ -4,4 +4,4 @@ export { renderProcesses, ROLE_ORDER } from './processes.ts';
 export type { Placement, ProcessSpec } from './processes.ts';
 export type { Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
 export { workerThreads } from './threads.ts';
-export { formatBytes, parseBytes, parseCores, parseDurationMs } from './units.ts';
+export { formatBytes, parseCores, parseDurationMs } from './units.ts';

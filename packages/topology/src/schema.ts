@@ -1,5 +1,6 @@
+import { byteSize } from '@causeway/config';
 import { z } from 'zod';
-import { parseBytes, parseCores, parseDurationMs } from './units.ts';
+import { parseCores, parseDurationMs } from './units.ts';
 
 /** A text field that `parse` turns into a value; `shape` says in the error what would have been right. */
 function parsed<T>(parse: (text: string) => T | undefined, shape: string) {
@@ -11,10 +12,7 @@ function parsed<T>(parse: (text: string) => T | undefined, shape: string) {
   });
 }
 
-const bytes = parsed((text) => {
-  const value = parseBytes(text);
-  return value !== undefined && value > 0 ? value : undefined;
-}, 'a size such as 512MiB or 65536');
+const bytes = byteSize({ min: 1 });
 const duration = parsed(parseDurationMs, 'a duration such as 30s or 500ms');
 const cores = parsed(parseCores, 'a list of cores such as 0-3,8');
 const count = z.int().min(1).max(64);
@@ -76,9 +74,7 @@ export const topologySchema = z.strictObject({
   drain: duration.default(30_000),
   nats: z
     .strictObject({
-      maxPayload: bytes
-        .refine((value) => value >= 4096 && value <= MAX_NATS_PAYLOAD, 'must be between 4KiB and 64MiB')
-        .default(1_048_576),
+      maxPayload: byteSize({ min: 4096, max: MAX_NATS_PAYLOAD }).default(1_048_576),
     })
     .default({ maxPayload: 1_048_576 }),
   pools: z.array(anyPool, { error: 'must be a list of pools' }).min(1).max(64),

@@ -1,30 +1,4 @@
-/** Sizes, durations and core lists as people write them in a topology file. Every parser returns undefined for what it cannot read. */
-
-const BYTE_UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  b: 1,
-  k: 1000,
-  kb: 1000,
-  m: 1000 ** 2,
-  mb: 1000 ** 2,
-  g: 1000 ** 3,
-  gb: 1000 ** 3,
-  ki: 1024,
-  kib: 1024,
-  mi: 1024 ** 2,
-  mib: 1024 ** 2,
-  gi: 1024 ** 3,
-  gib: 1024 ** 3,
-};
-
-/** Bytes of `512MiB`, `64 KB`, `1048576`; decimal (kB) and binary (KiB) units are different, as IEC 80000-13 has them. */
-export function parseBytes(text: string): number | undefined {
-  const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text);
-  const unit = match === null ? undefined : BYTE_UNITS[(match[2] ?? '').toLowerCase()];
-  if (match === null || unit === undefined) return undefined;
-  const bytes = Math.round(Number(match[1]) * unit);
-  return Number.isSafeInteger(bytes) ? bytes : undefined;
-}
+/** Durations and core lists as people write them in a topology file (undefined for what cannot be read), and sizes as people read them. */
 
 /** `1.5 MiB`: bytes for people, binary units, at most one decimal. */
 export function formatBytes(bytes: number): string {
