@@ -2,9 +2,8 @@ import type { LoadedModel, Segment } from '@causeway/models';
 import type { Binding, Runtime, Session, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
 import type { Slots } from './slots.ts';
-import { RESERVED_INPUTS, type RunSize, Workspace } from './workspace.ts';
+import { type RunSize, Workspace } from './workspace.ts';
 
-const RESERVED_NAMES = new Set(RESERVED_INPUTS.map((spec) => spec.name));
 /** Caches may be listed among a segment's inputs; they are bound to slots. */
 const CACHE_NAME = /^(past|present)_[kv]\./;
 
@@ -175,10 +174,9 @@ export class Executor implements AsyncDisposable {
       bound.values.set(name, value);
       return value;
     };
-    for (const { session, binding, segment } of bound.segments) {
-      const written = new Set(segment.outputs.map((spec) => spec.name));
-      for (const { name } of session.inputs) if (!CACHE_NAME.test(name)) binding.input(name, tensor(name));
-      for (const { name } of session.outputs) if (written.has(name)) binding.output(name, tensor(name));
+    for (const { binding, segment } of bound.segments) {
+      for (const { name } of segment.inputs) if (!CACHE_NAME.test(name)) binding.input(name, tensor(name));
+      for (const { name } of segment.outputs) if (!CACHE_NAME.test(name)) binding.output(name, tensor(name));
     }
     bound.size = size;
     for (const value of old) value[Symbol.dispose]();
