@@ -1,11 +1,65 @@
-import type { Fingerprint, KvCodec, KvDescriptor, PagePool } from '@causeway/kv';
-import type { InboundTransfer, OutboundTransfer, ReceiveOptions, SendOptions, TransportCounters } from './types.ts';
+/**
+ * A worker's door to the KV transport: two NATS connections (frames on bulk, everything else on control), one wildcard
+ * subscription each, the open transfers, and the memory and threads that they share.
+ */
+import { randomBytes } from 'node:crypto';
+import { fail, ServiceError } from '@causeway/errors';
+import {
+  CodecPolicy,
+  CodecPool,
+  compareDescriptors,
+  compareFingerprints,
+  type Fingerprint,
+  KV_CODECS,
+  type KvCodec,
+  type KvDescriptor,
+  objectTable,
+  objectTokens,
+  type PagePool,
+  SlotArena,
+  tokenBytes,
+  validateDescriptor,
+  validateFingerprint,
+} from '@causeway/kv';
+import { deadlineSignal, linkSignals } from '@causeway/lifecycle';
+import type { EndpointContext, TransportLog } from './context.ts';
+import {
+  decodeReceiverControl,
+  decodeSenderControl,
+  encodeReceiverControl,
+  encodeSenderControl,
+  type ReceiverMessage,
+} from './control.ts';
+import { newCounters } from './counters.ts';
+import { CreditBudget } from './credit.ts';
+import { FRAME_HEADER_BYTES, readFrameHeader } from './frame.ts';
+import { FrameRecorder } from './frame-recorder.ts';
+import { Inbound } from './inbound.ts';
+import { NatsLink } from './nats-link.ts';
+import { Outbound } from './outbound.ts';
+import type { Tamper } from './part-encoder.ts';
+import { PART_ALIGNMENT, PartTable } from './part-table.ts';
+import { RecentTransfers } from './recent-transfers.ts';
+import {
+  controlWildcard,
+  frameSubject,
+  frameWildcard,
+  type Incarnation,
+  parseControlSubject,
+  receiverControlSubject,
+  senderControlSubject,
+  transferOfFrameSubject,
+} from './subjects.ts';
+import type { InboundTransfer, OutboundTransfer, ReceiveOptions, SendOptions, Ticket, TransportCounters } from './types.ts';
 
-/** Where the transport reports what happened; pino's loggers fit. */
-export interface TransportLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-}
+const MIB = 1 << 20;
+/** Objects are one page, or as many as stay below this when pages are small. */
+const OBJECT_BYTES = 256 * 1024;
+/** Largest part that an endpoint asks for, whatever the server would carry. */
+const LARGEST_PART = MIB - FRAME_HEADER_BYTES;
+const SMALLEST_PART = 1024;
+const TICK_MS = 250;
+const MAX_POLICIES = 256;
 
 export interface KvEndpointOptions {
   /** NATS servers, comma-separated. */
@@ -13,9 +67,10 @@ export interface KvEndpointOptions {
   workerId: string;
   /** Random, new at each start; default: made here. */
   incarnation?: string;
-  /** The worker's pages. */
+  /** The worker's pages. Must outlive the endpoint. */
   pool: PagePool;
-  descriptor: KvDescriptor;
+  /** Default: the pool's. */
+  descriptor?: KvDescriptor;
   fingerprint: Fingerprint;
   chip: string;
   codec: 'auto' | KvCodec;
@@ -24,13 +79,396 @@ export interface KvEndpointOptions {
   connectDeadlineMs?: number;
   /** Gives up waiting for NATS at start. */
   signal?: AbortSignal;
+  /** Open credits, and frame slots of either direction, bytes; default 16 MiB. */
+  budgetBytes?: number;
+  /** How long a peer may be silent while the connection is up, ms; default 20,000. */
+  silenceMs?: number;
+  codecThreads?: number;
+  /** Writes every published frame to this file: u32 little-endian length, then the frame. */
+  recordFrames?: string;
+  /** For tests: alters raw bytes before their checksums are made. */
+  tamper?: Tamper;
 }
 
-/** A worker's door to the KV transport: gives tickets, takes and sends KV. */
-export interface KvEndpoint extends AsyncDisposable {
+const SILENT: TransportLog = { info: () => undefined, warn: () => undefined };
+
+export class KvEndpoint implements AsyncDisposable {
   readonly incarnation: string;
-  readonly connected: boolean;
-  readonly counters: Readonly<TransportCounters>;
-  receive(options: ReceiveOptions): InboundTransfer;
-  send(options: SendOptions): OutboundTransfer;
+  readonly #options: KvEndpointOptions;
+  readonly #self: Incarnation & { chip: string };
+  readonly #context: EndpointContext;
+  readonly #closing = new AbortController();
+  readonly #inbound = new Map<string, Inbound>();
+  readonly #outbound = new Map<string, Outbound>();
+  readonly #recent = new RecentTransfers();
+  readonly #policies = new Map<string, CodecPolicy>();
+  readonly #recorder: FrameRecorder | undefined;
+  readonly #regions: number[];
+  readonly #poolRegion: number;
+  readonly #partBytes: number;
+  readonly #bulk: NatsLink;
+  readonly #control: NatsLink;
+  readonly #log: TransportLog;
+  readonly #timer: NodeJS.Timeout;
+  #rttMs = 1;
+  #disposal: Promise<void> | undefined;
+
+  /**
+   * Connects and subscribes; resolves when tickets may be given.
+   * @throws ServiceError `dependency_unavailable` when NATS doesn't answer by the deadline, `payload_too_large` when its
+   * max_payload can't hold a useful frame, or a descriptor's or fingerprint's own error
+   */
+  static async connect(options: KvEndpointOptions): Promise<KvEndpoint> {
+    const descriptor = validateDescriptor(options.descriptor ?? options.pool.descriptor);
+    compareDescriptors(options.pool.descriptor, descriptor);
+    validateFingerprint(options.fingerprint);
+    const log = options.log ?? SILENT;
+    const late: { endpoint?: KvEndpoint } = {};
+    const link = (kind: 'bulk' | 'control') =>
+      NatsLink.connect({
+        servers: options.servers,
+        name: `causeway ${options.workerId} ${kind}`,
+        connectDeadlineMs: options.connectDeadlineMs ?? 30_000,
+        signal: options.signal,
+        onWaiting: (message) => log.warn({ connection: kind }, message),
+        onStatus: (status, detail) => {
+          if (status === 'error') log.warn({ connection: kind }, `NATS: ${detail}`);
+          else log.warn({ connection: kind, server: detail }, status === 'up' ? 'NATS is back' : 'the NATS connection is down');
+          if (status === 'up' && late.endpoint !== undefined) late.endpoint.#reconnected();
+        },
+      });
+    const bulk = await link('bulk');
+    try {
+      const control = await link('control');
+      try {
+        const endpoint = new KvEndpoint(options, descriptor, bulk, control);
+        late.endpoint = endpoint;
+        await endpoint.#subscribe();
+        return endpoint;
+      } catch (error) {
+        await control[Symbol.asyncDispose]();
+        throw error;
+      }
+    } catch (error) {
+      await bulk[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(options: KvEndpointOptions, descriptor: KvDescriptor, bulk: NatsLink, control: NatsLink) {
+    this.#options = options;
+    this.#log = options.log ?? SILENT;
+    this.incarnation = options.incarnation ?? randomBytes(8).toString('hex');
+    this.#self = { workerId: options.workerId, incarnation: this.incarnation, chip: options.chip };
+    this.#bulk = bulk;
+    this.#control = control;
+    const objectBytes = objectTokens(descriptor, OBJECT_BYTES) * tokenBytes(descriptor);
+    this.#partBytes = partSize(Math.min(bulk.maxPayload - FRAME_HEADER_BYTES, LARGEST_PART), objectBytes);
+    const budget = options.budgetBytes ?? 16 * MIB;
+    const slotBytes = FRAME_HEADER_BYTES + this.#partBytes;
+    const slots = Math.min(1024, Math.max(4, Math.floor(budget / slotBytes)));
+    const inbound = new SlotArena(slotBytes, slots);
+    const outbound = new SlotArena(slotBytes, slots);
+    const codecs = new CodecPool(options.codecThreads === undefined ? {} : { threads: options.codecThreads });
+    this.#poolRegion = codecs.register(options.pool.buffer);
+    const inboundRegion = codecs.register(inbound.buffer);
+    const outboundRegion = codecs.register(outbound.buffer);
+    this.#regions = [this.#poolRegion, inboundRegion, outboundRegion];
+    this.#recorder = options.recordFrames === undefined ? undefined : new FrameRecorder(options.recordFrames);
+    const { pool } = options;
+    this.#context = {
+      descriptor,
+      fingerprint: options.fingerprint,
+      counters: newCounters(),
+      log: this.#log,
+      codecs,
+      credits: new CreditBudget({ budgetBytes: budget }),
+      inboundArena: { arena: inbound, region: inboundRegion },
+      outboundArena: { arena: outbound, region: outboundRegion },
+      signal: this.#closing.signal,
+      silenceMs: options.silenceMs ?? 20_000,
+      rttMs: () => this.#rttMs,
+      pageRun: (pages, run) => {
+        const page = pages.pages[run.page];
+        if (page === undefined) fail('failed_precondition', 'internal', `the page set has no page ${run.page}`);
+        return { region: this.#poolRegion, offset: page * pool.pageBytes + run.offset, length: run.length };
+      },
+    };
+    this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+  }
+
+  /** Both connections are up. */
+  get connected(): boolean {
+    return this.#bulk.up && this.#control.up;
+  }
+
+  get counters(): Readonly<TransportCounters> {
+    this.#context.counters.wireBytesSent = this.#bulk.wireBytes + this.#control.wireBytes;
+    return this.#context.counters;
+  }
+
+  /** Transfers that are open now. */
+  get open(): { inbound: number; outbound: number; creditBytes: number } {
+    return { inbound: this.#inbound.size, outbound: this.#outbound.size, creditBytes: this.#context.credits.outstanding };
+  }
+
+  /**
+   * Makes room to receive `tokens` tokens into `pages` and gives the ticket for it.
+   * @throws ServiceError when pages are too few or not new, or the connection is down
+   */
+  receive(options: ReceiveOptions): InboundTransfer {
+    this.#checkOpen();
+    if (!this.connected) {
+      fail('unavailable', 'dependency_unavailable', 'NATS is away: no KV can be received now', { retry: 'same' });
+    }
+    const { pages, tokens, deadlineMs } = options;
+    const { blockTokens } = this.#context.descriptor.storage;
+    if (pages.pages.length * blockTokens < tokens) {
+      fail('invalid_argument', 'internal', `${tokens} tokens don't fit ${pages.pages.length} pages of ${blockTokens}`);
+    }
+    if (pages.state !== 'reserved' && pages.state !== 'filling') {
+      fail(
+        'failed_precondition',
+        'internal',
+        `pages of epoch ${pages.epoch} are ${pages.state}: nothing can be received into them`,
+      );
+    }
+    options.signal.throwIfAborted();
+    const ticket: Ticket = {
+      transferId: randomBytes(16).toString('hex'),
+      epoch: pages.epoch,
+      workerId: this.#self.workerId,
+      incarnation: this.incarnation,
+      maxPayload: this.#bulk.maxPayload,
+      maxPartBytes: this.#partBytes,
+      descriptor: this.#context.descriptor,
+      fingerprint: this.#context.fingerprint,
+      objects: objectTable(this.#context.descriptor, tokens, OBJECT_BYTES),
+      acceptedCodecs: KV_CODECS,
+      deadlineMs,
+      chip: this.#self.chip,
+    };
+    const deadline = deadlineSignal(deadlineMs, options.signal);
+    const { transferId } = ticket;
+    const transfer = new Inbound({
+      ticket,
+      pages,
+      context: this.#context,
+      reply: (sender, message) => this.#reply(sender, ticket, message),
+      ended: (answer) => {
+        deadline.signal.removeEventListener('abort', onAbort);
+        deadline[Symbol.dispose]();
+        this.#inbound.delete(transferId);
+        this.#recent.add(transferId, { epoch: ticket.epoch, answer, sender: transfer.sender });
+      },
+    });
+    const onAbort = () => transfer.fail(ServiceError.from(deadline.signal.reason));
+    deadline.signal.addEventListener('abort', onAbort, { once: true });
+    this.#inbound.set(transferId, transfer);
+    return transfer;
+  }
+
+  /**
+   * Starts sending to the receiver that gave the ticket. Says hello at once, so that a refusal comes before the work.
+   * @throws ServiceError `fingerprint_mismatch`, `descriptor_mismatch`, `payload_too_large`
+   */
+  send(options: SendOptions): OutboundTransfer {
+    this.#checkOpen();
+    const { ticket, pages } = options;
+    compareFingerprints(this.#context.fingerprint, ticket.fingerprint);
+    compareDescriptors(this.#context.descriptor, ticket.descriptor);
+    if (this.#outbound.has(ticket.transferId)) {
+      fail('already_exists', 'bad_request', `transfer ${ticket.transferId} is being sent already`);
+    }
+    const partBytes = partSize(
+      Math.min(ticket.maxPayload - FRAME_HEADER_BYTES, this.#bulk.maxPayload - FRAME_HEADER_BYTES, ticket.maxPartBytes),
+      this.#partBytes,
+    );
+    const table = new PartTable(ticket.descriptor, ticket.objects, partBytes);
+    const last = ticket.objects.at(-1);
+    const tokens = last === undefined ? 0 : last.firstToken + last.tokenCount;
+    if (pages.pages.length * ticket.descriptor.storage.blockTokens < tokens) {
+      fail('invalid_argument', 'internal', `the ticket is for ${tokens} tokens; ${pages.pages.length} pages are fewer`);
+    }
+    options.signal.throwIfAborted();
+    const deadline = deadlineSignal(ticket.deadlineMs, options.signal);
+    const subject = frameSubject(ticket, ticket.transferId);
+    const control = receiverControlSubject(ticket, ticket.transferId);
+    const transfer = new Outbound({
+      ticket,
+      pages,
+      table,
+      context: this.#context,
+      policy: this.#policy(ticket),
+      self: this.#self,
+      deadline: deadline.signal,
+      tamper: this.#options.tamper,
+      bulkUp: () => this.#bulk.up,
+      publish: (frame) => {
+        const bytes = this.#bulk.publish(subject, frame);
+        if (bytes > 0) this.#recorder?.write(frame);
+        return bytes;
+      },
+      flush: () => this.#bulk.flush(),
+      say: (message) => {
+        const { transferId, epoch } = ticket;
+        this.#control.publish(control, encodeSenderControl({ transferId, epoch, message }));
+      },
+      ended: () => {
+        deadline[Symbol.dispose]();
+        this.#outbound.delete(ticket.transferId);
+      },
+    });
+    if (transfer.active) this.#outbound.set(ticket.transferId, transfer);
+    this.#log.info(
+      {
+        transfer: ticket.transferId,
+        receiver: ticket.workerId,
+        bytes: table.totalBytes,
+        parts: table.partCount,
+        codec: this.#policy(ticket).decision,
+      },
+      'sending KV',
+    );
+    return transfer;
+  }
+
+  /** Ends every transfer, waits for jobs on pages, closes the connections. Idempotent. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposal ??= this.#close();
+    return this.#disposal;
+  }
+
+  async #close(): Promise<void> {
+    clearInterval(this.#timer);
+    const outbound = [...this.#outbound.values()];
+    for (const transfer of outbound) transfer.abort('the worker is stopping');
+    for (const transfer of [...this.#inbound.values()]) transfer.cancel('the worker is stopping');
+    if (this.connected) await this.#control.flush().catch(() => undefined);
+    this.#closing.abort(new ServiceError('the KV transport is closing', { code: 'unavailable', reason: 'draining' }));
+    await Promise.all(outbound.map((transfer) => transfer.settled()));
+    await Promise.all([this.#bulk[Symbol.asyncDispose](), this.#control[Symbol.asyncDispose]()]);
+    await this.#context.codecs[Symbol.asyncDispose]();
+    for (const region of this.#regions) this.#context.codecs.unregister(region);
+    this.#context.inboundArena.arena[Symbol.dispose]();
+    this.#context.outboundArena.arena[Symbol.dispose]();
+    await this.#recorder?.[Symbol.asyncDispose]();
+  }
+
+  async #subscribe(): Promise<void> {
+    await this.#bulk.subscribe(frameWildcard(this.#self), (subject, data) => this.#frame(subject, data));
+    await this.#control.subscribe(controlWildcard(this.#self), (subject, data) => this.#controlMessage(subject, data));
+    this.#rttMs = await this.#bulk.rttMs();
+  }
+
+  #frame(subject: string, frame: Uint8Array): void {
+    const { counters, credits } = this.#context;
+    counters.framesReceived++;
+    counters.frameBytesReceived += frame.length;
+    credits.arrived(frame.length);
+    const transferId = transferOfFrameSubject(subject);
+    const transfer = this.#inbound.get(transferId);
+    if (transfer === undefined) {
+      if (this.#recent.get(transferId) === undefined) counters.unknownTransfers++;
+      else counters.lateFrames++;
+      return;
+    }
+    try {
+      const header = readFrameHeader(frame);
+      if (header.transferId !== transferId) {
+        fail('invalid_argument', 'malformed_frame', `a frame of transfer ${header.transferId} on the subject of ${transferId}`);
+      }
+      transfer.frame(header, frame);
+    } catch (error) {
+      transfer.badHeader(ServiceError.from(error));
+    }
+  }
+
+  #controlMessage(subject: string, data: Uint8Array): void {
+    const { transferId, role } = parseControlSubject(subject);
+    try {
+      if (role === 'rx') {
+        const control = decodeSenderControl(data);
+        const transfer = this.#inbound.get(transferId);
+        if (control.transferId !== transferId) return void this.#context.counters.malformedControls++;
+        if (transfer !== undefined) {
+          if (control.epoch === transfer.ticket.epoch) transfer.control(control.message);
+          else this.#context.counters.staleFrames++;
+          return;
+        }
+        const ended = this.#recent.get(transferId);
+        // whoever still asks hears how it ended
+        if (
+          ended !== undefined &&
+          ended.sender !== undefined &&
+          ended.epoch === control.epoch &&
+          control.message.$case !== 'abort'
+        ) {
+          this.#reply(ended.sender, { transferId, epoch: ended.epoch }, ended.answer);
+        }
+        return;
+      }
+      const control = decodeReceiverControl(data);
+      const transfer = this.#outbound.get(transferId);
+      if (transfer !== undefined && control.transferId === transferId && control.epoch === transfer.epoch)
+        transfer.control(control.message);
+    } catch (error) {
+      this.#context.counters.malformedControls++;
+      this.#log.warn({ transfer: transferId, err: error }, 'a control message was dropped');
+    }
+  }
+
+  #reply(sender: Incarnation, of: { transferId: string; epoch: number }, message: ReceiverMessage): void {
+    const { transferId, epoch } = of;
+    try {
+      this.#control.publish(senderControlSubject(sender, transferId), encodeReceiverControl({ transferId, epoch, message }));
+    } catch (error) {
+      this.#log.warn({ transfer: transferId, err: error }, 'a control message could not be sent');
+    }
+  }
+
+  #reconnected(): void {
+    if (!this.connected) return;
+    for (const transfer of this.#inbound.values()) transfer.reconnected();
+    for (const transfer of this.#outbound.values()) transfer.reconnected();
+  }
+
+  #tick(): void {
+    // silence while the connection is away is nobody's fault
+    if (!this.connected) return;
+    const now = performance.now();
+    for (const transfer of [...this.#inbound.values()]) transfer.tick(now);
+    for (const transfer of [...this.#outbound.values()]) transfer.tick(now);
+  }
+
+  /** Measurements of one link: this worker to that one. */
+  #policy(ticket: Ticket): CodecPolicy {
+    const key = `${ticket.workerId}/${ticket.incarnation}`;
+    let policy = this.#policies.get(key);
+    if (policy === undefined) {
+      const { codec } = this.#options;
+      policy = new CodecPolicy({ accepted: ticket.acceptedCodecs, ...(codec === 'auto' ? {} : { fixed: codec }) });
+      const oldest = this.#policies.keys().next();
+      if (this.#policies.size >= MAX_POLICIES && oldest.done !== true) this.#policies.delete(oldest.value);
+      this.#policies.set(key, policy);
+    }
+    return policy;
+  }
+
+  #checkOpen(): void {
+    if (this.#disposal !== undefined) fail('unavailable', 'draining', 'the KV transport is closing', { retry: 'other' });
+  }
+}
+
+/** Raw bytes of a part: as large as the messages and the largest object allow, cut so that no number is split. */
+function partSize(room: number, wanted: number): number {
+  const largest = Math.floor(room / PART_ALIGNMENT) * PART_ALIGNMENT;
+  if (largest < SMALLEST_PART) {
+    fail(
+      'resource_exhausted',
+      'payload_too_large',
+      `NATS messages hold ${room + FRAME_HEADER_BYTES} bytes here; KV frames need ${SMALLEST_PART + FRAME_HEADER_BYTES}: raise max_payload`,
+    );
+  }
+  return Math.min(largest, Math.max(SMALLEST_PART, Math.ceil(wanted / PART_ALIGNMENT) * PART_ALIGNMENT));
 }

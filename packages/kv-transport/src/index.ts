@@ -1,4 +1,8 @@
-export type { KvEndpoint, KvEndpointOptions, TransportLog } from './endpoint.ts';
+export { KvEndpoint } from './endpoint.ts';
+export type { KvEndpointOptions } from './endpoint.ts';
+export type { TransportLog } from './context.ts';
+export type { Tamper } from './part-encoder.ts';
+export { ticketFromProto, ticketToProto } from './ticket.ts';
 export type {
   CommittedKv,
   InboundTransfer,
@@ -9,3 +13,4 @@ export type {
   TransferStats,
   TransportCounters,
 } from './types.ts';
+export { codecFromProto, codecToProto, descriptorFromProto, descriptorToProto, fingerprintFromProto } from './wire-types.ts';

@@ -106,8 +106,11 @@ export interface TransportCounters {
   checksumFailures: number;
   staleFrames: number;
   duplicateFrames: number;
+  /** Frames of transfers that have ended. */
+  lateFrames: number;
   unknownTransfers: number;
   malformedFrames: number;
+  malformedControls: number;
   beyondCredit: number;
   transfersCommitted: number;
   transfersFailed: number;

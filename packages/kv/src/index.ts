@@ -23,7 +23,7 @@ export { blockHashes, canonicalJson, fingerprint } from './fingerprint.ts';
 export type { BlockHashOptions, FingerprintInputs } from './fingerprint.ts';
 export { PagePool, PageSet } from './page-pool.ts';
 export type { PagePoolOptions, PageState } from './page-pool.ts';
-export { checkRange, objectTable, rangeBytes, segments, sliceSegments } from './segments.ts';
+export { checkRange, objectTable, objectTokens, rangeBytes, segments, sliceSegments } from './segments.ts';
 export type { Segment, TokensRange } from './segments.ts';
 export { CodecPool } from './codec-pool.ts';
 export type { CodecPoolOptions, DecodeJob, EncodeJob } from './codec-pool.ts';

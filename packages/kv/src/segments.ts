@@ -83,16 +83,20 @@ export function sliceSegments(runs: readonly Segment[], start: number, length: n
  * as stay within `targetBytes` when pages are smaller than that.
  */
 export function objectTable(descriptor: KvDescriptor, tokens: number, targetBytes: number): TokensRange[] {
+  const table: TokensRange[] = [];
   if (!Number.isSafeInteger(tokens) || tokens < 1)
     fail('invalid_argument', 'internal', `an object table needs tokens, not ${tokens}`);
-  const pages = Math.max(1, Math.floor(targetBytes / pageBytes(descriptor)));
-  const step = pages * descriptor.storage.blockTokens;
-  const table: TokensRange[] = [];
+  const step = objectTokens(descriptor, targetBytes);
   for (let firstToken = 0; firstToken < tokens; firstToken += step) {
     const tokenCount = Math.min(step, tokens - firstToken);
     table.push({ firstLayer: 0, layerCount: descriptor.layers.length, firstToken, tokenCount });
   }
   return table;
+}
+
+/** Tokens of an object of whole pages that stays within `targetBytes`; at least one page. */
+export function objectTokens(descriptor: KvDescriptor, targetBytes: number): number {
+  return Math.max(1, Math.floor(targetBytes / pageBytes(descriptor))) * descriptor.storage.blockTokens;
 }
 
 /** @throws ServiceError `malformed_frame` naming what is wrong with the range. */

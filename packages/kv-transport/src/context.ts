@@ -1,0 +1,35 @@
+/** What an endpoint lends to its transfers. */
+import type { CodecPool, Fingerprint, KvDescriptor, MemoryRun, PageSet, Segment, SlotArena } from '@causeway/kv';
+import type { CreditBudget } from './credit.ts';
+import type { TransportCounters } from './types.ts';
+
+/** Where the transport reports what happened; pino's loggers fit. */
+export interface TransportLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+/** Frame slots and the number under which codec threads know their memory. */
+export interface RegisteredArena {
+  arena: SlotArena;
+  region: number;
+}
+
+export interface EndpointContext {
+  descriptor: KvDescriptor;
+  fingerprint: Fingerprint;
+  counters: TransportCounters;
+  log: TransportLog;
+  codecs: CodecPool;
+  credits: CreditBudget;
+  inboundArena: RegisteredArena;
+  outboundArena: RegisteredArena;
+  /** Aborts when the endpoint closes. */
+  signal: AbortSignal;
+  /** How long a peer may be silent while the connection is up, ms. */
+  silenceMs: number;
+  /** Round trip to the NATS server, ms. */
+  rttMs(): number;
+  /** Memory of a run of a page set. */
+  pageRun(pages: PageSet, run: Segment): MemoryRun;
+}

@@ -1,0 +1,447 @@
+/**
+ * A transfer as its receiver runs it.
+ *
+ *   waiting -Open-> receiving -all parts + Manifest-> committed
+ *      any of the first two -refusal, cancel, abort, deadline, lost sender-> failed
+ *
+ * Invariants
+ *  R1  A part is written to pages only while the transfer receives, under a hold on them, after its checksums agree.
+ *  R2  Parts may come in any order, any number of times; a part that is in place is never written again.
+ *  R3  Nothing beyond the granted credit is taken.
+ *  R4  `committed` settles once; then no message changes anything. A repeated Manifest is answered again by the endpoint.
+ */
+import { createHash } from 'node:crypto';
+import { ServiceError } from '@causeway/errors';
+import { compareDescriptors, compareFingerprints, DTYPE_BYTES, type KvCodec, type PageSet } from '@causeway/kv';
+import { crc32c } from '@node-rs/crc32';
+import type { kvV1 } from '@causeway/proto';
+import type { CreditAccount } from './credit.ts';
+import type { ReceiverMessage, SenderMessage } from './control.ts';
+import type { EndpointContext } from './context.ts';
+import { FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts';
+import { PartBitmap } from './part-bitmap.ts';
+import { type PartLocation, PartTable } from './part-table.ts';
+import type { Incarnation } from './subjects.ts';
+import type { CommittedKv, InboundTransfer, Ticket } from './types.ts';
+import { codecToProto, count, descriptorFromProto, fingerprintFromProto } from './wire-types.ts';
+
+/** Offences of one kind after which a transfer is refused. */
+const MAX_OFFENCES = 16;
+/** Checksum failures after which a transfer is refused: enough for a bad moment, not for a bad link. */
+const MAX_CHECKSUM_FAILURES = 32;
+/** Quiet time after which published but absent parts count as lost, ms. */
+const LOSS_MS = 200;
+
+type Phase = 'waiting' | 'receiving' | 'committed' | 'failed';
+
+export interface InboundOptions {
+  ticket: Ticket;
+  pages: PageSet;
+  context: EndpointContext;
+  /** Sends a message to the sender's control subject. */
+  reply(sender: Incarnation, message: ReceiverMessage): void;
+  /** Called once when the transfer has ended; `answer` is what repeated questions get. */
+  ended(answer: ReceiverMessage): void;
+}
+
+export class Inbound implements InboundTransfer {
+  readonly ticket: Ticket;
+  readonly committed: Promise<CommittedKv>;
+  readonly #options: InboundOptions;
+  readonly #resolve: (value: CommittedKv) => void;
+  readonly #reject: (error: ServiceError) => void;
+  readonly #decodeCosts = new Map<KvCodec, { rawBytes: number; ms: number; parts: number }>();
+  readonly #decoding = new Set<number>();
+  #phase: Phase = 'waiting';
+  #sender: (Incarnation & { chip: string }) | undefined;
+  #table: PartTable | undefined;
+  #have = new PartBitmap(0);
+  #crcs = new Uint32Array(0);
+  #credit: CreditAccount | undefined;
+  #creditSent = { upTo: -1, received: 0 };
+  #manifest: kvV1.Manifest | undefined;
+  #published = 0;
+  #rawBytes = 0;
+  #receivedBytes = 0;
+  #firstFrame: number | undefined;
+  #lastFrame = 0;
+  #heardAt = performance.now();
+  #checksumFailures = 0;
+  #offences = 0;
+
+  constructor(options: InboundOptions) {
+    this.ticket = options.ticket;
+    this.#options = options;
+    const { promise, resolve, reject } = Promise.withResolvers<CommittedKv>();
+    this.committed = promise;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    // the caller may look at it late
+    promise.catch(() => undefined);
+  }
+
+  get active(): boolean {
+    return this.#phase === 'waiting' || this.#phase === 'receiving';
+  }
+
+  /** Who sends, once it has said hello. */
+  get sender(): Incarnation | undefined {
+    return this.#sender;
+  }
+
+  cancel(reason: string): void {
+    this.fail(new ServiceError(`the receiver cancelled the KV transfer: ${reason}`, { code: 'cancelled', reason: 'cancelled' }));
+  }
+
+  /** Ends the transfer with an error and tells the sender. */
+  fail(error: ServiceError): void {
+    if (!this.active) return;
+    const refused: ReceiverMessage = {
+      $case: 'refused',
+      value: { code: error.code, reason: error.reason, message: error.message },
+    };
+    this.#end('failed', refused);
+    const { counters, log } = this.#options.context;
+    counters.transfersFailed++;
+    log.warn({ transfer: this.ticket.transferId, reason: error.reason, sender: this.#sender?.workerId }, error.message);
+    this.#reject(error);
+  }
+
+  /** Takes a message of a sender. Errors in it refuse the transfer. */
+  control(message: SenderMessage): void {
+    if (!this.active) return;
+    this.#heardAt = performance.now();
+    this.#credit?.heard();
+    try {
+      switch (message.$case) {
+        case 'open':
+          return this.#open(message.value);
+        case 'progress':
+          return this.#progress(message.value);
+        case 'manifest':
+          return this.#takeManifest(message.value);
+        case 'abort':
+          return this.fail(
+            new ServiceError(`the sender gave the KV transfer up: ${message.value.reason.slice(0, 500)}`, {
+              code: 'aborted',
+              reason: 'transfer_failed',
+              retry: 'other',
+            }),
+          );
+        default:
+          message satisfies never;
+      }
+    } catch (error) {
+      this.fail(ServiceError.from(error));
+    }
+  }
+
+  /** Takes a frame whose header is well formed and names this transfer. */
+  frame(header: FrameHeader, frame: Uint8Array): void {
+    const { counters } = this.#options.context;
+    if (header.epoch !== this.ticket.epoch) {
+      counters.staleFrames++;
+      return;
+    }
+    if (this.#phase !== 'receiving' || this.#table === undefined || this.#credit === undefined) {
+      counters.beyondCredit++;
+      return;
+    }
+    this.#receivedBytes += frame.length;
+    this.#heardAt = this.#lastFrame = performance.now();
+    this.#firstFrame ??= this.#lastFrame;
+    const part = this.#table.find(header.object, header.part);
+    if (part === undefined || header.rawBytes !== part.length) {
+      return this.#offend(
+        'malformed_frame',
+        `part ${header.object}/${header.part} of ${header.rawBytes} bytes is not in the object table`,
+      );
+    }
+    if (header.bodyBytes > header.rawBytes || !this.ticket.acceptedCodecs.includes(header.codec)) {
+      return this.#offend(
+        'malformed_frame',
+        `codec ${header.codec}, ${header.bodyBytes} body bytes for ${header.rawBytes} raw bytes`,
+      );
+    }
+    if (this.#have.has(part.index) || this.#decoding.has(part.index)) {
+      counters.duplicateFrames++;
+      return;
+    }
+    if (part.end > this.#credit.upTo) {
+      counters.beyondCredit++;
+      return this.#offend(
+        'beyond_credit',
+        `part ${header.object}/${header.part} ends at ${part.end}; credit was given up to ${this.#credit.upTo}`,
+      );
+    }
+    if (crc32c(frame.subarray(FRAME_HEADER_BYTES)) !== header.bodyCrc) return this.#badChecksum(part);
+    this.#decoding.add(part.index);
+    void this.#place(this.#table, part, header, frame.subarray(FRAME_HEADER_BYTES));
+  }
+
+  /** A header that matched no layout or no checksum came in on this transfer's subject. */
+  badHeader(error: ServiceError): void {
+    if (!this.active) return;
+    if (error.reason === 'newer_version') return this.fail(error);
+    if (error.reason === 'checksum') return this.#badChecksum(undefined);
+    this.#offend('malformed_frame', error.message);
+  }
+
+  /** Every 250 ms: repeats credit, asks for what was lost, watches the sender. */
+  tick(now: number): void {
+    if (this.#phase !== 'receiving' || this.#credit === undefined || this.#table === undefined) return;
+    this.#credit.grant();
+    this.#sendCredit();
+    const contiguous = this.#contiguousBytes();
+    const owed = this.#manifest === undefined ? this.#published : this.#table.totalBytes;
+    if (owed > contiguous && this.#decoding.size === 0 && now - this.#lastFrame >= LOSS_MS) this.#askForMissing();
+    if (now - this.#heardAt > this.#options.context.silenceMs) {
+      this.fail(
+        new ServiceError(
+          `nothing was heard of the sending worker ${this.#sender?.workerId} for ${this.#options.context.silenceMs} ms`,
+          {
+            code: 'unavailable',
+            reason: 'worker_lost',
+            retry: 'other',
+          },
+        ),
+      );
+    }
+  }
+
+  /** The connection was away: silence of that time is nobody's fault, and what was under way is lost. */
+  reconnected(): void {
+    this.#heardAt = performance.now();
+    if (this.#phase === 'receiving') this.#askForMissing();
+  }
+
+  #open(open: kvV1.Open): void {
+    if (this.#sender !== undefined) {
+      const same = this.#sender.workerId === open.workerId && this.#sender.incarnation === open.incarnation;
+      if (same) this.#sendCredit();
+      else
+        this.#options.context.log.warn({ transfer: this.ticket.transferId, from: open.workerId }, 'a second sender was ignored');
+      return;
+    }
+    this.#sender = { workerId: open.workerId, incarnation: open.incarnation, chip: open.chip.slice(0, 64) };
+    compareFingerprints(this.ticket.fingerprint, fingerprintFromProto(open.fingerprint));
+    compareDescriptors(this.ticket.descriptor, descriptorFromProto(open.descriptor));
+    if (open.partBytes > this.ticket.maxPartBytes) {
+      throw new ServiceError(`the sender wants parts of ${open.partBytes} bytes; the ticket allows ${this.ticket.maxPartBytes}`, {
+        code: 'invalid_argument',
+        reason: 'malformed_frame',
+      });
+    }
+    const table = new PartTable(this.ticket.descriptor, this.ticket.objects, open.partBytes);
+    this.#table = table;
+    this.#have = new PartBitmap(table.partCount);
+    this.#crcs = new Uint32Array(table.partCount);
+    const rtt = this.#options.context.rttMs() + open.rttUs / 1000;
+    this.#credit = this.#options.context.credits.open(open.partBytes, rtt, () => this.#sendCredit());
+    if (this.#options.pages.state === 'reserved') this.#options.pages.startFilling();
+    this.#phase = 'receiving';
+    this.#sendCredit();
+  }
+
+  #progress(progress: kvV1.Progress): void {
+    if (this.#credit === undefined || this.#table === undefined) return;
+    this.#published = Math.max(
+      this.#published,
+      Math.min(count(progress.publishedBytes, 'published_bytes'), this.#table.totalBytes),
+    );
+    this.#credit.offered(Math.min(count(progress.offeredBytes, 'offered_bytes'), this.#table.totalBytes));
+    if (this.#credit.grant()) this.#sendCredit();
+    if (progress.wantMissing) this.#askForMissing();
+  }
+
+  #takeManifest(manifest: kvV1.Manifest): void {
+    if (this.#table === undefined || this.#credit === undefined) return;
+    if (
+      manifest.parts !== this.#table.partCount ||
+      count(manifest.rawBytes, 'raw_bytes') !== this.#table.totalBytes ||
+      manifest.digest.length !== 32
+    ) {
+      throw new ServiceError(
+        `the manifest names ${manifest.parts} parts and ${manifest.rawBytes} bytes; the object table has ${this.#table.partCount} and ${this.#table.totalBytes}`,
+        { code: 'invalid_argument', reason: 'malformed_frame' },
+      );
+    }
+    this.#manifest = manifest;
+    this.#credit.offered(this.#table.totalBytes);
+    this.#credit.grant();
+    this.#commitIfComplete();
+  }
+
+  async #place(table: PartTable, part: PartLocation, header: FrameHeader, body: Uint8Array): Promise<void> {
+    const { context, pages } = this.#options;
+    try {
+      using _hold = pages.hold();
+      const raw = table.runs(part).map((run) => context.pageRun(pages, run));
+      const elementBytes = DTYPE_BYTES[this.ticket.descriptor.storage.dtype] as 2 | 4;
+      let decodeMs: number;
+      if (header.codec === 'none') {
+        ({ decodeMs } = await context.codecs.decode({ codec: 'none', elementBytes, body, rawCrc: header.rawCrc, raw }));
+      } else {
+        const slot = await context.inboundArena.arena.acquire(context.signal);
+        try {
+          // R1: the pages may have been given up while this part waited
+          if (this.#phase !== 'receiving') return;
+          slot.bytes.set(body);
+          const bodyRun = { region: context.inboundArena.region, offset: slot.offset, length: body.length };
+          ({ decodeMs } = await context.codecs.decode({
+            codec: header.codec,
+            elementBytes,
+            body: bodyRun,
+            rawCrc: header.rawCrc,
+            raw,
+          }));
+        } finally {
+          slot.release();
+        }
+      }
+      if (this.#phase === 'receiving') this.#placed(part, header, decodeMs);
+    } catch (error) {
+      this.#decoding.delete(part.index);
+      const failure = ServiceError.from(error);
+      if (failure.reason === 'checksum' || failure.reason === 'malformed_frame') this.#badChecksum(part);
+      else this.fail(failure);
+    }
+  }
+
+  #placed(part: PartLocation, header: FrameHeader, decodeMs: number): void {
+    this.#decoding.delete(part.index);
+    this.#have.add(part.index);
+    this.#crcs[part.index] = header.rawCrc;
+    this.#rawBytes += part.length;
+    this.#options.context.counters.rawBytesReceived += part.length;
+    const cost = this.#decodeCosts.get(header.codec) ?? { rawBytes: 0, ms: 0, parts: 0 };
+    this.#decodeCosts.set(header.codec, { rawBytes: cost.rawBytes + part.length, ms: cost.ms + decodeMs, parts: cost.parts + 1 });
+    const credit = this.#credit;
+    if (credit === undefined) return;
+    credit.received(part.length, part.end);
+    credit.grant();
+    // an ack for every part would be noise on a fast link with small parts
+    if (
+      this.#have.complete ||
+      this.#rawBytes - this.#creditSent.received >= credit.window / 4 ||
+      credit.upTo - this.#rawBytes < part.length
+    )
+      this.#sendCredit();
+    this.#commitIfComplete();
+  }
+
+  #commitIfComplete(): void {
+    const manifest = this.#manifest;
+    if (manifest === undefined || !this.#have.complete || this.#phase !== 'receiving') return;
+    const bytes = Buffer.alloc(4 * this.#crcs.length);
+    for (const [index, crc] of this.#crcs.entries()) bytes.writeUInt32LE(crc, 4 * index);
+    const digest = createHash('sha256').update(bytes).digest();
+    if (!digest.equals(manifest.digest)) {
+      const message = 'the manifest digest does not match the parts that arrived';
+      return this.fail(new ServiceError(message, { code: 'data_loss', reason: 'checksum', retry: 'other' }));
+    }
+    try {
+      this.#options.pages.commit();
+    } catch (error) {
+      return this.fail(ServiceError.from(error));
+    }
+    const now = performance.now();
+    const result: CommittedKv = {
+      rawBytes: this.#rawBytes,
+      receivedBytes: this.#receivedBytes,
+      codec: this.#mainCodec(),
+      transferMs: now - (this.#firstFrame ?? now),
+      ...(manifest.firstToken === undefined ? {} : { firstToken: manifest.firstToken }),
+      senderWorker: this.#sender?.workerId ?? '',
+      senderChip: this.#sender?.chip ?? '',
+    };
+    this.#end('committed', { $case: 'committed', value: this.#committedMessage() });
+    this.#options.context.counters.transfersCommitted++;
+    this.#resolve(result);
+  }
+
+  #committedMessage(): kvV1.Committed {
+    return {
+      rawBytes: BigInt(this.#rawBytes),
+      receivedBytes: BigInt(this.#receivedBytes),
+      decodeCosts: [...this.#decodeCosts].map(([codec, cost]) => ({
+        codec: codecToProto(codec),
+        rawBytes: BigInt(cost.rawBytes),
+        microseconds: BigInt(Math.round(cost.ms * 1000)),
+      })),
+      bytesPerSecond: BigInt(Math.round(this.#options.context.credits.bandwidth * 1000)),
+    };
+  }
+
+  #mainCodec(): KvCodec {
+    let main: KvCodec = 'none';
+    let most = -1;
+    for (const [codec, { rawBytes }] of this.#decodeCosts) if (rawBytes > most) [main, most] = [codec, rawBytes];
+    return main;
+  }
+
+  #badChecksum(part: PartLocation | undefined): void {
+    this.#options.context.counters.checksumFailures++;
+    this.#checksumFailures++;
+    if (this.#checksumFailures > MAX_CHECKSUM_FAILURES) {
+      const where = part === undefined ? 'a header' : `part ${part.object}/${part.part}`;
+      this.fail(
+        new ServiceError(
+          `${this.#checksumFailures} frames did not match their CRC-32C, the last one ${where}: the transfer is refused`,
+          {
+            code: 'data_loss',
+            reason: 'checksum',
+            retry: 'other',
+          },
+        ),
+      );
+    } else if (part !== undefined) {
+      // asked again at the next tick once nothing more arrives, together with whatever else is missing
+      this.#published = Math.max(this.#published, part.end);
+    }
+  }
+
+  #offend(reason: 'malformed_frame' | 'beyond_credit', message: string): void {
+    if (reason === 'malformed_frame') this.#options.context.counters.malformedFrames++;
+    this.#offences++;
+    if (this.#offences < MAX_OFFENCES) return;
+    this.fail(
+      new ServiceError(`${this.#offences} bad frames, the last one: ${message}`, {
+        code: 'invalid_argument',
+        reason,
+        retry: 'other',
+      }),
+    );
+  }
+
+  #contiguousBytes(): number {
+    if (this.#table === undefined) return 0;
+    const leading = this.#have.contiguous;
+    return leading === 0 ? 0 : this.#table.at(leading - 1).end;
+  }
+
+  #sendCredit(): void {
+    if (this.#sender === undefined || this.#credit === undefined) return;
+    this.#creditSent = { upTo: this.#credit.upTo, received: this.#rawBytes };
+    this.#options.reply(this.#sender, {
+      $case: 'credit',
+      value: {
+        upToBytes: BigInt(this.#credit.upTo),
+        receivedBytes: BigInt(this.#rawBytes),
+        contiguousBytes: BigInt(this.#contiguousBytes()),
+      },
+    });
+  }
+
+  #askForMissing(): void {
+    if (this.#sender === undefined || this.#table === undefined) return;
+    this.#options.reply(this.#sender, { $case: 'missing', value: { have: this.#have.bytes } });
+  }
+
+  #end(phase: 'committed' | 'failed', answer: ReceiverMessage): void {
+    this.#phase = phase;
+    this.#credit?.close();
+    if (this.#sender !== undefined) this.#options.reply(this.#sender, answer);
+    this.#options.ended(answer);
+  }
+}

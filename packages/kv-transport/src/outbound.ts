@@ -1,0 +1,432 @@
+/**
+ * A transfer as its sender runs it: a few lanes take the next part, encode it into a frame slot, publish it and keep the slot
+ * until the receiver has the part.
+ *
+ * Invariants
+ *  S1  A part leaves only when its tokens are offered, credit covers its end and the bulk connection is up.
+ *  S2  A frame's slot isn't reused before the part is acknowledged or the transfer has ended (or, when others wait for slots,
+ *      the server has confirmed that it has the frame). The pages are held until the transfer has ended.
+ *  S3  A part that the receiver has is not sent again.
+ *  S4  The manifest is sent once every part was published, and again until it is answered.
+ */
+import { createHash } from 'node:crypto';
+import { setImmediate as yieldToLoop } from 'node:timers/promises';
+import { ERROR_CODES, ServiceError } from '@causeway/errors';
+import type { CodecPolicy, KvCodec, PageSet } from '@causeway/kv';
+import { failpoint } from '@causeway/failpoints';
+import type { kvV1 } from '@causeway/proto';
+import type { EndpointContext } from './context.ts';
+import type { ReceiverMessage, SenderMessage } from './control.ts';
+import { frameBytes, type OutboundFrame, PartEncoder, type Tamper } from './part-encoder.ts';
+import type { PartLocation, PartTable } from './part-table.ts';
+import type { Incarnation } from './subjects.ts';
+import type { OutboundTransfer, Ticket, TransferStats } from './types.ts';
+import { codecFromProto, count, descriptorToProto } from './wire-types.ts';
+
+/** Parts encoded at the same time: one in a codec thread while another is published. */
+const LANES = 2;
+/** A part asked for again is not repeated sooner than this, ms. */
+const RESEND_MS = 150;
+/** Unacknowledged frames older than this give their slots to those who wait, ms. */
+const RECLAIM_MS = 1_000;
+
+export interface OutboundOptions {
+  ticket: Ticket;
+  pages: PageSet;
+  table: PartTable;
+  context: EndpointContext;
+  policy: CodecPolicy;
+  self: Incarnation & { chip: string };
+  deadline: AbortSignal;
+  tamper: Tamper | undefined;
+  /** Whether the bulk connection is up. */
+  bulkUp(): boolean;
+  /** Publishes a frame; protocol bytes, or 0 when the connection is down. */
+  publish(frame: Uint8Array): number;
+  /** Resolves when the server has everything published so far. */
+  flush(): Promise<void>;
+  /** Sends to the receiver's control subject. */
+  say(message: SenderMessage): void;
+  ended(): void;
+}
+
+export class Outbound implements OutboundTransfer {
+  readonly #options: OutboundOptions;
+  readonly #crcs: Uint32Array;
+  readonly #acknowledged: Uint8Array;
+  /** When each part was last published; 0 for never. */
+  readonly #sentAt: Float64Array;
+  readonly #frames = new Map<number, OutboundFrame>();
+  readonly #resend = new Set<number>();
+  readonly #encoder: PartEncoder;
+  readonly #codecBytes = new Map<KvCodec, number>();
+  readonly #lanes: Promise<void>[] = [];
+  readonly #hold: Disposable;
+  readonly #done = Promise.withResolvers<TransferStats>();
+  readonly #aborter = new AbortController();
+  #wake = Promise.withResolvers<void>();
+  #opened = false;
+  #cursor = 0;
+  #publishedParts = 0;
+  #offeredBytes = 0;
+  #upTo = 0;
+  #finishing: { firstToken?: number } | undefined;
+  #manifestSent = false;
+  #sentMarked = false;
+  #ackedParts = 0;
+  #active = true;
+  #heardAt = performance.now();
+  #firstFrameAt: number | undefined;
+  readonly #stats = { sentBytes: 0, wireBytes: 0, frames: 0, resentParts: 0 };
+
+  constructor(options: OutboundOptions) {
+    this.#options = options;
+    this.#crcs = new Uint32Array(options.table.partCount);
+    this.#acknowledged = new Uint8Array(options.table.partCount);
+    this.#sentAt = new Float64Array(options.table.partCount);
+    this.#encoder = new PartEncoder(options);
+    this.#hold = options.pages.hold();
+    // nobody may be waiting when it fails
+    this.#done.promise.catch(() => undefined);
+    options.deadline.addEventListener('abort', this.#onDeadline, { once: true });
+    if (options.deadline.aborted) this.#onDeadline();
+    else this.#sayOpen();
+    for (let lane = 0; lane < LANES && this.#active; lane++) this.#lanes.push(this.#lane());
+    void this.settled().then(() => this.#hold[Symbol.dispose]());
+  }
+
+  get active(): boolean {
+    return this.#active;
+  }
+
+  get epoch(): number {
+    return this.#options.ticket.epoch;
+  }
+
+  offer(endToken: number): void {
+    const bytes = this.#options.table.bytesBefore(endToken);
+    if (!this.#active || bytes <= this.#offeredBytes) return;
+    this.#offeredBytes = bytes;
+    this.#sayProgress(false);
+    this.#wakeLanes();
+  }
+
+  finish(options: { firstToken?: number }): Promise<TransferStats> {
+    this.#finishing ??= options;
+    this.offer(Number.MAX_SAFE_INTEGER);
+    this.#manifestIfSent().catch((error: unknown) => this.fail(ServiceError.from(error), true));
+    return this.#done.promise;
+  }
+
+  abort(reason: string): void {
+    this.fail(
+      new ServiceError(`the sender gave the KV transfer up: ${reason}`, { code: 'cancelled', reason: 'cancelled' }),
+      true,
+    );
+  }
+
+  /** Ends the transfer with an error; `tell` also tells the receiver. */
+  fail(error: ServiceError, tell: boolean): void {
+    if (!this.#active) return;
+    if (tell) this.#sayQuietly({ $case: 'abort', value: { reason: error.message.slice(0, 500) } });
+    const { counters, log } = this.#options.context;
+    counters.transfersFailed++;
+    log.warn(
+      { transfer: this.#options.ticket.transferId, reason: error.reason, receiver: this.#options.ticket.workerId },
+      error.message,
+    );
+    this.#end();
+    this.#done.reject(error);
+  }
+
+  /** Takes a message of the receiver. */
+  control(message: ReceiverMessage): void {
+    if (!this.#active) return;
+    this.#heardAt = performance.now();
+    this.#opened = true;
+    try {
+      switch (message.$case) {
+        case 'credit':
+          return this.#credit(message.value);
+        case 'missing':
+          return this.#missing(message.value.have);
+        case 'committed':
+          return this.#committed(message.value);
+        case 'refused':
+          return this.fail(refusal(message.value, this.#options.ticket.workerId), false);
+        default:
+          message satisfies never;
+      }
+    } catch (error) {
+      this.fail(ServiceError.from(error), true);
+    }
+  }
+
+  /** Every 250 ms: repeats what was not answered, shows life, watches the receiver. */
+  tick(now: number): void {
+    if (!this.#active) return;
+    const { silenceMs } = this.#options.context;
+    if (now - this.#heardAt > silenceMs) {
+      const message = `nothing was heard of the receiving worker ${this.#options.ticket.workerId} for ${silenceMs} ms`;
+      return this.fail(new ServiceError(message, { code: 'unavailable', reason: 'worker_lost', retry: 'other' }), true);
+    }
+    if (!this.#opened) this.#sayOpen();
+    else if (this.#manifestSent) this.#sayManifest();
+    else this.#sayProgress(false);
+    if (this.#options.context.outboundArena.arena.waiting > 0) void this.#reclaimSlots(now);
+  }
+
+  /** A connection came back: what was under way is lost, so ask what arrived. */
+  reconnected(): void {
+    if (!this.#active) return;
+    this.#heardAt = performance.now();
+    if (this.#opened) this.#sayProgress(true);
+    else this.#sayOpen();
+    this.#wakeLanes();
+  }
+
+  /** Resolves when no lane touches pages or slots any more. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#lanes);
+  }
+
+  #onDeadline = (): void => {
+    this.fail(ServiceError.from(this.#options.deadline.reason), true);
+  };
+
+  async #lane(): Promise<void> {
+    try {
+      while (this.#active) {
+        const index = this.#next();
+        if (index === undefined) await this.#wake.promise;
+        else await this.#sendPart(this.#options.table.at(index));
+      }
+    } catch (error) {
+      this.fail(ServiceError.from(error), true);
+    }
+  }
+
+  /** The next part that may leave (S1), taken off its list. */
+  #next(): number | undefined {
+    if (!this.#options.bulkUp()) return undefined;
+    for (const index of this.#resend) {
+      this.#resend.delete(index);
+      if (this.#acknowledged[index] === 0) return index;
+    }
+    const { table } = this.#options;
+    if (this.#cursor >= table.partCount) return undefined;
+    const { end } = table.at(this.#cursor);
+    if (end > this.#offeredBytes || end > this.#upTo) return undefined;
+    return this.#cursor++;
+  }
+
+  async #sendPart(part: PartLocation): Promise<void> {
+    let frame = this.#frames.get(part.index);
+    if (frame === undefined) {
+      frame = await this.#encoder.encode(part, this.#aborter.signal);
+      if (!this.#active || this.#acknowledged[part.index] !== 0) return frame.slot.release();
+      this.#frames.set(part.index, frame);
+      this.#crcs[part.index] = frame.encoded.rawCrc;
+    }
+    const resent = this.#sentAt[part.index] !== 0;
+    const wireBytes = this.#options.publish(this.#encoder.finish(frame, part, resent));
+    if (wireBytes === 0) {
+      // the connection went down meanwhile; reconnected() wakes the lanes
+      this.#resend.add(part.index);
+      return;
+    }
+    this.#account(part, frame, wireBytes, resent);
+    await failpoint('after_frame_k', this.#options.ticket.transferId);
+    // `none` is encoded on this thread: let the loop breathe between frames
+    await yieldToLoop();
+    await this.#manifestIfSent();
+  }
+
+  #account(part: PartLocation, frame: OutboundFrame, wireBytes: number, resent: boolean): void {
+    const { counters } = this.#options.context;
+    const now = performance.now();
+    this.#sentAt[part.index] = now;
+    this.#firstFrameAt ??= now;
+    this.#stats.frames++;
+    this.#stats.sentBytes += frameBytes(frame);
+    this.#stats.wireBytes += wireBytes;
+    counters.framesSent++;
+    counters.frameBytesSent += frameBytes(frame);
+    if (resent) {
+      this.#stats.resentParts++;
+      counters.partsResent++;
+      return;
+    }
+    this.#publishedParts++;
+    counters.rawBytesSent += part.length;
+    const { codec } = frame.encoded;
+    this.#codecBytes.set(codec, (this.#codecBytes.get(codec) ?? 0) + part.length);
+  }
+
+  /** S4 */
+  async #manifestIfSent(): Promise<void> {
+    if (this.#finishing === undefined || this.#sentMarked || this.#publishedParts < this.#options.table.partCount) return;
+    this.#sentMarked = true;
+    await failpoint('sent', this.#options.ticket.transferId);
+    if (!this.#active) return;
+    this.#manifestSent = true;
+    this.#sayManifest();
+  }
+
+  #credit(credit: kvV1.Credit): void {
+    const { table } = this.#options;
+    this.#upTo = Math.max(this.#upTo, count(credit.upToBytes, 'up_to_bytes'));
+    const contiguous = count(credit.contiguousBytes, 'contiguous_bytes');
+    while (this.#ackedParts < table.partCount && table.at(this.#ackedParts).end <= contiguous)
+      this.#acknowledge(this.#ackedParts++);
+    this.#wakeLanes();
+  }
+
+  /** S3: what is there is acknowledged; what was published and isn't there goes out again. */
+  #missing(have: Uint8Array): void {
+    const { partCount } = this.#options.table;
+    if (have.length !== (partCount + 7) >>> 3) {
+      throw new ServiceError(`a bitmap of ${have.length} bytes for ${partCount} parts`, {
+        code: 'invalid_argument',
+        reason: 'malformed_frame',
+      });
+    }
+    const before = performance.now() - RESEND_MS;
+    for (let index = 0; index < this.#cursor; index++) {
+      const sentAt = this.#sentAt[index] as number;
+      if (((have[index >>> 3] as number) & (1 << (index & 7))) !== 0) this.#acknowledge(index);
+      else if (this.#acknowledged[index] === 0 && sentAt !== 0 && sentAt <= before) this.#resend.add(index);
+    }
+    this.#wakeLanes();
+  }
+
+  #acknowledge(index: number): void {
+    this.#acknowledged[index] = 1;
+    this.#frames.get(index)?.slot.release();
+    this.#frames.delete(index);
+  }
+
+  async #reclaimSlots(now: number): Promise<void> {
+    const old = [...this.#frames].filter(([index]) => {
+      const sentAt = this.#sentAt[index] as number;
+      return sentAt !== 0 && now - sentAt > RECLAIM_MS && !this.#resend.has(index);
+    });
+    if (old.length === 0 || !this.#options.bulkUp()) return;
+    await this.#options.flush().catch(() => undefined);
+    if (!this.#options.bulkUp()) return;
+    for (const [index, frame] of old) {
+      if (this.#frames.get(index) !== frame || this.#resend.has(index) || (this.#sentAt[index] as number) > now) continue;
+      frame.slot.release();
+      this.#frames.delete(index);
+    }
+  }
+
+  #committed(committed: kvV1.Committed): void {
+    if (!this.#manifestSent) return;
+    const { policy, table, context, ticket } = this.#options;
+    for (const cost of committed.decodeCosts) {
+      const codec = codecFromProto(cost.codec);
+      if (codec !== undefined) policy.decoded(codec, Number(cost.rawBytes), Number(cost.microseconds) / 1000);
+    }
+    policy.carried(Number(committed.bytesPerSecond), 1000);
+    const transferMs = performance.now() - (this.#firstFrameAt ?? performance.now());
+    const stats: TransferStats = {
+      rawBytes: table.totalBytes,
+      ...this.#stats,
+      codec: this.#mainCodec(),
+      codecReason: policy.decision.reason,
+      transferMs,
+    };
+    context.counters.transfersCommitted++;
+    context.log.info({ transfer: ticket.transferId, receiver: ticket.workerId, receiverChip: ticket.chip, ...stats }, 'KV sent');
+    this.#end();
+    this.#done.resolve(stats);
+  }
+
+  #mainCodec(): KvCodec {
+    let main: KvCodec = 'none';
+    let most = -1;
+    for (const [codec, bytes] of this.#codecBytes) if (bytes > most) [main, most] = [codec, bytes];
+    return main;
+  }
+
+  #sayOpen(): void {
+    const { self, table, context, ticket } = this.#options;
+    this.#sayQuietly({
+      $case: 'open',
+      value: {
+        workerId: self.workerId,
+        incarnation: self.incarnation,
+        partBytes: table.partBytes,
+        fingerprint: { ...context.fingerprint },
+        descriptor: descriptorToProto(context.descriptor),
+        chip: self.chip,
+        rttUs: Math.round(context.rttMs() * 1000),
+      },
+    });
+    if (this.#offeredBytes > 0 && ticket.objects.length > 0) this.#sayProgress(false);
+  }
+
+  #sayProgress(wantMissing: boolean): void {
+    const { table } = this.#options;
+    const published = this.#cursor === 0 ? 0 : table.at(this.#cursor - 1).end;
+    this.#sayQuietly({
+      $case: 'progress',
+      value: { offeredBytes: BigInt(this.#offeredBytes), publishedBytes: BigInt(published), wantMissing },
+    });
+  }
+
+  #sayManifest(): void {
+    const { table } = this.#options;
+    const crcs = Buffer.alloc(4 * this.#crcs.length);
+    for (const [index, crc] of this.#crcs.entries()) crcs.writeUInt32LE(crc, 4 * index);
+    const firstToken = this.#finishing?.firstToken;
+    this.#sayQuietly({
+      $case: 'manifest',
+      value: {
+        rawBytes: BigInt(table.totalBytes),
+        digest: createHash('sha256').update(crcs).digest(),
+        parts: table.partCount,
+        ...(firstToken === undefined ? {} : { firstToken }),
+        sentBytes: BigInt(this.#stats.sentBytes),
+      },
+    });
+  }
+
+  /** A message that the server refuses for its size ends the transfer; the caller hears why. */
+  #sayQuietly(message: SenderMessage): void {
+    try {
+      this.#options.say(message);
+    } catch (error) {
+      if (message.$case !== 'abort') this.fail(ServiceError.from(error), false);
+    }
+  }
+
+  #wakeLanes(): void {
+    const wake = this.#wake;
+    this.#wake = Promise.withResolvers<void>();
+    wake.resolve();
+  }
+
+  #end(): void {
+    this.#active = false;
+    this.#options.deadline.removeEventListener('abort', this.#onDeadline);
+    this.#aborter.abort();
+    for (const frame of this.#frames.values()) frame.slot.release();
+    this.#frames.clear();
+    this.#wakeLanes();
+    this.#options.ended();
+  }
+}
+
+function refusal(refused: kvV1.Refused, workerId: string): ServiceError {
+  const { code, reason } = refused;
+  const known = (ERROR_CODES as readonly string[]).includes(code);
+  const error = ServiceError.fromWire({ code: known ? code : 'aborted', reason, retry: 'other', message: '' });
+  const message = `worker ${workerId} refused the KV transfer: ${refused.message.slice(0, 1000)}`;
+  return new ServiceError(message, {
+    code: error.code,
+    reason: error.reason === 'internal' ? 'transfer_failed' : error.reason,
+    retry: 'other',
+  });
+}

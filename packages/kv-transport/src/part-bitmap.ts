@@ -1,0 +1,37 @@
+/** Which parts are in place: one bit each, least significant bit of byte 0 first. */
+export class PartBitmap {
+  readonly size: number;
+  readonly bytes: Uint8Array;
+  #count = 0;
+  #contiguous = 0;
+
+  constructor(size: number) {
+    this.size = size;
+    this.bytes = new Uint8Array((size + 7) >>> 3);
+  }
+
+  /** Parts in place. */
+  get count(): number {
+    return this.#count;
+  }
+
+  get complete(): boolean {
+    return this.#count === this.size;
+  }
+
+  /** Number of leading parts that are all in place. */
+  get contiguous(): number {
+    while (this.#contiguous < this.size && this.has(this.#contiguous)) this.#contiguous++;
+    return this.#contiguous;
+  }
+
+  has(index: number): boolean {
+    return ((this.bytes[index >>> 3] ?? 0) & (1 << (index & 7))) !== 0;
+  }
+
+  add(index: number): void {
+    if (this.has(index)) return;
+    this.bytes[index >>> 3] = (this.bytes[index >>> 3] ?? 0) | (1 << (index & 7));
+    this.#count++;
+  }
+}

@@ -1,0 +1,85 @@
+/** Tickets on the wire. */
+import { fail } from '@causeway/errors';
+import type { KvCodec, TokensRange } from '@causeway/kv';
+import type { kvV1 } from '@causeway/proto';
+import { FRAME_HEADER_BYTES } from './frame.ts';
+import { MAX_OBJECTS, PartTable } from './part-table.ts';
+import type { Ticket } from './types.ts';
+import { subjectToken } from './subjects.ts';
+import {
+  codecFromProto,
+  codecToProto,
+  descriptorFromProto,
+  descriptorToProto,
+  fingerprintFromProto,
+  transferIdFromProto,
+} from './wire-types.ts';
+
+/** Largest raw part that any receiver may ask for, bytes. */
+export const MAX_PART_BYTES = 8 << 20;
+
+/** Ticket as protobuf. */
+export function ticketToProto(ticket: Ticket): kvV1.Ticket {
+  return {
+    transferId: Buffer.from(ticket.transferId, 'hex'),
+    epoch: ticket.epoch,
+    workerId: ticket.workerId,
+    incarnation: ticket.incarnation,
+    maxPayload: ticket.maxPayload,
+    maxPartBytes: ticket.maxPartBytes,
+    descriptor: descriptorToProto(ticket.descriptor),
+    fingerprint: { ...ticket.fingerprint },
+    objects: ticket.objects.map((object) => ({ kind: { $case: 'tokens', value: { ...object } } })),
+    acceptedCodecs: ticket.acceptedCodecs.map(codecToProto),
+    deadlineMs: Math.max(0, Math.round(ticket.deadlineMs)),
+    chip: ticket.chip,
+  };
+}
+
+/**
+ * Ticket from protobuf, checked whole.
+ * @throws ServiceError `malformed_frame`, `descriptor_mismatch`, `fingerprint_mismatch` or `newer_version`
+ */
+export function ticketFromProto(message: kvV1.Ticket | undefined): Ticket {
+  if (message === undefined) fail('invalid_argument', 'malformed_frame', 'the ticket is missing');
+  if (message.objects.length > MAX_OBJECTS) bad(`${message.objects.length} objects`);
+  const descriptor = descriptorFromProto(message.descriptor);
+  const objects: TokensRange[] = message.objects.map(({ kind }) => {
+    if (kind?.$case !== 'tokens') bad('an object of unknown kind; this process understands tokens');
+    return { ...kind.value };
+  });
+  if (message.epoch < 1) bad('epoch 0');
+  if (message.maxPartBytes < 1 || message.maxPartBytes > MAX_PART_BYTES) bad(`max_part_bytes ${message.maxPartBytes}`);
+  if (message.maxPayload <= FRAME_HEADER_BYTES) bad(`max_payload ${message.maxPayload}`);
+  subjectToken(message.workerId);
+  subjectToken(message.incarnation);
+  checkOrder(objects);
+  new PartTable(descriptor, objects, MAX_PART_BYTES);
+  return {
+    transferId: transferIdFromProto(message.transferId),
+    epoch: message.epoch,
+    workerId: message.workerId,
+    incarnation: message.incarnation,
+    maxPayload: message.maxPayload,
+    maxPartBytes: message.maxPartBytes,
+    descriptor,
+    fingerprint: fingerprintFromProto(message.fingerprint),
+    objects,
+    acceptedCodecs: message.acceptedCodecs.map(codecFromProto).filter((codec): codec is KvCodec => codec !== undefined),
+    deadlineMs: message.deadlineMs,
+    chip: message.chip,
+  };
+}
+
+/** Token ranges must follow one another from token 0, all layers each: what this version's senders can stream. */
+function checkOrder(objects: readonly TokensRange[]): void {
+  let next = 0;
+  for (const [index, object] of objects.entries()) {
+    if (object.firstToken !== next) bad(`object ${index} begins at token ${object.firstToken}, not ${next}`);
+    next += object.tokenCount;
+  }
+}
+
+function bad(message: string): never {
+  return fail('invalid_argument', 'malformed_frame', `ticket: ${message}`);
+}

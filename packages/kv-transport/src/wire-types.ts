@@ -1,0 +1,94 @@
+/** Generated protobuf types of causeway.kv.v1 <-> the types that the rest of the code uses. */
+import { fail } from '@causeway/errors';
+import {
+  type Fingerprint,
+  KV_CODECS,
+  type KvCodec,
+  type KvDescriptor,
+  type KvDtype,
+  type LayerGeometry,
+  validateDescriptor,
+  validateFingerprint,
+} from '@causeway/kv';
+import { kvV1 } from '@causeway/proto';
+
+const DTYPES: Readonly<Record<KvDtype, kvV1.KvDtype>> = {
+  f32: kvV1.KvDtype.KV_DTYPE_F32,
+  f16: kvV1.KvDtype.KV_DTYPE_F16,
+  bf16: kvV1.KvDtype.KV_DTYPE_BF16,
+};
+const CODECS: Readonly<Record<KvCodec, kvV1.KvCodec>> = {
+  none: kvV1.KvCodec.KV_CODEC_NONE,
+  zstd: kvV1.KvCodec.KV_CODEC_ZSTD,
+  'planes+zstd': kvV1.KvCodec.KV_CODEC_PLANES_ZSTD,
+};
+
+/** Codec as protobuf. */
+export function codecToProto(codec: KvCodec): kvV1.KvCodec {
+  return CODECS[codec];
+}
+
+/** Codec from protobuf; undefined for one this build doesn't know. */
+export function codecFromProto(codec: kvV1.KvCodec): KvCodec | undefined {
+  return KV_CODECS.find((name) => CODECS[name] === codec);
+}
+
+/** Descriptor as protobuf. */
+export function descriptorToProto(descriptor: KvDescriptor): kvV1.KvDescriptor {
+  const { storage } = descriptor;
+  return {
+    version: descriptor.version,
+    layers: descriptor.layers.map(layerToProto),
+    storage: {
+      dtype: DTYPES[storage.dtype],
+      layout: kvV1.KvLayout.KV_LAYOUT_NHD,
+      blockTokens: storage.blockTokens,
+      shardCount: storage.shards.count,
+      shardIndex: storage.shards.index,
+    },
+  };
+}
+
+/** Descriptor from protobuf. @throws ServiceError `descriptor_mismatch` or `newer_version` */
+export function descriptorFromProto(message: kvV1.KvDescriptor | undefined): KvDescriptor {
+  const storage = message?.storage;
+  return validateDescriptor({
+    version: message?.version,
+    layers: message?.layers.map(layerFromProto),
+    storage: {
+      dtype: (Object.keys(DTYPES) as KvDtype[]).find((dtype) => DTYPES[dtype] === storage?.dtype),
+      layout: storage?.layout === kvV1.KvLayout.KV_LAYOUT_NHD ? 'NHD' : `layout ${storage?.layout}`,
+      blockTokens: storage?.blockTokens,
+      shards: { count: storage?.shardCount, index: storage?.shardIndex },
+    },
+  });
+}
+
+/** Fingerprint from protobuf. @throws ServiceError `fingerprint_mismatch` */
+export function fingerprintFromProto(message: kvV1.Fingerprint | undefined): Fingerprint {
+  return validateFingerprint(message === undefined ? undefined : { ...message });
+}
+
+/** 32 hex digits from 16 bytes. @throws ServiceError `malformed_frame` */
+export function transferIdFromProto(bytes: Uint8Array): string {
+  if (bytes.length !== 16) fail('invalid_argument', 'malformed_frame', `a transfer id has 16 bytes, not ${bytes.length}`);
+  return Buffer.from(bytes).toString('hex');
+}
+
+/** A u64 from protobuf as a number. @throws ServiceError `malformed_frame` above 2^53 - 1 */
+export function count(value: bigint, name: string): number {
+  if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER)) fail('invalid_argument', 'malformed_frame', `${name} is ${value}`);
+  return Number(value);
+}
+
+function layerToProto(layer: LayerGeometry): kvV1.LayerGeometry {
+  if (layer.kind === 'full') {
+    const { kvHeads, headDimK, headDimV } = layer;
+    return { kind: { $case: 'full', value: { kvHeads, headDimK, headDimV } } };
+  }
+  return { kind: { $case: 'latent', value: { rank: layer.rank, ropeDim: layer.ropeDim } } };
+}
+
+function layerFromProto(layer: kvV1.LayerGeometry): unknown {
+  return layer.kind === undefined ? {} : { kind: layer.kind.$case, ...layer.kind.value };
+}
