@@ -1,6 +1,10 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { abortable } from '@causeway/lifecycle';
 
-/** The source's items until the signal aborts, then its reason is thrown at once; the source is told to end, never waited for. */
+/**
+ * The source's items until the signal aborts, then its reason is thrown at once; the source is told to end, never waited for.
+ * A cancelled gRPC call ends its request stream just before it reports the cancellation: the end counts only if no abort follows it.
+ */
 export async function* abortableIterable<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
   const iterator = source[Symbol.asyncIterator]();
   let ended = false;
@@ -9,6 +13,8 @@ export async function* abortableIterable<T>(source: AsyncIterable<T>, signal: Ab
       const result = await abortable(iterator.next(), signal);
       if (result.done === true) {
         ended = true;
+        await nextTurn();
+        signal.throwIfAborted();
         return;
       }
       yield result.value;
