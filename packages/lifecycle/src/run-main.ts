@@ -3,14 +3,7 @@ import { Lifecycle } from './state.ts';
 import { TaskGroup } from './task-group.ts';
 
 /** What `runMain` needs of the process; `main.ts` passes `process` itself. */
-export interface ProcessHandle {
-  readonly argv: readonly string[];
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly stderr: { write(text: string): unknown };
-  on(event: string, listener: (...args: never[]) => void): unknown;
-  off(event: string, listener: (...args: never[]) => void): unknown;
-  exit(code: number): void;
-}
+export type ProcessHandle = Pick<NodeJS.Process, 'argv' | 'env' | 'stderr' | 'on' | 'off' | 'exit'>;
 
 /** The few calls of a logger that `runMain` makes; pino's shape. */
 export interface MainLogger {
@@ -78,7 +71,7 @@ export async function runMain(handle: ProcessHandle, main: (ctx: MainContext) =>
       fatal(error, where);
       exit(1);
     };
-  const handlers: [string, (...args: never[]) => void][] = [
+  const handlers: [string, (error: unknown) => void][] = [
     ['SIGTERM', onSignal('SIGTERM', 15)],
     ['SIGINT', onSignal('SIGINT', 2)],
     ['unhandledRejection', onUnhandled('unhandled rejection')],

@@ -51,7 +51,7 @@ export class Lifecycle {
   #enter(next: LifecycleState, reason: string): boolean {
     if (LIFECYCLE_STATES.indexOf(next) <= LIFECYCLE_STATES.indexOf(this.#state)) return false;
     this.#state = next;
-    for (const listener of [...this.#listeners]) listener(next, reason);
+    for (const listener of this.#listeners) listener(next, reason);
     if (next === 'draining') this.#draining.abort(reason);
     return true;
   }

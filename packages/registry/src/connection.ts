@@ -52,7 +52,7 @@ export async function connectRedis(options: RedisConnectOptions): Promise<RedisC
     connected = now;
     if (now) options.log?.info({ redis: shown }, 'Redis is connected');
     else options.log?.warn({ redis: shown }, 'Redis is away; the last known state stays in use');
-    for (const listener of [...listeners]) listener(now);
+    for (const listener of listeners) listener(now);
   };
   client.on('ready', () => change(true));
   client.on('close', () => change(false));

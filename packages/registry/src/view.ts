@@ -221,6 +221,6 @@ export class RegistryView implements AsyncDisposable {
       workers: Object.freeze(visible.map(([, { worker }]) => worker)),
       version: this.#snapshot.version + 1,
     });
-    for (const listener of [...this.#listeners]) listener(this.#snapshot);
+    for (const listener of this.#listeners) listener(this.#snapshot);
   }
 }

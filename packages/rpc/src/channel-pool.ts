@@ -87,13 +87,13 @@ export function createChannelPool(options: ChannelPoolOptions = {}): ChannelPool
     },
     close,
     keepOnly: (addresses) => {
-      for (const address of [...entries.keys()]) if (!addresses.has(address)) close(address);
+      for (const address of entries.keys()) if (!addresses.has(address)) close(address);
     },
     get addresses() {
       return [...entries.keys()];
     },
     [Symbol.dispose]: () => {
-      for (const address of [...entries.keys()]) close(address);
+      for (const address of entries.keys()) close(address);
     },
   };
 }

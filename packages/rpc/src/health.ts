@@ -38,7 +38,7 @@ export function createHealth(services: readonly string[], ending: AbortSignal): 
     setServing: (value) => {
       if (serving === value) return;
       serving = value;
-      for (const wake of [...changed]) wake();
+      for (const wake of changed) wake();
     },
     implementation: {
       check: async (request) => {

@@ -322,7 +322,7 @@ test('messages over the limit are refused with the reason, on the way there and 
     maxMessageBytes: 10_000,
     services: [
       rpcService(inferenceV1.InferenceDefinition, {
-        tokenize: async (request) => ({ ids: request.model === 'big' ? new Array<number>(20_000).fill(300) : [] }),
+        tokenize: async (request) => ({ ids: request.model === 'big' ? Array.from({ length: 20_000 }, () => 300) : [] }),
         generate: async function* () {},
         listModels: async () => ({ models: [] }),
       }),

@@ -123,7 +123,7 @@ export class Child implements AsyncDisposable {
   }
 
   #changed(): void {
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of this.#listeners) listener();
   }
 
   #change(timeoutMs: number): Promise<void> {

@@ -47,7 +47,7 @@ test('a started process shows its logs and how it ended', async () => {
   await using child = startProcess({
     nodeArgs: ['-e'],
     script:
-      'console.log("plain"); console.log(JSON.stringify({msg: "up", pid: process.pid})); process.on("SIGTERM", () => process.exit(7)); setInterval(() => {}, 1000)',
+      'process.on("SIGTERM", () => process.exit(7)); console.log("plain"); console.log(JSON.stringify({msg: "up", pid: process.pid})); setInterval(() => {}, 1000)',
     env: { CAUSEWAY_X: '1' },
   });
   const line = await child.waitForLog((log) => log['msg'] === 'up');
