@@ -1,5 +1,5 @@
 /** What services see of the engine. */
-import type { Fingerprint, KvDescriptor } from '@causeway/kv';
+import type { Fingerprint, KvDescriptor, PageSet } from '@causeway/kv';
 
 /** How tokens are chosen; a pure function of these, the position and the tokens so far. */
 export interface Sampling {
@@ -44,11 +44,7 @@ export interface GeneratedToken extends SampledToken {
 }
 
 /** Pages that hold one sequence, reserved all or nothing. */
-export interface SequencePages extends Disposable {
-  /** Page indices in token order. */
-  readonly pages: readonly number[];
-  readonly epoch: number;
-}
+export type SequencePages = PageSet;
 
 export interface PrefillResult {
   /** undefined when the generation replays tokens. */

@@ -1,1 +1,11 @@
-export {};
+export { workerConfig } from './config.ts';
+export type { WorkerConfig } from './config.ts';
+export { finishReasonToProto, generationFromProto, statsToProto, tokenFromProto, tokenToProto } from './convert.ts';
+export { planKvMemory, slotTokenBytes } from './kv-budget.ts';
+export { loadEngine } from './load-engine.ts';
+export type { EngineRecipe, LoadedEngine } from './load-engine.ts';
+export { requestScope } from './request-scope.ts';
+export type { RequestScope } from './request-scope.ts';
+export { runWorker } from './run-worker.ts';
+export { assertServes } from './worker.ts';
+export type { Worker, WorkerRole } from './worker.ts';

@@ -19,7 +19,8 @@ export interface EngineRecipe {
   maxSequences: number;
   chunkTokens: number;
   debug?: { fillNaN: boolean; checkPages: boolean };
-  hooks?: EngineHooks | undefined;
+  /** Made once the model's name is known. */
+  hooks?: ((modelName: string) => EngineHooks) | undefined;
   /** Called as weights are converted, 0..1. */
   onProgress?: ((fraction: number) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -91,7 +92,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       maxContext,
       chunkTokens: recipe.chunkTokens,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
-      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks }),
+      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(info.name) }),
     }),
   );
   const owned = stack.move();

@@ -30,7 +30,7 @@ export function readCommands(commands: AsyncIterable<workerV1.DecodeCommand>): C
           reserved = true;
           reserve.resolve(command.value);
           break;
-        case 'first_token':
+        case 'firstToken':
           if (command.value.token !== undefined) first ??= tokenFromProto(command.value.token);
           break;
         case 'recompute':

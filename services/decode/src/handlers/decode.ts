@@ -55,7 +55,7 @@ export async function* decode(
   kv ??= await prefillHere(worker, generation, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
-  yield { event: { $case: 'kv_ready', value: kv.report } };
+  yield { event: { $case: 'kvReady', value: kv.report } };
   let generated = 0;
   let reason = kv.first?.finishReason;
   if (kv.first !== undefined) {

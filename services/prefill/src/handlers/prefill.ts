@@ -36,7 +36,7 @@ export async function* prefill(
   yield { event: { $case: 'started', value: {} } };
 
   const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => transfer.offer(end));
-  if (first !== undefined) yield { event: { $case: 'first_token', value: tokenToProto(first, request.attempt) } };
+  if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
 
   const stats = await transfer.finish(first === undefined ? {} : { firstToken: first.id });
   const link = { codec: stats.codec, src_chip: worker.config.chip, dst_chip: ticket.chip };

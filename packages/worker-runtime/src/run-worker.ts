@@ -1,0 +1,200 @@
+import { randomUUID } from 'node:crypto';
+import { armFailpoints } from '@causeway/failpoints';
+import { KvEndpoint } from '@causeway/kv-transport';
+import type { MainContext } from '@causeway/lifecycle';
+import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
+import { createRpcServer, type RpcService } from '@causeway/rpc';
+import { createLogger, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
+import { Registry } from 'prom-client';
+import type { WorkerConfig } from './config.ts';
+import { loadEngine, type LoadedEngine } from './load-engine.ts';
+import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
+import { RateMeter } from './rate-meter.ts';
+import { keyOfLayerZero } from './tamper.ts';
+import type { Worker, WorkerRole } from './worker.ts';
+
+/** How often load and rates are reported when nothing else changes them. */
+const REPORT_MS = 250;
+
+/**
+ * A worker process from start to stop: logs and metrics -> engine -> NATS -> gRPC -> registration -> ready; then the drain.
+ * `services` makes the role's handlers. Call it inside `runMain`.
+ */
+export async function runWorker(
+  ctx: MainContext,
+  config: WorkerConfig,
+  role: WorkerRole,
+  services: (worker: Worker) => readonly RpcService[],
+): Promise<void> {
+  const incarnation = randomUUID();
+  const log = createLogger({ service: role, level: config.logLevel, fields: { workerId: config.workerId, incarnation } });
+  ctx.configure({ drainMs: config.drainMs, log });
+  armConfiguredFailpoints(config, log);
+
+  const registry = new Registry();
+  const metrics = createWorkerMetrics(registry);
+  await using observability = createObservabilityServer({
+    host: config.host,
+    port: config.observabilityPort,
+    registry,
+    lifecycle: ctx.lifecycle,
+    ready: () => (endpoint?.connected === false ? ['NATS is not connected'] : []),
+  });
+  let endpoint: KvEndpoint | undefined;
+  await observability.listen();
+  log.info(
+    { port: observability.port, model: config.modelPath, chip: config.chip, threads: config.threads },
+    'loading the model',
+  );
+
+  const rates = new RateMeter();
+  await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
+    engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
+  );
+  const { engine, info, pool, maxContext } = loaded;
+  log.info(
+    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext },
+    'model loaded; connecting to NATS and Redis',
+  );
+
+  await using kv = await KvEndpoint.connect({
+    servers: config.natsUrl,
+    workerId: config.workerId,
+    incarnation,
+    pool,
+    fingerprint: info.fingerprint,
+    chip: config.chip,
+    codec: config.kvCodec,
+    log,
+    connectDeadlineMs: config.startupDeadlineMs,
+    signal: ctx.lifecycle.drainSignal,
+    ...(config.kvRecord === undefined ? {} : { recordFrames: config.kvRecord }),
+    ...(config.kvTamper === 'off' ? {} : { tamper: keyOfLayerZero(info.descriptor) }),
+  });
+  endpoint = kv;
+  using _loop = monitorEventLoop(registry, {
+    onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
+  });
+  exportStats(metrics, info.name, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
+
+  const worker: Worker = {
+    role,
+    config,
+    info,
+    maxContext,
+    engine,
+    pool,
+    endpoint: kv,
+    lifecycle: ctx.lifecycle,
+    log,
+    metrics,
+    forceSignal: ctx.forceSignal,
+  };
+  await using server = createRpcServer({ host: config.host, port: config.rpcPort, services: services(worker), log });
+  const rpcPort = await server.listen();
+
+  await using redis = await connectRedis({
+    url: config.redisUrl,
+    deadlineMs: config.startupDeadlineMs,
+    signal: ctx.lifecycle.drainSignal,
+    log,
+  });
+  const host = config.advertiseHost ?? config.host;
+  const state = (): WorkerState => ({
+    load: pickLoad(worker),
+    rates: rates.update(engine.stats()),
+    draining: ctx.lifecycle.state === 'draining',
+  });
+  const record: WorkerRecord = {
+    version: 1,
+    id: config.workerId,
+    incarnation,
+    role,
+    model: info.name,
+    architecture: info.architecture,
+    contextLength: maxContext,
+    vocabSize: info.vocabSize,
+    eosTokenIds: [...info.eosTokenIds],
+    chip: config.chip,
+    emulated: false,
+    fingerprint: info.fingerprint,
+    descriptor: { ...info.descriptor, layers: [...info.descriptor.layers] },
+    address: `${host}:${rpcPort}`,
+    observability: `${host}:${observability.port}`,
+    capacity: {
+      totalPages: pool.totalPages,
+      blockTokens: info.descriptor.storage.blockTokens,
+      maxSequences: config.maxSequences,
+    },
+    startedAt: Date.now(),
+    ...state(),
+  };
+  await using registration = new RegistryWriter({
+    redis,
+    record,
+    leaseMs: config.leaseMs,
+    log,
+    onCrash: (error) => ctx.crash(error, 'the registry heartbeat failed'),
+  });
+  await registration.registered;
+  using _report = reportLoad(registration, state);
+
+  server.setServing(true);
+  ctx.lifecycle.ready();
+  log.info({ rpc: record.address, observability: record.observability }, 'ready');
+
+  await ctx.lifecycle.drainRequested();
+  // Routers stop choosing this worker at once; what runs ends by itself, or by force when the drain time is over.
+  registration.update(state());
+  await server.drain(ctx.forceSignal);
+}
+
+function armConfiguredFailpoints(config: WorkerConfig, log: Logger): void {
+  if (config.failpoints === undefined) return;
+  armFailpoints(config.failpoints, {
+    ...(config.failpointDir === undefined ? {} : { dir: config.failpointDir }),
+    onAct: (point, detail) => log.warn({ failpoint: point, detail }, 'failpoint'),
+  });
+}
+
+async function loadConfiguredEngine(
+  ctx: MainContext,
+  config: WorkerConfig,
+  role: WorkerRole,
+  log: Logger,
+  hooks: (modelName: string) => ReturnType<typeof engineHooks>,
+): Promise<LoadedEngine> {
+  let reported = 0;
+  const debug = config.debugChecks === 'on';
+  return loadEngine({
+    ...config,
+    // A prefill worker never decodes: one idle row is all it needs.
+    maxSequences: role === 'prefill' ? 1 : config.maxSequences,
+    debug: { fillNaN: debug, checkPages: debug },
+    hooks,
+    signal: ctx.lifecycle.drainSignal,
+    onProgress: (fraction) => {
+      if (fraction - reported < 0.1 && fraction < 1) return;
+      reported = fraction;
+      log.info({ percent: Math.round(fraction * 100) }, 'converting weights');
+    },
+  });
+}
+
+function pickLoad({ engine }: Worker): WorkerState['load'] {
+  const { running, waiting, queuedPromptTokens, freePages } = engine.stats();
+  return { running, waiting, queuedPromptTokens, freePages };
+}
+
+/** Reports the load now and then; the writer bounds how often it is written. */
+function reportLoad(registration: RegistryWriter, state: () => WorkerState): Disposable {
+  let last = '';
+  const timer = setInterval(() => {
+    const now = state();
+    const text = JSON.stringify(now);
+    if (text === last) return;
+    last = text;
+    registration.update(now);
+  }, REPORT_MS).unref();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
