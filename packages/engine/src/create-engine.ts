@@ -73,7 +73,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   return new RunningEngine({ info, pool, parts, loop, lengths, resources: resources.move() });
 }
 
-function positive(name: keyof EngineOptions & string, value: number, least: number): void {
+function positive(name: 'maxSequences' | 'maxContext' | 'chunkTokens', value: number, least: number): void {
   if (Number.isSafeInteger(value) && value >= least) return;
   fail('invalid_argument', 'bad_config', `the engine's ${name} is ${value}; it must be an integer of at least ${least}`);
 }

@@ -1,5 +1,5 @@
 import { liveBuffers, liveTensors } from '@causeway/ort';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   bits,
   generate,
@@ -145,10 +145,9 @@ async function handOver(from: Engine, to: Engine, ids: readonly number[], withFi
   using source = await from.reserve(ids.length, never);
   const { first } = await from.prefill(g, source, never);
   const target = await to.reserve(ids.length, never);
-  const set = target as unknown as { startFilling(): void; commit(): void };
-  set.startFilling();
+  target.startFilling();
   source.pages.forEach((page, i) => to.page(target.pages[i] as number).set(from.page(page)));
-  set.commit();
+  target.commit();
   const tokens = withFirst ? [first as GeneratedToken] : [];
   for await (const token of to.decode(g, target, withFirst ? first : undefined, never)) tokens.push(token);
   return tokens;
@@ -238,7 +237,8 @@ describe('memory', () => {
     );
     expect(outcomes.filter((outcome) => outcome === 'cancelled').length).toBeGreaterThan(10);
     expect(outcomes.every((outcome) => outcome === 'cancelled' || outcome === 'done')).toBe(true);
-    expect(t.pool.freePages).toBe(40);
+    // A packing run that was under way when the last one was cancelled holds its pages until it ends.
+    await vi.waitFor(() => expect(t.pool.freePages).toBe(40));
     expect(t.errors).toEqual([]);
     // And the engine still works.
     expect((await generate(t.engine, requests[0] as (typeof requests)[number])).length).toBe(50);

@@ -15,7 +15,7 @@ import type {
   PrefillResult,
   SequencePages,
 } from './types.ts';
-import { checkGeneration, checkIds, pageSetOf } from './validate.ts';
+import { checkGeneration, checkIds, checkRoom } from './validate.ts';
 
 interface EngineState {
   info: ModelInfo;
@@ -93,9 +93,10 @@ export class RunningEngine implements Engine {
         ...(reason === undefined ? {} : { finishReason: reason }),
       };
     };
+    checkRoom(pages, promptIds.length, parts.blockTokens);
     const prefillMs = await loop.prefills.read({
       ids: promptIds,
-      pages: pageSetOf(pages, promptIds.length, parts.blockTokens),
+      pages,
       signal,
       onTokens,
       ...(replayIds.length === 0 ? { onLast } : {}),
@@ -114,11 +115,15 @@ export class RunningEngine implements Engine {
       if (first !== undefined && generation.replayIds.length > 0) {
         fail('invalid_argument', 'internal', 'a generation that replays tokens has no first token from elsewhere');
       }
-      const set = pageSetOf(pages, generation.promptIds.length, this.#state.parts.blockTokens);
-      set.assertReadable();
-      if (set.state === 'committed') set.own();
-      if (first?.finishReason === undefined) return this.#state.loop.decode(generation, set, first, signal);
-      set[Symbol.dispose]();
+      const { parts, loop } = this.#state;
+      const known = generation.promptIds.length + 1;
+      checkRoom(pages, generation.promptIds.length, parts.blockTokens);
+      pages.assertReadable();
+      if (pages.state === 'committed') pages.own();
+      // A first token that ends the answer, whether or not it came with its reason.
+      const over = first?.finishReason ?? (first && finishReason(generation, parts, first.id, 1, known));
+      if (over === undefined) return loop.decode(generation, pages, first, signal);
+      pages[Symbol.dispose]();
       return ended();
     } catch (error) {
       pages[Symbol.dispose]();

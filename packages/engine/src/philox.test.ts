@@ -20,7 +20,7 @@ describe('uniform', () => {
   });
 
   it('is uniform over positions: 64 bins of 64,000 draws pass a chi-square test at 1e-6', () => {
-    const bins = new Array<number>(64).fill(0);
+    const bins = Array.from({ length: 64 }, () => 0);
     for (let position = 0; position < 64_000; position++) {
       const u = uniform(42n, position);
       expect(u >= 0 && u < 1).toBe(true);

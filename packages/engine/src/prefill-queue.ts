@@ -94,7 +94,7 @@ export class PrefillQueue {
 
   /** Ends every prompt in line with `error`. */
   failAll(error: ServiceError): void {
-    for (const entry of [...this.#queue]) this.#remove(entry, error);
+    for (const entry of this.#queue.slice()) this.#remove(entry, error);
   }
 
   async #chunk(entry: Queued): Promise<void> {
@@ -111,7 +111,9 @@ export class PrefillQueue {
     // One row of a product may take another kernel than several: a lone token is computed beside an idle row, a lone logit row twice.
     const rows = count < minimumRows ? [row, idle] : [row];
     const wanted =
-      job.onLogits === undefined ? new Array<number>(minimumRows).fill(count - 1) : Array.from({ length: count }, (_, t) => t);
+      job.onLogits === undefined
+        ? Array.from({ length: minimumRows }, () => count - 1)
+        : Array.from({ length: count }, (_, t) => t);
     while (wanted.length < minimumRows) wanted.push(count - 1);
     await executor.run(slots.prefillRow, rows, wanted, job.signal);
     if (this.#queue[0] !== entry) return;

@@ -1,5 +1,4 @@
 import { fail } from '@causeway/errors';
-import { PageSet } from '@causeway/kv';
 import type { Generation, Sampling, SequencePages } from './types.ts';
 
 /** Limits that a generation is checked against. */
@@ -64,18 +63,9 @@ function checkSampling(sampling: Sampling): void {
   if (typeof seed !== 'bigint') bad('seed', seed, 'an integer');
 }
 
-/**
- * The page set behind `pages`, with room for `tokens` tokens.
- * @throws ServiceError `invalid_argument` when it is no page set of kv or too small.
- */
-export function pageSetOf(pages: SequencePages, tokens: number, blockTokens: number): PageSet {
-  if (!(pages instanceof PageSet)) fail('invalid_argument', 'internal', 'pages must come from Engine.reserve or the page pool');
-  if (pages.pages.length * blockTokens < tokens) {
-    fail(
-      'invalid_argument',
-      'internal',
-      `${tokens} tokens need ${Math.ceil(tokens / blockTokens)} pages and ${pages.pages.length} are reserved`,
-    );
-  }
-  return pages;
+/** @throws ServiceError `invalid_argument` when `pages` have no room for `tokens` tokens. */
+export function checkRoom(pages: SequencePages, tokens: number, blockTokens: number): void {
+  if (pages.pages.length * blockTokens >= tokens) return;
+  const needed = Math.ceil(tokens / blockTokens);
+  fail('invalid_argument', 'internal', `${tokens} tokens need ${needed} pages and ${pages.pages.length} are reserved`);
 }
