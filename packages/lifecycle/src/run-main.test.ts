@@ -27,7 +27,7 @@ test('states go forwards only, and every listener hears each', () => {
   expect([lifecycle.ready(), lifecycle.ready(), lifecycle.drain('SIGTERM'), lifecycle.ready(), lifecycle.drain('again')]).toEqual(
     [true, false, true, false, false],
   );
-  expect(lifecycle.drainSignal.reason).toBe('SIGTERM');
+  expect(lifecycle.drainSignal.reason).toMatchObject({ reason: 'draining', message: 'the process is stopping (SIGTERM)' });
   lifecycle.stop('done');
   expect(heard).toEqual(['ready: started', 'draining: SIGTERM', 'stopped: done']);
   const early = new Lifecycle();
@@ -41,6 +41,13 @@ test.each(['TERM', 'INT'] as const)('SIG%s drains and the process ends with 0', 
   child.signal(signal);
   expect(await child.exited).toEqual({ code: 0, signal: null });
   expect(child.logs().map((line) => line['state'])).toEqual(['ready', 'up', 'draining', 'drained', 'stopped']);
+});
+
+test('a signal during the start ends what the start waits for, with exit code 0', async () => {
+  await using child = main(`say('starting'); await sleep(60000, ctx.lifecycle.drainSignal);`);
+  await child.waitForLine(/"starting"/);
+  child.signal('TERM');
+  expect(await child.exited).toEqual({ code: 0, signal: null });
 });
 
 test('when the drain time is over, work is told to end', async () => {

@@ -111,6 +111,8 @@ export async function runMain(handle: ProcessHandle, main: (ctx: MainContext) =>
     if (error instanceof ServiceError && error.reason === 'bad_config') {
       handle.stderr.write(`${error.message}\n`);
       exitCode = 2;
+    } else if (error instanceof ServiceError && error === lifecycle.drainSignal.reason) {
+      log?.info({}, 'stopped before it was ready');
     } else fatal(error, 'main failed');
   }
   lifecycle.stop('main ended');

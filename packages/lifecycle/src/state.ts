@@ -1,3 +1,5 @@
+import { ServiceError } from '@causeway/errors';
+
 /** Phases of a process, in order; none is entered twice. */
 export const LIFECYCLE_STATES = ['starting', 'ready', 'draining', 'stopped'] as const;
 export type LifecycleState = (typeof LIFECYCLE_STATES)[number];
@@ -7,6 +9,7 @@ export type LifecycleListener = (state: LifecycleState, reason: string) => void;
 /** Where a process is between start and stop: starting -> ready -> draining -> stopped, forwards only. */
 export class Lifecycle {
   #state: LifecycleState = 'starting';
+  #reason = '';
   readonly #listeners = new Set<LifecycleListener>();
   readonly #draining = new AbortController();
 
@@ -14,7 +17,7 @@ export class Lifecycle {
     return this.#state;
   }
 
-  /** Aborts when draining (or stopping) begins: time to refuse new work. Its reason is a string. */
+  /** Aborts when draining (or stopping) begins: time to refuse new work. Its reason is a ServiceError `unavailable/draining`. */
   get drainSignal(): AbortSignal {
     return this.#draining.signal;
   }
@@ -41,18 +44,23 @@ export class Lifecycle {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
-  /** Resolves when draining begins. */
+  /** Resolves, with the reason, when draining begins. */
   drainRequested(): Promise<string> {
     const { signal } = this.#draining;
-    if (signal.aborted) return Promise.resolve(String(signal.reason));
-    return new Promise((resolve) => signal.addEventListener('abort', () => resolve(String(signal.reason)), { once: true }));
+    if (signal.aborted) return Promise.resolve(this.#reason);
+    return new Promise((resolve) => signal.addEventListener('abort', () => resolve(this.#reason), { once: true }));
   }
 
   #enter(next: LifecycleState, reason: string): boolean {
     if (LIFECYCLE_STATES.indexOf(next) <= LIFECYCLE_STATES.indexOf(this.#state)) return false;
     this.#state = next;
     for (const listener of this.#listeners) listener(next, reason);
-    if (next === 'draining') this.#draining.abort(reason);
+    if (next === 'draining') {
+      this.#reason = reason;
+      this.#draining.abort(
+        new ServiceError(`the process is stopping (${reason})`, { code: 'unavailable', reason: 'draining', retry: 'other' }),
+      );
+    }
     return true;
   }
 }
