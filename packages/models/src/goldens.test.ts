@@ -1,0 +1,85 @@
+import { openCheckpoint } from '@causeway/model-files';
+import { Runtime } from '@causeway/ort';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadModel } from './load-model.ts';
+import { argmax, greedyRows, largestDifference, prefill } from './testing/logits.ts';
+import { readGreedyCases, readTeacherForced, sharedFolder } from './testing/references.ts';
+import { SegmentRunner } from './testing/segment-runner.ts';
+
+const TOLERANCE = 2e-3;
+/** The reference's own choice is firm above this margin. */
+const FIRM = 1e-3;
+const CAPACITY = 384;
+
+async function open(runtime: Runtime, folder: string, cuts: readonly number[] = [], batch = 1): Promise<SegmentRunner> {
+  using checkpoint = await openCheckpoint(folder);
+  return SegmentRunner.create(runtime, await loadModel({ checkpoint, precision: 'exact', cuts }), { batch, capacity: CAPACITY });
+}
+
+for (const name of ['llama', 'deepseek_v3', 'kimi_k2']) {
+  const folder = sharedFolder(`goldens/${name}`);
+  describe.skipIf(folder.absent)(`golden ${name}`, () => {
+    let runtime: Runtime;
+    let runner: SegmentRunner;
+    beforeAll(async () => {
+      runtime = Runtime.create({ threads: 2 });
+      runner = await open(runtime, folder.path);
+    });
+    afterAll(async () => {
+      await runner?.[Symbol.asyncDispose]();
+      await runtime?.[Symbol.asyncDispose]();
+    });
+
+    it('has the logits of the reference at every position, prefilled at once, in chunks or token by token', async () => {
+      const { ids, logits } = readTeacherForced(folder.path);
+      for (const chunks of [[ids.length], [64], [100, 2, 17, 64], [7, 1]]) {
+        const found = await prefill(runner, ids, chunks);
+        expect(largestDifference(found, logits), `chunks ${chunks}`).toBeLessThan(TOLERANCE);
+      }
+    });
+
+    it('gives the same bits however the prompt is cut into chunks of two tokens or more', async () => {
+      const { ids } = readTeacherForced(folder.path);
+      const whole = await prefill(runner, ids, [ids.length]);
+      for (const chunks of [[160], [2, 62, 100, 156], [300, 20]]) {
+        expect(largestDifference(await prefill(runner, ids, chunks), whole), `chunks ${chunks}`).toBe(0);
+      }
+    });
+
+    it('continues every case as the reference does where its margin is firm', async () => {
+      for (const { prompt, greedy, margins } of readGreedyCases(folder.path)) {
+        const rows = await greedyRows(runner, prompt, greedy);
+        const wrong = greedy.filter((id, i) => (margins[i] ?? 0) > FIRM && argmax(rows[i] ?? new Float32Array()) !== id);
+        expect(wrong, `prompt of ${prompt.length}`).toEqual([]);
+      }
+    });
+
+    it('gives the same bits wherever the layers are cut into segments', async () => {
+      const { ids } = readTeacherForced(folder.path);
+      const whole = await prefill(runner, ids, [200, 118, 1]);
+      for (const cuts of [[1], [2], [1, 2]]) {
+        await using cut = await open(runtime, folder.path, cuts);
+        expect(largestDifference(await prefill(cut, ids, [200, 118, 1]), whole), `cuts ${cuts}`).toBe(0);
+      }
+    });
+
+    it('decodes three sequences of different lengths together with the bits of each alone', async () => {
+      const { ids } = readTeacherForced(folder.path);
+      const lengths = [3, 150, 64];
+      await using batch = await open(runtime, folder.path, [], lengths.length);
+      for (const [slot, length] of lengths.entries()) await batch.run({ ids: [ids.slice(0, length)], past: [0], firstSlot: slot });
+      for (let step = 0; step < 4; step++) {
+        const past = lengths.map((length) => length + step);
+        const together = await batch.run({ ids: past.map((at) => [ids[at] ?? 0]), past });
+        const vocabulary = together.length / lengths.length;
+        for (const [slot, length] of lengths.entries()) {
+          await runner.run({ ids: [ids.slice(0, length)], past: [0] });
+          let alone: Float32Array = new Float32Array();
+          for (let i = 0; i <= step; i++) alone = await runner.run({ ids: [[ids[length + i] ?? 0]], past: [length + i] });
+          const row = together.subarray(slot * vocabulary, (slot + 1) * vocabulary);
+          expect(largestDifference(row, alone), `slot ${slot}, step ${step}`).toBe(0);
+        }
+      }
+    });
+  });
+}
