@@ -6,22 +6,17 @@ import { randomBytes } from 'node:crypto';
 import { fail, ServiceError } from '@causeway/errors';
 import {
   CodecPolicy,
-  CodecPool,
   compareDescriptors,
   compareFingerprints,
-  type Fingerprint,
   KV_CODECS,
-  type KvCodec,
   type KvDescriptor,
   objectTable,
   objectTokens,
-  type PagePool,
-  SlotArena,
   tokenBytes,
   validateDescriptor,
   validateFingerprint,
 } from '@causeway/kv';
-import { deadlineSignal, linkSignals } from '@causeway/lifecycle';
+import { deadlineSignal } from '@causeway/lifecycle';
 import type { EndpointContext, TransportLog } from './context.ts';
 import {
   decodeReceiverControl,
@@ -30,15 +25,14 @@ import {
   encodeSenderControl,
   type ReceiverMessage,
 } from './control.ts';
-import { newCounters } from './counters.ts';
-import { CreditBudget } from './credit.ts';
+import { createEndpointMemory, type EndpointMemory } from './endpoint-memory.ts';
+import { type KvEndpointOptions, LARGEST_PART, OBJECT_BYTES, partSize } from './endpoint-options.ts';
 import { FRAME_HEADER_BYTES, readFrameHeader } from './frame.ts';
 import { FrameRecorder } from './frame-recorder.ts';
 import { Inbound } from './inbound.ts';
 import { NatsLink } from './nats-link.ts';
 import { Outbound } from './outbound.ts';
-import type { Tamper } from './part-encoder.ts';
-import { PART_ALIGNMENT, PartTable } from './part-table.ts';
+import { PartTable } from './part-table.ts';
 import { RecentTransfers } from './recent-transfers.ts';
 import {
   controlWildcard,
@@ -52,43 +46,8 @@ import {
 } from './subjects.ts';
 import type { InboundTransfer, OutboundTransfer, ReceiveOptions, SendOptions, Ticket, TransportCounters } from './types.ts';
 
-const MIB = 1 << 20;
-/** Objects are one page, or as many as stay below this when pages are small. */
-const OBJECT_BYTES = 256 * 1024;
-/** Largest part that an endpoint asks for, whatever the server would carry. */
-const LARGEST_PART = MIB - FRAME_HEADER_BYTES;
-const SMALLEST_PART = 1024;
 const TICK_MS = 250;
 const MAX_POLICIES = 256;
-
-export interface KvEndpointOptions {
-  /** NATS servers, comma-separated. */
-  servers: string;
-  workerId: string;
-  /** Random, new at each start; default: made here. */
-  incarnation?: string;
-  /** The worker's pages. Must outlive the endpoint. */
-  pool: PagePool;
-  /** Default: the pool's. */
-  descriptor?: KvDescriptor;
-  fingerprint: Fingerprint;
-  chip: string;
-  codec: 'auto' | KvCodec;
-  log?: TransportLog;
-  /** How long to wait for NATS at start, ms; default 30,000. */
-  connectDeadlineMs?: number;
-  /** Gives up waiting for NATS at start. */
-  signal?: AbortSignal;
-  /** Open credits, and frame slots of either direction, bytes; default 16 MiB. */
-  budgetBytes?: number;
-  /** How long a peer may be silent while the connection is up, ms; default 20,000. */
-  silenceMs?: number;
-  codecThreads?: number;
-  /** Writes every published frame to this file: u32 little-endian length, then the frame. */
-  recordFrames?: string;
-  /** For tests: alters raw bytes before their checksums are made. */
-  tamper?: Tamper;
-}
 
 const SILENT: TransportLog = { info: () => undefined, warn: () => undefined };
 
@@ -103,8 +62,7 @@ export class KvEndpoint implements AsyncDisposable {
   readonly #recent = new RecentTransfers();
   readonly #policies = new Map<string, CodecPolicy>();
   readonly #recorder: FrameRecorder | undefined;
-  readonly #regions: number[];
-  readonly #poolRegion: number;
+  readonly #memory: EndpointMemory;
   readonly #partBytes: number;
   readonly #bulk: NatsLink;
   readonly #control: NatsLink;
@@ -138,19 +96,18 @@ export class KvEndpoint implements AsyncDisposable {
         },
       });
     const bulk = await link('bulk');
-    try {
-      const control = await link('control');
-      try {
-        const endpoint = new KvEndpoint(options, descriptor, bulk, control);
-        late.endpoint = endpoint;
-        await endpoint.#subscribe();
-        return endpoint;
-      } catch (error) {
-        await control[Symbol.asyncDispose]();
-        throw error;
-      }
-    } catch (error) {
+    const control = await link('control').catch(async (error: unknown) => {
       await bulk[Symbol.asyncDispose]();
+      throw error;
+    });
+    try {
+      const endpoint = new KvEndpoint(options, descriptor, bulk, control);
+      late.endpoint = endpoint;
+      await endpoint.#subscribe();
+      return endpoint;
+    } catch (error) {
+      await late.endpoint?.[Symbol.asyncDispose]();
+      await Promise.all([bulk[Symbol.asyncDispose](), control[Symbol.asyncDispose]()]);
       throw error;
     }
   }
@@ -164,36 +121,14 @@ export class KvEndpoint implements AsyncDisposable {
     this.#control = control;
     const objectBytes = objectTokens(descriptor, OBJECT_BYTES) * tokenBytes(descriptor);
     this.#partBytes = partSize(Math.min(bulk.maxPayload - FRAME_HEADER_BYTES, LARGEST_PART), objectBytes);
-    const budget = options.budgetBytes ?? 16 * MIB;
-    const slotBytes = FRAME_HEADER_BYTES + this.#partBytes;
-    const slots = Math.min(1024, Math.max(4, Math.floor(budget / slotBytes)));
-    const inbound = new SlotArena(slotBytes, slots);
-    const outbound = new SlotArena(slotBytes, slots);
-    const codecs = new CodecPool(options.codecThreads === undefined ? {} : { threads: options.codecThreads });
-    this.#poolRegion = codecs.register(options.pool.buffer);
-    const inboundRegion = codecs.register(inbound.buffer);
-    const outboundRegion = codecs.register(outbound.buffer);
-    this.#regions = [this.#poolRegion, inboundRegion, outboundRegion];
+    this.#memory = createEndpointMemory(
+      { ...options, descriptor, log: this.#log },
+      this.#partBytes,
+      this.#closing.signal,
+      () => this.#rttMs,
+    );
+    this.#context = this.#memory.context;
     this.#recorder = options.recordFrames === undefined ? undefined : new FrameRecorder(options.recordFrames);
-    const { pool } = options;
-    this.#context = {
-      descriptor,
-      fingerprint: options.fingerprint,
-      counters: newCounters(),
-      log: this.#log,
-      codecs,
-      credits: new CreditBudget({ budgetBytes: budget }),
-      inboundArena: { arena: inbound, region: inboundRegion },
-      outboundArena: { arena: outbound, region: outboundRegion },
-      signal: this.#closing.signal,
-      silenceMs: options.silenceMs ?? 20_000,
-      rttMs: () => this.#rttMs,
-      pageRun: (pages, run) => {
-        const page = pages.pages[run.page];
-        if (page === undefined) fail('failed_precondition', 'internal', `the page set has no page ${run.page}`);
-        return { region: this.#poolRegion, offset: page * pool.pageBytes + run.offset, length: run.length };
-      },
-    };
     this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
   }
 
@@ -343,15 +278,12 @@ export class KvEndpoint implements AsyncDisposable {
     clearInterval(this.#timer);
     const outbound = [...this.#outbound.values()];
     for (const transfer of outbound) transfer.abort('the worker is stopping');
-    for (const transfer of [...this.#inbound.values()]) transfer.cancel('the worker is stopping');
+    for (const transfer of this.#inbound.values()) transfer.cancel('the worker is stopping');
     if (this.connected) await this.#control.flush().catch(() => undefined);
     this.#closing.abort(new ServiceError('the KV transport is closing', { code: 'unavailable', reason: 'draining' }));
     await Promise.all(outbound.map((transfer) => transfer.settled()));
     await Promise.all([this.#bulk[Symbol.asyncDispose](), this.#control[Symbol.asyncDispose]()]);
-    await this.#context.codecs[Symbol.asyncDispose]();
-    for (const region of this.#regions) this.#context.codecs.unregister(region);
-    this.#context.inboundArena.arena[Symbol.dispose]();
-    this.#context.outboundArena.arena[Symbol.dispose]();
+    await this.#memory[Symbol.asyncDispose]();
     await this.#recorder?.[Symbol.asyncDispose]();
   }
 
@@ -437,8 +369,8 @@ export class KvEndpoint implements AsyncDisposable {
     // silence while the connection is away is nobody's fault
     if (!this.connected) return;
     const now = performance.now();
-    for (const transfer of [...this.#inbound.values()]) transfer.tick(now);
-    for (const transfer of [...this.#outbound.values()]) transfer.tick(now);
+    for (const transfer of this.#inbound.values()) transfer.tick(now);
+    for (const transfer of this.#outbound.values()) transfer.tick(now);
   }
 
   /** Measurements of one link: this worker to that one. */
@@ -458,17 +390,4 @@ export class KvEndpoint implements AsyncDisposable {
   #checkOpen(): void {
     if (this.#disposal !== undefined) fail('unavailable', 'draining', 'the KV transport is closing', { retry: 'other' });
   }
-}
-
-/** Raw bytes of a part: as large as the messages and the largest object allow, cut so that no number is split. */
-function partSize(room: number, wanted: number): number {
-  const largest = Math.floor(room / PART_ALIGNMENT) * PART_ALIGNMENT;
-  if (largest < SMALLEST_PART) {
-    fail(
-      'resource_exhausted',
-      'payload_too_large',
-      `NATS messages hold ${room + FRAME_HEADER_BYTES} bytes here; KV frames need ${SMALLEST_PART + FRAME_HEADER_BYTES}: raise max_payload`,
-    );
-  }
-  return Math.min(largest, Math.max(SMALLEST_PART, Math.ceil(wanted / PART_ALIGNMENT) * PART_ALIGNMENT));
 }

@@ -9,26 +9,25 @@
  *  R2  Parts may come in any order, any number of times; a part that is in place is never written again.
  *  R3  Nothing beyond the granted credit is taken.
  *  R4  `committed` settles once; then no message changes anything. A repeated Manifest is answered again by the endpoint.
+ *  R5  `committed` settles only when no job of this transfer touches the pages any more.
  */
-import { createHash } from 'node:crypto';
 import { ServiceError } from '@causeway/errors';
-import { compareDescriptors, compareFingerprints, DTYPE_BYTES, type KvCodec, type PageSet } from '@causeway/kv';
+import { compareDescriptors, compareFingerprints, type PageSet } from '@causeway/kv';
 import { crc32c } from '@node-rs/crc32';
 import type { kvV1 } from '@causeway/proto';
+import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { CreditAccount } from './credit.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
 import type { EndpointContext } from './context.ts';
 import { FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts';
+import { Offences } from './offences.ts';
 import { PartBitmap } from './part-bitmap.ts';
+import { placePart } from './part-placer.ts';
 import { type PartLocation, PartTable } from './part-table.ts';
 import type { Incarnation } from './subjects.ts';
 import type { CommittedKv, InboundTransfer, Ticket } from './types.ts';
-import { codecToProto, count, descriptorFromProto, fingerprintFromProto } from './wire-types.ts';
+import { count, descriptorFromProto, fingerprintFromProto } from './wire-types.ts';
 
-/** Offences of one kind after which a transfer is refused. */
-const MAX_OFFENCES = 16;
-/** Checksum failures after which a transfer is refused: enough for a bad moment, not for a bad link. */
-const MAX_CHECKSUM_FAILURES = 32;
 /** Quiet time after which published but absent parts count as lost, ms. */
 const LOSS_MS = 200;
 
@@ -50,8 +49,10 @@ export class Inbound implements InboundTransfer {
   readonly #options: InboundOptions;
   readonly #resolve: (value: CommittedKv) => void;
   readonly #reject: (error: ServiceError) => void;
-  readonly #decodeCosts = new Map<KvCodec, { rawBytes: number; ms: number; parts: number }>();
+  readonly #tally = new CodecTally();
+  readonly #offences: Offences;
   readonly #decoding = new Set<number>();
+  readonly #jobs = new Set<Promise<void>>();
   #phase: Phase = 'waiting';
   #sender: (Incarnation & { chip: string }) | undefined;
   #table: PartTable | undefined;
@@ -66,12 +67,11 @@ export class Inbound implements InboundTransfer {
   #firstFrame: number | undefined;
   #lastFrame = 0;
   #heardAt = performance.now();
-  #checksumFailures = 0;
-  #offences = 0;
 
   constructor(options: InboundOptions) {
     this.ticket = options.ticket;
     this.#options = options;
+    this.#offences = new Offences(options.context.counters);
     const { promise, resolve, reject } = Promise.withResolvers<CommittedKv>();
     this.committed = promise;
     this.#resolve = resolve;
@@ -104,7 +104,8 @@ export class Inbound implements InboundTransfer {
     const { counters, log } = this.#options.context;
     counters.transfersFailed++;
     log.warn({ transfer: this.ticket.transferId, reason: error.reason, sender: this.#sender?.workerId }, error.message);
-    this.#reject(error);
+    // R5
+    void Promise.all(this.#jobs).then(() => this.#reject(error));
   }
 
   /** Takes a message of a sender. Errors in it refuse the transfer. */
@@ -168,7 +169,6 @@ export class Inbound implements InboundTransfer {
       return;
     }
     if (part.end > this.#credit.upTo) {
-      counters.beyondCredit++;
       return this.#offend(
         'beyond_credit',
         `part ${header.object}/${header.part} ends at ${part.end}; credit was given up to ${this.#credit.upTo}`,
@@ -176,7 +176,9 @@ export class Inbound implements InboundTransfer {
     }
     if (crc32c(frame.subarray(FRAME_HEADER_BYTES)) !== header.bodyCrc) return this.#badChecksum(part);
     this.#decoding.add(part.index);
-    void this.#place(this.#table, part, header, frame.subarray(FRAME_HEADER_BYTES));
+    const job = this.#place(this.#table, part, header, frame.subarray(FRAME_HEADER_BYTES));
+    this.#jobs.add(job);
+    void job.finally(() => this.#jobs.delete(job));
   }
 
   /** A header that matched no layout or no checksum came in on this transfer's subject. */
@@ -275,31 +277,9 @@ export class Inbound implements InboundTransfer {
   async #place(table: PartTable, part: PartLocation, header: FrameHeader, body: Uint8Array): Promise<void> {
     const { context, pages } = this.#options;
     try {
-      using _hold = pages.hold();
-      const raw = table.runs(part).map((run) => context.pageRun(pages, run));
-      const elementBytes = DTYPE_BYTES[this.ticket.descriptor.storage.dtype] as 2 | 4;
-      let decodeMs: number;
-      if (header.codec === 'none') {
-        ({ decodeMs } = await context.codecs.decode({ codec: 'none', elementBytes, body, rawCrc: header.rawCrc, raw }));
-      } else {
-        const slot = await context.inboundArena.arena.acquire(context.signal);
-        try {
-          // R1: the pages may have been given up while this part waited
-          if (this.#phase !== 'receiving') return;
-          slot.bytes.set(body);
-          const bodyRun = { region: context.inboundArena.region, offset: slot.offset, length: body.length };
-          ({ decodeMs } = await context.codecs.decode({
-            codec: header.codec,
-            elementBytes,
-            body: bodyRun,
-            rawCrc: header.rawCrc,
-            raw,
-          }));
-        } finally {
-          slot.release();
-        }
-      }
-      if (this.#phase === 'receiving') this.#placed(part, header, decodeMs);
+      const wanted = () => this.#phase === 'receiving';
+      const decodeMs = await placePart({ context, pages, wanted }, table, part, header, body);
+      if (decodeMs !== undefined && wanted()) this.#placed(part, header, decodeMs);
     } catch (error) {
       this.#decoding.delete(part.index);
       const failure = ServiceError.from(error);
@@ -314,8 +294,7 @@ export class Inbound implements InboundTransfer {
     this.#crcs[part.index] = header.rawCrc;
     this.#rawBytes += part.length;
     this.#options.context.counters.rawBytesReceived += part.length;
-    const cost = this.#decodeCosts.get(header.codec) ?? { rawBytes: 0, ms: 0, parts: 0 };
-    this.#decodeCosts.set(header.codec, { rawBytes: cost.rawBytes + part.length, ms: cost.ms + decodeMs, parts: cost.parts + 1 });
+    this.#tally.add(header.codec, part.length, decodeMs);
     const credit = this.#credit;
     if (credit === undefined) return;
     credit.received(part.length, part.end);
@@ -333,10 +312,7 @@ export class Inbound implements InboundTransfer {
   #commitIfComplete(): void {
     const manifest = this.#manifest;
     if (manifest === undefined || !this.#have.complete || this.#phase !== 'receiving') return;
-    const bytes = Buffer.alloc(4 * this.#crcs.length);
-    for (const [index, crc] of this.#crcs.entries()) bytes.writeUInt32LE(crc, 4 * index);
-    const digest = createHash('sha256').update(bytes).digest();
-    if (!digest.equals(manifest.digest)) {
+    if (!partsDigest(this.#crcs).equals(manifest.digest)) {
       const message = 'the manifest digest does not match the parts that arrived';
       return this.fail(new ServiceError(message, { code: 'data_loss', reason: 'checksum', retry: 'other' }));
     }
@@ -349,7 +325,7 @@ export class Inbound implements InboundTransfer {
     const result: CommittedKv = {
       rawBytes: this.#rawBytes,
       receivedBytes: this.#receivedBytes,
-      codec: this.#mainCodec(),
+      codec: this.#tally.main,
       transferMs: now - (this.#firstFrame ?? now),
       ...(manifest.firstToken === undefined ? {} : { firstToken: manifest.firstToken }),
       senderWorker: this.#sender?.workerId ?? '',
@@ -364,54 +340,21 @@ export class Inbound implements InboundTransfer {
     return {
       rawBytes: BigInt(this.#rawBytes),
       receivedBytes: BigInt(this.#receivedBytes),
-      decodeCosts: [...this.#decodeCosts].map(([codec, cost]) => ({
-        codec: codecToProto(codec),
-        rawBytes: BigInt(cost.rawBytes),
-        microseconds: BigInt(Math.round(cost.ms * 1000)),
-      })),
+      decodeCosts: this.#tally.toProto(),
       bytesPerSecond: BigInt(Math.round(this.#options.context.credits.bandwidth * 1000)),
     };
   }
 
-  #mainCodec(): KvCodec {
-    let main: KvCodec = 'none';
-    let most = -1;
-    for (const [codec, { rawBytes }] of this.#decodeCosts) if (rawBytes > most) [main, most] = [codec, rawBytes];
-    return main;
-  }
-
+  /** It is asked for again once nothing more arrives, together with whatever else is missing. */
   #badChecksum(part: PartLocation | undefined): void {
-    this.#options.context.counters.checksumFailures++;
-    this.#checksumFailures++;
-    if (this.#checksumFailures > MAX_CHECKSUM_FAILURES) {
-      const where = part === undefined ? 'a header' : `part ${part.object}/${part.part}`;
-      this.fail(
-        new ServiceError(
-          `${this.#checksumFailures} frames did not match their CRC-32C, the last one ${where}: the transfer is refused`,
-          {
-            code: 'data_loss',
-            reason: 'checksum',
-            retry: 'other',
-          },
-        ),
-      );
-    } else if (part !== undefined) {
-      // asked again at the next tick once nothing more arrives, together with whatever else is missing
-      this.#published = Math.max(this.#published, part.end);
-    }
+    if (part !== undefined) this.#published = Math.max(this.#published, part.end);
+    const refused = this.#offences.noteChecksum(part === undefined ? 'a header' : `part ${part.object}/${part.part}`);
+    if (refused !== undefined) this.fail(refused);
   }
 
   #offend(reason: 'malformed_frame' | 'beyond_credit', message: string): void {
-    if (reason === 'malformed_frame') this.#options.context.counters.malformedFrames++;
-    this.#offences++;
-    if (this.#offences < MAX_OFFENCES) return;
-    this.fail(
-      new ServiceError(`${this.#offences} bad frames, the last one: ${message}`, {
-        code: 'invalid_argument',
-        reason,
-        retry: 'other',
-      }),
-    );
+    const refused = this.#offences.note(reason, message);
+    if (refused !== undefined) this.fail(refused);
   }
 
   #contiguousBytes(): number {

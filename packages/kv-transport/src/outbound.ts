@@ -9,19 +9,21 @@
  *  S3  A part that the receiver has is not sent again.
  *  S4  The manifest is sent once every part was published, and again until it is answered.
  */
-import { createHash } from 'node:crypto';
 import { setImmediate as yieldToLoop } from 'node:timers/promises';
-import { ERROR_CODES, ServiceError } from '@causeway/errors';
-import type { CodecPolicy, KvCodec, PageSet } from '@causeway/kv';
+import { ServiceError } from '@causeway/errors';
+import type { CodecPolicy, PageSet } from '@causeway/kv';
 import { failpoint } from '@causeway/failpoints';
 import type { kvV1 } from '@causeway/proto';
+import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { EndpointContext } from './context.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
 import { frameBytes, type OutboundFrame, PartEncoder, type Tamper } from './part-encoder.ts';
 import type { PartLocation, PartTable } from './part-table.ts';
+import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
 import type { Incarnation } from './subjects.ts';
+import { refusalError } from './refusal.ts';
 import type { OutboundTransfer, Ticket, TransferStats } from './types.ts';
-import { codecFromProto, count, descriptorToProto } from './wire-types.ts';
+import { codecFromProto, count } from './wire-types.ts';
 
 /** Parts encoded at the same time: one in a codec thread while another is published. */
 const LANES = 2;
@@ -59,7 +61,7 @@ export class Outbound implements OutboundTransfer {
   readonly #frames = new Map<number, OutboundFrame>();
   readonly #resend = new Set<number>();
   readonly #encoder: PartEncoder;
-  readonly #codecBytes = new Map<KvCodec, number>();
+  readonly #tally = new CodecTally();
   readonly #lanes: Promise<void>[] = [];
   readonly #hold: Disposable;
   readonly #done = Promise.withResolvers<TransferStats>();
@@ -128,7 +130,7 @@ export class Outbound implements OutboundTransfer {
   /** Ends the transfer with an error; `tell` also tells the receiver. */
   fail(error: ServiceError, tell: boolean): void {
     if (!this.#active) return;
-    if (tell) this.#sayQuietly({ $case: 'abort', value: { reason: error.message.slice(0, 500) } });
+    if (tell) this.#say({ $case: 'abort', value: { reason: error.message.slice(0, 500) } });
     const { counters, log } = this.#options.context;
     counters.transfersFailed++;
     log.warn(
@@ -153,7 +155,7 @@ export class Outbound implements OutboundTransfer {
         case 'committed':
           return this.#committed(message.value);
         case 'refused':
-          return this.fail(refusal(message.value, this.#options.ticket.workerId), false);
+          return this.fail(refusalError(message.value, this.#options.ticket.workerId), false);
         default:
           message satisfies never;
       }
@@ -259,8 +261,7 @@ export class Outbound implements OutboundTransfer {
     }
     this.#publishedParts++;
     counters.rawBytesSent += part.length;
-    const { codec } = frame.encoded;
-    this.#codecBytes.set(codec, (this.#codecBytes.get(codec) ?? 0) + part.length);
+    this.#tally.add(frame.encoded.codec, part.length, frame.encoded.encodeMs);
   }
 
   /** S4 */
@@ -333,7 +334,7 @@ export class Outbound implements OutboundTransfer {
     const stats: TransferStats = {
       rawBytes: table.totalBytes,
       ...this.#stats,
-      codec: this.#mainCodec(),
+      codec: this.#tally.main,
       codecReason: policy.decision.reason,
       transferMs,
     };
@@ -343,58 +344,23 @@ export class Outbound implements OutboundTransfer {
     this.#done.resolve(stats);
   }
 
-  #mainCodec(): KvCodec {
-    let main: KvCodec = 'none';
-    let most = -1;
-    for (const [codec, bytes] of this.#codecBytes) if (bytes > most) [main, most] = [codec, bytes];
-    return main;
-  }
-
   #sayOpen(): void {
-    const { self, table, context, ticket } = this.#options;
-    this.#sayQuietly({
-      $case: 'open',
-      value: {
-        workerId: self.workerId,
-        incarnation: self.incarnation,
-        partBytes: table.partBytes,
-        fingerprint: { ...context.fingerprint },
-        descriptor: descriptorToProto(context.descriptor),
-        chip: self.chip,
-        rttUs: Math.round(context.rttMs() * 1000),
-      },
-    });
-    if (this.#offeredBytes > 0 && ticket.objects.length > 0) this.#sayProgress(false);
+    const { self, table, context } = this.#options;
+    this.#say(openMessage(self, table, context));
+    if (this.#offeredBytes > 0) this.#sayProgress(false);
   }
 
   #sayProgress(wantMissing: boolean): void {
-    const { table } = this.#options;
-    const published = this.#cursor === 0 ? 0 : table.at(this.#cursor - 1).end;
-    this.#sayQuietly({
-      $case: 'progress',
-      value: { offeredBytes: BigInt(this.#offeredBytes), publishedBytes: BigInt(published), wantMissing },
-    });
+    const published = this.#cursor === 0 ? 0 : this.#options.table.at(this.#cursor - 1).end;
+    this.#say(progressMessage(this.#offeredBytes, published, wantMissing));
   }
 
   #sayManifest(): void {
-    const { table } = this.#options;
-    const crcs = Buffer.alloc(4 * this.#crcs.length);
-    for (const [index, crc] of this.#crcs.entries()) crcs.writeUInt32LE(crc, 4 * index);
-    const firstToken = this.#finishing?.firstToken;
-    this.#sayQuietly({
-      $case: 'manifest',
-      value: {
-        rawBytes: BigInt(table.totalBytes),
-        digest: createHash('sha256').update(crcs).digest(),
-        parts: table.partCount,
-        ...(firstToken === undefined ? {} : { firstToken }),
-        sentBytes: BigInt(this.#stats.sentBytes),
-      },
-    });
+    this.#say(manifestMessage(this.#options.table, partsDigest(this.#crcs), this.#stats.sentBytes, this.#finishing?.firstToken));
   }
 
   /** A message that the server refuses for its size ends the transfer; the caller hears why. */
-  #sayQuietly(message: SenderMessage): void {
+  #say(message: SenderMessage): void {
     try {
       this.#options.say(message);
     } catch (error) {
@@ -417,16 +383,4 @@ export class Outbound implements OutboundTransfer {
     this.#wakeLanes();
     this.#options.ended();
   }
-}
-
-function refusal(refused: kvV1.Refused, workerId: string): ServiceError {
-  const { code, reason } = refused;
-  const known = (ERROR_CODES as readonly string[]).includes(code);
-  const error = ServiceError.fromWire({ code: known ? code : 'aborted', reason, retry: 'other', message: '' });
-  const message = `worker ${workerId} refused the KV transfer: ${refused.message.slice(0, 1000)}`;
-  return new ServiceError(message, {
-    code: error.code,
-    reason: error.reason === 'internal' ? 'transfer_failed' : error.reason,
-    retry: 'other',
-  });
 }

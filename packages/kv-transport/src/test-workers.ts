@@ -1,6 +1,7 @@
 /** Workers for this package's tests: a page pool and an endpoint on a real NATS server. */
 import { fingerprint, type Fingerprint, type KvDescriptor, type KvDtype, type LayerGeometry, PagePool } from '@causeway/kv';
-import { KvEndpoint, type KvEndpointOptions } from './endpoint.ts';
+import { KvEndpoint } from './endpoint.ts';
+import type { KvEndpointOptions } from './endpoint-options.ts';
 
 export function makeDescriptor(layers: readonly LayerGeometry[], dtype: KvDtype, blockTokens: number): KvDescriptor {
   return { version: 1, layers, storage: { dtype, layout: 'NHD', blockTokens, shards: { count: 1, index: 0 } } };

@@ -42,8 +42,8 @@ export interface CommittedKv {
 export interface InboundTransfer {
   readonly ticket: Ticket;
   /**
-   * Settles once: every part in place and the digest equal (the pages are committed), or a ServiceError. After a failure no
-   * job of this transfer touches the pages once their holds are gone.
+   * Settles once: every part in place and the digest equal (the pages are committed), or a ServiceError. Either way no job of
+   * this transfer touches the pages any more: after a failure or cancel(), await this before using them for something else.
    */
   readonly committed: Promise<CommittedKv>;
   /** Gives the transfer up and tells the sender. Idempotent; nothing happens after `committed`. */

@@ -1,0 +1,49 @@
+/** What senders say, built from their state. */
+import type { EndpointContext } from './context.ts';
+import type { SenderMessage } from './control.ts';
+import type { PartTable } from './part-table.ts';
+import type { Incarnation } from './subjects.ts';
+import { descriptorToProto } from './wire-types.ts';
+
+/** Hello: who sends, how it cuts parts, what its KV is. */
+export function openMessage(self: Incarnation & { chip: string }, table: PartTable, context: EndpointContext): SenderMessage {
+  return {
+    $case: 'open',
+    value: {
+      workerId: self.workerId,
+      incarnation: self.incarnation,
+      partBytes: table.partBytes,
+      fingerprint: { ...context.fingerprint },
+      descriptor: descriptorToProto(context.descriptor),
+      chip: self.chip,
+      rttUs: Math.round(context.rttMs() * 1000),
+    },
+  };
+}
+
+/** How far the sender is, raw bytes. */
+export function progressMessage(offeredBytes: number, publishedBytes: number, wantMissing: boolean): SenderMessage {
+  return {
+    $case: 'progress',
+    value: { offeredBytes: BigInt(offeredBytes), publishedBytes: BigInt(publishedBytes), wantMissing },
+  };
+}
+
+/** The whole transfer in one hash. */
+export function manifestMessage(
+  table: PartTable,
+  digest: Uint8Array,
+  sentBytes: number,
+  firstToken: number | undefined,
+): SenderMessage {
+  return {
+    $case: 'manifest',
+    value: {
+      rawBytes: BigInt(table.totalBytes),
+      digest,
+      parts: table.partCount,
+      ...(firstToken === undefined ? {} : { firstToken }),
+      sentBytes: BigInt(sentBytes),
+    },
+  };
+}
