@@ -1,5 +1,9 @@
 export { Child, findBinary } from './child.ts';
 export type { ChildExit, ChildOptions } from './child.ts';
+export { completeGeneration, runAttempt } from './attempt.ts';
+export type { AttemptGeneration, AttemptOptions, AttemptResult } from './attempt.ts';
+export { startCluster } from './cluster.ts';
+export type { Cluster, ClusterOptions, ClusterRouter, ClusterWorker } from './cluster.ts';
 export { eventually } from './eventually.ts';
 export type { EventuallyOptions } from './eventually.ts';
 export { freePort } from './free-port.ts';
