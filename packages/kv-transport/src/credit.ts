@@ -163,8 +163,8 @@ export class CreditBudget {
 
   /** Gives what was set free to those who wait, before the transfer that set it free asks again; longest waiting first. */
   #serveOthers(self: Account): void {
-    for (const account of [...this.#accounts]) {
-      if (account === self || !account.wanting || account.outstanding(this.#now()) > 0) continue;
+    const idle = [...this.#accounts].filter((account) => account !== self && account.wanting && account.outstanding(this.#now()) === 0);
+    for (const account of idle) {
       if (!account.grant()) continue;
       this.#accounts.delete(account);
       this.#accounts.add(account);

@@ -120,7 +120,7 @@ export class PagePool implements Disposable {
   #give(pages: readonly number[]): void {
     for (let i = pages.length - 1; i >= 0; i--) this.#free.push(pages[i] as number);
     if (this.#disposed) return this.#freeMemoryWhenIdle();
-    for (const listener of [...this.#listeners]) listener(this.#free.length);
+    for (const listener of this.#listeners) listener(this.#free.length);
   }
 
   #freeMemoryWhenIdle(): void {
