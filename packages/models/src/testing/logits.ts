@@ -44,8 +44,24 @@ export async function prefill(runner: SegmentRunner, ids: readonly number[], chu
 }
 
 /** Greedy continuation of a prompt: the row of logits before each token. Forces `forced` tokens where given. */
-export async function greedyRows(runner: SegmentRunner, prompt: readonly number[], forced: readonly number[]): Promise<Float32Array[]> {
+export async function greedyRows(
+  runner: SegmentRunner,
+  prompt: readonly number[],
+  forced: readonly number[],
+): Promise<Float32Array[]> {
   const rows = [await runner.run({ ids: [prompt], past: [0], logitRows: [prompt.length - 1] })];
   for (const [i, id] of forced.slice(0, -1).entries()) rows.push(await runner.run({ ids: [[id]], past: [prompt.length + i] }));
   return rows;
+}
+
+/** The same rows from one prefill of prompt and continuation. */
+export async function teacherForcedRows(
+  runner: SegmentRunner,
+  prompt: readonly number[],
+  forced: readonly number[],
+): Promise<Float32Array[]> {
+  const ids = [...prompt, ...forced.slice(0, -1)];
+  const logits = await runner.run({ ids: [ids], past: [0], logitRows: forced.map((_, i) => prompt.length - 1 + i) });
+  const width = logits.length / forced.length;
+  return forced.map((_, i) => logits.subarray(i * width, (i + 1) * width));
 }

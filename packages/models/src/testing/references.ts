@@ -41,7 +41,14 @@ export interface GreedyCase {
 
 /** Cases of a golden.json, in either of its two forms. */
 export function readGreedyCases(folder: string): GreedyCase[] {
-  type Either = { prompt?: number[]; greedy?: number[]; greedy_margin?: number[]; prompt_ids?: number[]; greedy_ids?: number[]; margins?: number[] };
+  type Either = {
+    prompt?: number[];
+    greedy?: number[];
+    greedy_margin?: number[];
+    prompt_ids?: number[];
+    greedy_ids?: number[];
+    margins?: number[];
+  };
   const { cases } = JSON.parse(readFileSync(join(folder, 'golden.json'), 'utf8')) as { cases: Either[] };
   return cases.map((one) => ({
     prompt: one.prompt ?? one.prompt_ids ?? [],

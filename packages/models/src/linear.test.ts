@@ -1,0 +1,96 @@
+import { Runtime } from '@causeway/ort';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CONVERTIBLE_TYPES, type ConvertibleType } from './convert/convert-job.ts';
+import { widen } from './convert/widen.ts';
+import { linear } from './linear.ts';
+import { SegmentBuilder } from './segment-builder.ts';
+import { runGraph } from './testing/graph-runner.ts';
+import { memoryCheckpoint, seededNumbers, SMALL_LLAMA, storedF32, type StoredTensor } from './testing/memory-checkpoint.ts';
+import type { Precision } from './types.ts';
+import { WeightLibrary } from './weight-library.ts';
+
+const OUT = 40;
+const IN = 96;
+
+/** f16 bits near a small positive or negative number (normal range only). */
+function half(value: number): number {
+  const bits = new Uint32Array(Float32Array.of(value).buffer)[0] ?? 0;
+  return ((bits >>> 16) & 0x8000) | ((((bits >>> 23) & 0xff) - 112) << 10) | ((bits >>> 13) & 0x3ff);
+}
+
+/** A random [OUT, IN] tensor of each storage type. */
+function stored(type: ConvertibleType, seed: number): StoredTensor {
+  const numbers = seededNumbers(seed, OUT * IN, 0.5);
+  const words = (values: ArrayLike<number>) => new Uint8Array(Uint16Array.from(values).buffer);
+  const shape = [OUT, IN];
+  if (type === 'F32') return storedF32(shape, numbers);
+  if (type === 'F16') return { type, shape, bytes: words(Array.from(numbers, half)) };
+  if (type === 'BF16') return { type, shape, bytes: words(Array.from(new Uint32Array(numbers.buffer), (word) => word >>> 16)) };
+  const halves = type === 'Q4_1' ? 2 : 1;
+  const quants = type === 'Q8_0' ? 32 : 16;
+  const bytes = new Uint8Array(((OUT * IN) / 32) * (2 * halves + quants));
+  for (let block = 0, at = 0; at < bytes.length; block++, at += 2 * halves + quants) {
+    const fields = seededNumbers(seed + block, halves, 0.02).map((value) => value + 0.03);
+    fields.forEach((value, i) => bytes.set(words([half(i === 0 ? value : -8 * value)]), at + 2 * i));
+    bytes.set(
+      Uint8Array.from(seededNumbers(seed * 7 + block, quants, 128), (value) => value + 128),
+      at + 2 * halves,
+    );
+  }
+  return { type, shape, bytes };
+}
+
+/** x W^T + b in f64. */
+function reference(tensor: StoredTensor, bias: Float32Array, x: Float32Array): Float64Array {
+  const w = new Float32Array(OUT * IN);
+  widen(tensor.type as ConvertibleType, tensor.bytes, w);
+  return Float64Array.from({ length: (x.length / IN) * OUT }, (_, i) => {
+    const row = Math.floor(i / OUT) * IN;
+    const column = (i % OUT) * IN;
+    let sum = bias[i % OUT] ?? 0;
+    for (let k = 0; k < IN; k++) sum += (x[row + k] ?? 0) * (w[column + k] ?? 0);
+    return sum;
+  });
+}
+
+let runtime: Runtime;
+beforeAll(() => {
+  runtime = Runtime.create({ threads: 2 });
+});
+afterAll(async () => {
+  await runtime[Symbol.asyncDispose]();
+});
+
+describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
+  it.each<Precision>(['exact', 'fast'])('%s: is close to f64 and gives a row the same bits in every batch', async (precision) => {
+    const tensor = stored(type, 11);
+    const bias = seededNumbers(5, OUT);
+    const tensors = new Map([
+      ['p.weight', tensor],
+      ['p.bias', storedF32([OUT], bias)],
+    ]);
+    using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
+    using library = new WeightLibrary(checkpoint);
+    const segment = new SegmentBuilder('linear', library, precision);
+    const x = segment.read({ name: 'x', type: 'f32', shape: ['N', IN] });
+    segment.write({ name: 'y', type: 'f32', shape: ['N', OUT] }, linear(segment, x, 'p', OUT, IN));
+    await library.convert();
+    await using graph = await runGraph(runtime, segment.finish({ kind: 'decoder', layers: [] }), library);
+
+    const rows = 67;
+    const values = seededNumbers(3, rows * IN);
+    const all = (await graph.run({ x: values }, { N: rows })).get('y') ?? new Float32Array();
+    const wanted = reference(tensor, bias, values);
+    const size = Math.max(...wanted.map(Math.abs));
+    const worst = Math.max(...wanted.map((value, i) => Math.abs(value - Number(all[i]))));
+    const rounded = precision === 'fast' && type.startsWith('Q');
+    expect(worst / size).toBeLessThan(rounded ? 0.015 : 2e-6);
+    for (const count of [1, 2, 3, 5, 8, 16, 33, 64]) {
+      for (const first of [0, 3]) {
+        const part = await graph.run({ x: values.slice(first * IN, (first + count) * IN) }, { N: count });
+        expect(part.get('y'), `${count} rows`).toEqual(all.slice(first * OUT, (first + count) * OUT));
+      }
+    }
+    expect((await graph.run({ x: new Float32Array() }, { N: 0 })).get('y')).toHaveLength(0);
+  });
+});

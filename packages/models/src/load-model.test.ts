@@ -1,0 +1,159 @@
+import { ServiceError } from '@causeway/errors';
+import type { ModelConfig } from '@causeway/model-files';
+import { liveBuffers, liveTensors, Runtime } from '@causeway/ort';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { KNOWN_ARCHITECTURES } from './registry.ts';
+import { loadModel, type LoadOptions, type LoadProgress } from './load-model.ts';
+import { largestDifference } from './testing/logits.ts';
+import { memoryCheckpoint, SMALL_LLAMA, smallLlamaTensors, type StoredTensor } from './testing/memory-checkpoint.ts';
+import { SegmentRunner } from './testing/segment-runner.ts';
+
+const Q_PROJ = 'model.layers.1.self_attn.q_proj.weight';
+
+interface Case {
+  config?: Partial<ModelConfig>;
+  tensors?: (tensors: Map<string, StoredTensor>) => void;
+  options?: Partial<LoadOptions>;
+}
+
+/** The refusal of a checkpoint, after checking that nothing of it stays allocated. */
+async function refusal({ config, tensors: change, options }: Case): Promise<ServiceError> {
+  const tensors = smallLlamaTensors(SMALL_LLAMA);
+  change?.(tensors);
+  const before = [liveBuffers(), liveTensors()];
+  const checkpoint = memoryCheckpoint({ ...SMALL_LLAMA, ...config }, tensors);
+  const error: unknown = await loadModel({ checkpoint, precision: 'exact', ...options }).catch((caught: unknown) => caught);
+  checkpoint[Symbol.dispose]();
+  expect([liveBuffers(), liveTensors()]).toEqual(before);
+  if (!(error instanceof ServiceError)) throw new Error('nothing was refused', { cause: error });
+  return error;
+}
+
+describe('loadModel refuses', () => {
+  it('an architecture nobody wrote, and lists those there are', async () => {
+    const error = await refusal({ config: { architecture: 'gpt_oracle' } });
+    expect(error.reason).toBe('unknown_architecture');
+    expect(error.message).toContain('"gpt_oracle"');
+    for (const known of KNOWN_ARCHITECTURES) expect(error.message).toContain(known);
+  });
+
+  it('a checkpoint without one of its tensors, and names it', async () => {
+    const error = await refusal({ tensors: (all) => all.delete(Q_PROJ) });
+    expect([error.reason, error.message]).toEqual(['missing_tensor', `memory: the tensor ${Q_PROJ} is missing`]);
+  });
+
+  it('a tensor of another shape than the config says, with both shapes', async () => {
+    const error = await refusal({ config: { heads: 8 } });
+    expect(error.reason).toBe('wrong_shape');
+    expect(error.message).toContain('self_attn.q_proj.weight is [64, 64]; its config wants [128, 64]');
+  });
+
+  it('a storage type without a kernel or a conversion', async () => {
+    const error = await refusal({
+      tensors: (all) => all.set(Q_PROJ, { type: 'Q6_K', shape: [64, 64], bytes: new Uint8Array(64 * 64) }),
+    });
+    expect(error.reason).toBe('unsupported_format');
+    expect(error.message).toContain('Q6_K');
+  });
+
+  it('a tensor whose bytes do not fit its shape and type', async () => {
+    const error = await refusal({
+      tensors: (all) => all.set(Q_PROJ, { type: 'F32', shape: [64, 64], bytes: new Uint8Array(64) }),
+    });
+    expect([error.reason, error.message.includes('64 bytes')]).toEqual(['malformed_file', true]);
+  });
+
+  it('a quantised row that is no whole number of blocks', async () => {
+    const error = await refusal({
+      config: { hiddenSize: 48, heads: 3 },
+      tensors: (all) => all.set('model.embed_tokens.weight', { type: 'Q8_0', shape: [50, 48], bytes: new Uint8Array(50 * 51) }),
+    });
+    expect(error.reason).toBe('malformed_file');
+  });
+
+  it.each([0, 2, -1, 0.5, Number.NaN])('a cut at layer %s of two', async (cut) => {
+    expect((await refusal({ options: { cuts: [cut] } })).reason).toBe('bad_config');
+  });
+
+  it('to go on once it was cancelled, before or in the middle', async () => {
+    expect((await refusal({ options: { signal: AbortSignal.abort() } })).reason).toBe('cancelled');
+    const controller = new AbortController();
+    const error = await refusal({ options: { signal: controller.signal, onProgress: () => controller.abort() } });
+    expect(error.reason).toBe('cancelled');
+  });
+
+  it('latent attention without its sizes', async () => {
+    expect((await refusal({ config: { architecture: 'deepseek_v3' } })).reason).toBe('malformed_file');
+  });
+});
+
+describe('loadModel', () => {
+  let runtime: Runtime;
+  beforeAll(() => {
+    runtime = Runtime.create({ threads: 2 });
+  });
+  afterAll(async () => {
+    await runtime[Symbol.asyncDispose]();
+  });
+
+  async function logits(tensors: Map<string, StoredTensor>, misalign: number): Promise<Float32Array> {
+    using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors, { misalign });
+    await using runner = await SegmentRunner.create(runtime, await loadModel({ checkpoint, precision: 'exact' }), {
+      batch: 1,
+      capacity: 16,
+    });
+    return runner.run({ ids: [[1, 2, 3, 4, 5]], past: [0] });
+  }
+
+  it('reads f32 weights where they lie, and converts those at an odd address to the same numbers', async () => {
+    const tensors = smallLlamaTensors(SMALL_LLAMA);
+    expect(largestDifference(await logits(tensors, 0), await logits(tensors, 3))).toBe(0);
+    using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
+    using model = await loadModel({ checkpoint, precision: 'exact' });
+    const weight = model.segments[0]?.initializers.get(Q_PROJ);
+    expect(weight?.buffer).toBe(checkpoint.data(Q_PROJ).buffer);
+    expect(weight?.offset).toBe(checkpoint.data(Q_PROJ).offset);
+  });
+
+  it('widens bf16 weights to the f32 of the same value', async () => {
+    const rounded = smallLlamaTensors(SMALL_LLAMA);
+    const halves = new Map<string, StoredTensor>();
+    for (const [name, tensor] of rounded) {
+      const words = new Uint32Array(tensor.bytes.buffer, tensor.bytes.byteOffset, tensor.bytes.byteLength / 4);
+      for (let i = 0; i < words.length; i++) words[i] = (words[i] ?? 0) & 0xffff0000;
+      const bf16 = Uint16Array.from(words, (word) => word >>> 16);
+      halves.set(name, { type: 'BF16', shape: tensor.shape, bytes: new Uint8Array(bf16.buffer) });
+    }
+    expect(largestDifference(await logits(rounded, 0), await logits(halves, 0))).toBe(0);
+  });
+
+  it('reports progress up to all bytes, and says what it made', async () => {
+    using checkpoint = memoryCheckpoint(SMALL_LLAMA, smallLlamaTensors(SMALL_LLAMA), { misalign: 1 });
+    const seen: LoadProgress[] = [];
+    using model = await loadModel({ checkpoint, precision: 'exact', cuts: [1], onProgress: (progress) => seen.push(progress) });
+    const last = seen.at(-1);
+    expect(last?.convertedBytes).toBe(last?.totalBytes);
+    expect(seen.every((step, i) => step.convertedBytes >= (seen[i - 1]?.convertedBytes ?? 0))).toBe(true);
+    expect(model.segments.map(({ content, cacheLayers }) => ({ content, cacheLayers }))).toEqual([
+      { content: { kind: 'decoder', layers: [0] }, cacheLayers: [0] },
+      { content: { kind: 'decoder', layers: [1] }, cacheLayers: [1] },
+    ]);
+    expect(model.segments[0]?.outputs.map(({ name }) => name)).toEqual(['delta.1', 'residual.1']);
+    expect(model.segments[1]?.inputs.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['delta.1', 'residual.1', 'logit_rows']),
+    );
+    expect(model.layers).toEqual(Array.from({ length: 2 }, () => ({ kind: 'full', kvHeads: 2, headDimK: 16, headDimV: 16 })));
+  });
+
+  it('frees converted weights, once', async () => {
+    const before = [liveBuffers(), liveTensors()];
+    const checkpoint = memoryCheckpoint(SMALL_LLAMA, smallLlamaTensors(SMALL_LLAMA), { misalign: 1 });
+    const model = await loadModel({ checkpoint, precision: 'exact' });
+    expect(liveBuffers()).toBeGreaterThan((before[0] ?? 0) + 1);
+    model.releaseWeights();
+    model.releaseWeights();
+    model[Symbol.dispose]();
+    checkpoint[Symbol.dispose]();
+    expect([liveBuffers(), liveTensors()]).toEqual(before);
+  });
+});
