@@ -1,3 +1,4 @@
+export { renderCompose, renderNatsConfig, renderPrometheus } from './compose.ts';
 export { defaultTopology } from './default-topology.ts';
 export { parseTopology } from './parse-topology.ts';
 export { renderProcesses, ROLE_ORDER } from './processes.ts';

@@ -1,0 +1,141 @@
+import { stringify } from 'yaml';
+import { renderProcesses, type ProcessSpec } from './processes.ts';
+import type { Topology } from './schema.ts';
+
+/** In a container each process has an address of its own, so all use the same ports. */
+export const CONTAINER_PORTS = { rpc: 50_061, observability: 9100, http: 8000, grpc: 50_051 } as const;
+
+const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit. CI checks that it is up to date.
+#   docker compose up --build      HTTP http://127.0.0.1:8000/v1 · gRPC 127.0.0.1:50051 · Prometheus :9090 · Grafana :3000
+# Another model: CAUSEWAY_MODEL_DIR=/path/to/checkpoint CAUSEWAY_MODEL_NAME=name docker compose up
+`;
+
+/** `docker-compose.yml` (Compose file format 3.8) of a topology: NATS, Redis, every process, Prometheus and Grafana. */
+export function renderCompose(topology: Topology): string {
+  const specs = composeProcesses(topology);
+  const routers = specs.filter((spec) => spec.role === 'router').map((spec) => spec.name);
+  return (
+    GENERATED +
+    stringify(
+      {
+        version: '3.8',
+        services: {
+          nats: {
+            image: '${CAUSEWAY_NATS_IMAGE:-nats:2.10-alpine}',
+            command: ['-c', '/etc/causeway/nats.conf'],
+            volumes: ['./deploy/nats/nats.conf:/etc/causeway/nats.conf:ro'],
+            restart: 'unless-stopped',
+          },
+          redis: {
+            image: '${CAUSEWAY_REDIS_IMAGE:-redis:7-alpine}',
+            command: ['redis-server', '--save', '', '--appendonly', 'no'],
+            restart: 'unless-stopped',
+          },
+          ...Object.fromEntries(specs.map((spec) => [spec.name, service(spec, topology)])),
+          prometheus: {
+            image: '${CAUSEWAY_PROMETHEUS_IMAGE:-prom/prometheus:v2.55.1}',
+            volumes: ['./deploy/prometheus/prometheus.yml:/etc/prometheus/prometheus.yml:ro'],
+            ports: ['127.0.0.1:${CAUSEWAY_PROMETHEUS_PORT:-9090}:9090'],
+            depends_on: routers,
+            restart: 'unless-stopped',
+          },
+          grafana: {
+            image: '${CAUSEWAY_GRAFANA_IMAGE:-grafana/grafana:11.3.1}',
+            environment: { GF_AUTH_ANONYMOUS_ENABLED: 'true', GF_AUTH_ANONYMOUS_ORG_ROLE: 'Viewer' },
+            volumes: [
+              './deploy/grafana/provisioning:/etc/grafana/provisioning:ro',
+              './deploy/grafana/dashboards:/var/lib/grafana/dashboards:ro',
+            ],
+            ports: ['127.0.0.1:${CAUSEWAY_GRAFANA_PORT:-3000}:3000'],
+            depends_on: ['prometheus'],
+            restart: 'unless-stopped',
+          },
+        },
+      },
+      { lineWidth: 0 },
+    )
+  );
+}
+
+/** `prometheus.yml`: every process of the topology by name. */
+export function renderPrometheus(topology: Topology): string {
+  const jobs = (['router', 'prefill', 'decode'] as const).map((role) => ({
+    job_name: role,
+    static_configs: [
+      {
+        targets: composeProcesses(topology)
+          .filter((spec) => spec.role === role)
+          .map((spec) => `${spec.name}:${CONTAINER_PORTS.observability}`),
+      },
+    ],
+  }));
+  return (
+    '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.\n' +
+    stringify({
+      global: { scrape_interval: '5s' },
+      scrape_configs: jobs.filter((job) => job.static_configs[0]?.targets.length !== 0),
+    })
+  );
+}
+
+/** `nats.conf` of the container. */
+export function renderNatsConfig(topology: Topology): string {
+  return [
+    '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.',
+    'listen: "0.0.0.0:4222"',
+    'http: "0.0.0.0:8222"',
+    `max_payload: ${topology.nats.maxPayload}`,
+    '',
+  ].join('\n');
+}
+
+function composeProcesses(topology: Topology): ProcessSpec[] {
+  return renderProcesses(topology, {
+    modelPath: '/model',
+    modelName: `\${CAUSEWAY_MODEL_NAME:-${topology.model}}`,
+    // The machine is not known when the file is written: two threads for each worker that says auto, unless the environment says more.
+    machineCores: 1,
+    natsUrl: 'nats://nats:4222',
+    redisUrl: 'redis://redis:6379',
+    host: '0.0.0.0',
+    advertiseHost: (name) => name,
+    ports: () => CONTAINER_PORTS,
+  });
+}
+
+function service(spec: ProcessSpec, topology: Topology): object {
+  const env = { ...spec.env };
+  const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
+  if (pool !== undefined && pool.role !== 'router' && pool.cores === undefined && typeof pool.threads !== 'number') {
+    env['CAUSEWAY_THREADS'] = `\${CAUSEWAY_${spec.role.toUpperCase()}_THREADS:-2}`;
+  }
+  const published =
+    spec.role === 'router'
+      ? {
+          ports: [
+            `\${CAUSEWAY_BIND:-127.0.0.1}:\${CAUSEWAY_HTTP_PORT:-8000}:${CONTAINER_PORTS.http}`,
+            `\${CAUSEWAY_BIND:-127.0.0.1}:\${CAUSEWAY_GRPC_PORT:-50051}:${CONTAINER_PORTS.grpc}`,
+          ],
+        }
+      : {};
+  const probe = `fetch('http://127.0.0.1:${CONTAINER_PORTS.observability}/readyz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))`;
+  return {
+    image: 'causeway',
+    build: {
+      context: '.',
+      dockerfile: 'deploy/docker/Dockerfile',
+      args: { BASE_IMAGE: '${CAUSEWAY_BASE_IMAGE:-node:24-bookworm-slim}' },
+    },
+    command: [spec.entry],
+    environment: env,
+    volumes: [`\${CAUSEWAY_MODEL_DIR:-./models/${topology.model}}:/model:ro`],
+    ...published,
+    ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
+    depends_on: ['nats', 'redis'],
+    healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '4s', retries: 3, start_period: '60s' },
+    // The process drains on SIGTERM; Docker must not kill it before.
+    stop_grace_period: `${Math.ceil(topology.drain / 1000) + 10}s`,
+    init: true,
+    restart: 'unless-stopped',
+  };
+}

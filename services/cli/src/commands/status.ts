@@ -1,0 +1,194 @@
+import { abortable } from '@causeway/lifecycle';
+import { connectRedis, RegistryView, type WorkerRecord } from '@causeway/registry';
+import { isAlive } from '../cluster/process-identity.ts';
+import { probeNats, probeReadyz, probeRedis } from '../cluster/probes.ts';
+import { readRunState, type RunState, type ServiceState } from '../cluster/run-state.ts';
+import type { RunPaths } from '../paths.ts';
+import type { Output } from '../terminal/output.ts';
+import { table } from '../terminal/table.ts';
+
+const PROBE_MS = 2_000;
+
+/** `status --json`; fields are added, never renamed. */
+export interface StatusReport {
+  running: boolean;
+  phase?: RunState['phase'] | 'crashed';
+  startedAt?: string;
+  supervisorPid?: number;
+  model?: RunState['model'];
+  http?: string;
+  grpc?: string;
+  nats?: string;
+  redis?: string;
+  services: ServiceReport[];
+  /** Workers as registered in Redis. */
+  workers: WorkerReport[];
+  /** Why the registry could not be read. */
+  registryError?: string;
+}
+
+interface ServiceReport {
+  name: string;
+  kind: ServiceState['kind'];
+  pid: number | undefined;
+  ready: boolean;
+  /** Empty when it is ready. */
+  reasons: readonly string[];
+  restarts: number;
+  ports: Readonly<Record<string, number>>;
+  log: string;
+}
+
+interface WorkerReport {
+  id: string;
+  role: WorkerRecord['role'];
+  chip: string;
+  emulated: boolean;
+  model: string;
+  address: string;
+  draining: boolean;
+  running: number;
+  waiting: number;
+  queuedPromptTokens: number;
+  freePages: number;
+  totalPages: number;
+  blockTokens: number;
+  contextLength: number;
+}
+
+/** Shows what runs. Exit code 0 when every process is ready, 1 when something is not, 3 when no cluster is up. */
+export async function status(options: { json: boolean }, deps: { paths: RunPaths; out: Output }): Promise<number> {
+  const report = await collect(deps.paths);
+  if (options.json) deps.out.line(JSON.stringify(report, undefined, 2));
+  else show(report, deps.out);
+  if (!report.running) return 3;
+  return report.phase === 'ready' && report.services.every((service) => service.ready) ? 0 : 1;
+}
+
+async function collect(paths: RunPaths): Promise<StatusReport> {
+  const state = readRunState(paths);
+  if (state === undefined) return { running: false, services: [], workers: [] };
+  const alive = isAlive(state.supervisor);
+  const [services, registry] = await Promise.all([
+    Promise.all(state.services.map(probe)),
+    alive ? readWorkers(state.redisUrl) : { workers: [] as WorkerReport[] },
+  ]);
+  return {
+    running: alive,
+    phase: alive ? state.phase : 'crashed',
+    startedAt: state.startedAt,
+    supervisorPid: state.supervisor.pid,
+    model: state.model,
+    http: state.httpUrl,
+    grpc: state.grpcAddress,
+    nats: state.natsUrl,
+    redis: state.redisUrl,
+    services,
+    ...registry,
+  };
+}
+
+async function probe(service: ServiceState): Promise<ServiceReport> {
+  const { name, kind, restarts, ports, log } = service;
+  const pid = service.process !== undefined && isAlive(service.process) ? service.process.pid : undefined;
+  let reasons: readonly string[] = ['it is not running'];
+  if (pid !== undefined) {
+    const signal = AbortSignal.timeout(PROBE_MS);
+    try {
+      // A suspended process accepts connections and says nothing.
+      reasons = await abortable(answers(service, signal), signal);
+    } catch (error) {
+      reasons = [
+        signal.aborted
+          ? `it does not answer within ${PROBE_MS / 1000} s`
+          : error instanceof Error
+            ? error.message
+            : String(error),
+      ];
+    }
+  }
+  return { name, kind, pid, ready: reasons.length === 0, reasons, restarts, ports, log };
+}
+
+async function answers(service: ServiceState, signal: AbortSignal): Promise<readonly string[]> {
+  if (service.kind === 'nats') return probeNats(service.ports['client'] ?? 0, signal);
+  if (service.kind === 'redis') return probeRedis(service.ports['client'] ?? 0, signal);
+  return probeReadyz(service.observability ?? '', signal);
+}
+
+async function readWorkers(url: string): Promise<{ workers: WorkerReport[]; registryError?: string }> {
+  try {
+    await using redis = await connectRedis({ url, deadlineMs: PROBE_MS });
+    await using view = new RegistryView({ redis });
+    await abortable(view.loaded, AbortSignal.timeout(PROBE_MS));
+    return { workers: view.snapshot.workers.map(workerReport) };
+  } catch (error) {
+    return {
+      workers: [],
+      registryError: `the registry cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+    };
+  }
+}
+
+function workerReport(worker: WorkerRecord): WorkerReport {
+  const { id, role, chip, emulated, model, address, draining, contextLength } = worker;
+  const { running, waiting, queuedPromptTokens, freePages } = worker.load;
+  const { totalPages, blockTokens } = worker.capacity;
+  return {
+    id,
+    role,
+    chip,
+    emulated,
+    model,
+    address,
+    draining,
+    running,
+    waiting,
+    queuedPromptTokens,
+    freePages,
+    totalPages,
+    blockTokens,
+    contextLength,
+  };
+}
+
+function show(report: StatusReport, out: Output): void {
+  if (report.phase === undefined) {
+    out.line('no cluster of this checkout is up; ./causeway up starts one');
+    return;
+  }
+  if (report.phase === 'crashed') {
+    out.line(`the last \`up\` (pid ${report.supervisorPid}) ended abruptly; ./causeway down (or up) cleans up after it`);
+  } else {
+    out.line(`${out.bold(report.phase)} since ${report.startedAt}, pid ${report.supervisorPid}, model ${report.model?.name}`);
+    out.line(`HTTP ${report.http}/v1 · gRPC ${report.grpc} · ${report.nats} · ${report.redis}`);
+  }
+  out.line();
+  const services = report.services.map((service) => [
+    service.name,
+    service.pid === undefined ? '-' : String(service.pid),
+    service.ready ? 'ready' : out.red('not ready'),
+    String(service.restarts),
+    Object.entries(service.ports)
+      .map(([what, port]) => `${what} ${port}`)
+      .join(', '),
+    service.reasons.join('; '),
+  ]);
+  for (const line of table(['PROCESS', 'PID', 'STATE', 'RESTARTS', 'PORTS', ''], services)) out.line(line);
+  if (report.phase === 'crashed') return;
+  out.line();
+  if (report.registryError !== undefined) out.line(out.red(report.registryError));
+  else if (report.workers.length === 0) out.line('no worker is registered in Redis');
+  const workers = report.workers.map((worker) => [
+    worker.id,
+    worker.role,
+    worker.chip + (worker.emulated ? ' (emulated)' : ''),
+    worker.model,
+    `${worker.running} running, ${worker.waiting} waiting`,
+    `${worker.totalPages - worker.freePages} of ${worker.totalPages} used (${worker.blockTokens} tokens each)`,
+    worker.address,
+    worker.draining ? 'draining' : '',
+  ]);
+  if (workers.length > 0)
+    for (const line of table(['WORKER', 'ROLE', 'CHIP', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
+}

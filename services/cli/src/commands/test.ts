@@ -1,0 +1,71 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { REPOSITORY } from '../paths.ts';
+import type { Output } from '../terminal/output.ts';
+import { parseSkipList } from '../test-run/skip-list.ts';
+import { tally, testReport } from '../test-run/tally.ts';
+
+export interface TestOptions {
+  /** Also what takes long: sets CAUSEWAY_TEST_FULL=1. */
+  full: boolean;
+  /** Vitest's own arguments: files, -t pattern. */
+  args: readonly string[];
+}
+
+/** Runs vitest over the workspace and prints `N passed, N failed, N skipped` as the last line. Exit code 0 only when nothing failed. */
+export async function test(
+  options: TestOptions,
+  deps: { out: Output; env: Readonly<Record<string, string | undefined>> },
+): Promise<number> {
+  const { out, env } = deps;
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-test-'));
+  const reportFile = join(folder, 'report.json');
+  try {
+    const vitest = join(REPOSITORY, 'node_modules', 'vitest', 'vitest.mjs');
+    const args = [
+      vitest,
+      'run',
+      '--root',
+      REPOSITORY,
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${reportFile}`,
+      ...options.args,
+    ];
+    const code = await run(args, { ...env, ...(options.full ? { CAUSEWAY_TEST_FULL: '1' } : {}) });
+    const counted = count(reportFile, code, options.args.length === 0);
+    for (const skip of counted.skips) out.line(`skipped  ${skip}`);
+    for (const name of counted.unused) out.line(`note     tests/skips.txt lists "${name}", which was not skipped`);
+    for (const failure of counted.failures) out.line(`${out.red('failed')}   ${failure}`);
+    out.line(`${counted.passed} passed, ${counted.failed} failed, ${counted.skipped} skipped`);
+    return counted.failed === 0 ? 0 : 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function run(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit'], env: { ...env }, cwd: REPOSITORY });
+  return new Promise((resolve) => {
+    child.once('error', () => resolve(127));
+    child.once('exit', (code) => resolve(code ?? 1));
+  });
+}
+
+/** @param whole all tests ran, so that every listed skip should have been met */
+function count(reportFile: string, code: number, whole: boolean): ReturnType<typeof tally> {
+  const list = parseSkipList(readFileSync(join(REPOSITORY, 'tests', 'skips.txt'), 'utf8'));
+  let report: ReturnType<typeof tally>;
+  try {
+    report = tally(testReport.parse(JSON.parse(readFileSync(reportFile, 'utf8'))), list);
+  } catch (error) {
+    const why = `vitest left no readable report (exit code ${code}): ${error instanceof Error ? error.message : String(error)}`;
+    return { passed: 0, failed: 1, skipped: 0, failures: [why], skips: [], unused: [] };
+  }
+  if (!whole) report = { ...report, unused: [] };
+  if (code === 0 || report.failed > 0) return report;
+  // An error outside of every test, such as an unhandled rejection.
+  return { ...report, failed: 1, failures: [`vitest ended with exit code ${code} though no test failed: see its output above`] };
+}

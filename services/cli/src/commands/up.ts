@@ -1,0 +1,153 @@
+import { availableParallelism } from 'node:os';
+import { ServiceError } from '@causeway/errors';
+import { Cluster } from '../cluster/cluster.ts';
+import { acquireInstanceLock } from '../cluster/instance-lock.ts';
+import { stopLeftovers } from '../cluster/leftovers.ts';
+import { chooseModel, loadTopology } from '../cluster/load-topology.ts';
+import { type ClusterPlan, planCluster } from '../cluster/plan-cluster.ts';
+import { identify } from '../cluster/process-identity.ts';
+import { readRunState, removeRunState, type RunState, writeRunState } from '../cluster/run-state.ts';
+import type { ServicePlan } from '../cluster/service-plan.ts';
+import type { ServiceEvent } from '../cluster/supervised.ts';
+import type { RunPaths } from '../paths.ts';
+import { streamChat } from '../prompt/stream-chat.ts';
+import { summarizeAnswer } from '../prompt/summary.ts';
+import type { Output } from '../terminal/output.ts';
+import { StopSignals, type SignalSource } from '../terminal/stop-signals.ts';
+import { describeRunning, usageLines } from '../terminal/up-text.ts';
+
+export interface UpOptions {
+  httpPort: number | undefined;
+  grpcPort: number | undefined;
+  host: string;
+  model: string | undefined;
+  topology: string | undefined;
+  /** Send the first prompt. */
+  prompt: boolean;
+  /** Seconds that everything may take to become ready. */
+  wait: number;
+}
+
+export interface UpDeps {
+  paths: RunPaths;
+  out: Output;
+  env: Readonly<Record<string, string | undefined>>;
+  signals: SignalSource;
+}
+
+const FIRST_PROMPT = 'What is the capital of France?';
+const FIRST_PROMPT_TIMEOUT_MS = 120_000;
+
+/**
+ * Starts a cluster, proves it with one prompt, keeps it running until a signal asks for the end, and drains it.
+ * Exit code: 0 drained, 1 could not start or is up already, 130 killed by a second signal.
+ */
+export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
+  const { paths, out } = deps;
+  const topology = loadTopology(options.topology);
+  const model = chooseModel(options.model, topology, options.topology);
+  await using lock = await acquireInstanceLock(paths);
+  if (lock === undefined) {
+    out.warn(describeRunning(readRunState(paths)));
+    return 1;
+  }
+  const left = await stopLeftovers(paths);
+  if (left.length > 0) out.line(`stopped what an earlier run had left behind: ${left.join(', ')}`);
+  const plan = await planCluster({ ...options, topology, model, paths, env: deps.env });
+
+  out.line(`causeway up · model ${model.name} · ${availableParallelism()} cores · logs in ${paths.logs}`);
+  for (const note of plan.notes) out.line(`  ${note}`);
+  let phase: RunState['phase'] = 'starting';
+  const startedAt = new Date().toISOString();
+  const save = (): void => writeRunState(paths, stateOf(plan, cluster, { phase, startedAt, model }));
+  const show = (service: ServicePlan, event: ServiceEvent): void => showEvent(out, service, event);
+  const cluster = new Cluster(plan.services, { onEvent: show, onChange: save });
+
+  using stop = new StopSignals(deps.signals, (count, name) => {
+    if (count === 1) {
+      out.line(`${name}: draining (once more to stop at once) ...`);
+      return;
+    }
+    cluster.kill();
+  });
+  let failure: ServiceError | undefined;
+  try {
+    await cluster.start(options.wait * 1000, stop.signal);
+    if (options.prompt) await firstPrompt(plan, model.name, out, stop.signal);
+    phase = 'ready';
+    save();
+    for (const line of usageLines(plan, model.name, out)) out.line(line);
+    await stop.requested;
+  } catch (error) {
+    if (!stop.signal.aborted) {
+      failure = ServiceError.from(error);
+      out.warn(`${out.red('error')}: ${failure.message}${failure.cause instanceof Error ? ` (${failure.cause.message})` : ''}`);
+    }
+  }
+  phase = 'draining';
+  save();
+  await cluster.stop();
+  removeRunState(paths);
+  out.line('everything that was started has stopped');
+  if (stop.count > 1) return 130;
+  return failure === undefined ? 0 : 1;
+}
+
+function stateOf(
+  plan: ClusterPlan,
+  cluster: Cluster,
+  rest: { phase: RunState['phase']; startedAt: string; model: RunState['model'] },
+): RunState {
+  const { httpUrl, grpcAddress, natsUrl, redisUrl } = plan;
+  const supervisor = identify(process.pid);
+  if (supervisor === undefined) throw new Error('/proc does not know this process: is /proc mounted?');
+  const services = cluster.services.map((service) => service.state);
+  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, services };
+}
+
+function showEvent(out: Output, service: ServicePlan, event: ServiceEvent): void {
+  const name = service.name.padEnd(10);
+  switch (event.kind) {
+    case 'waiting':
+      out.line(`  ${name} waiting, ${event.seconds} s: ${event.reasons.join('; ')}`);
+      return;
+    case 'ready': {
+      const ports = Object.entries(service.ports).map(([what, port]) => `${what} ${port}`);
+      out.line(`  ${name} ready in ${seconds(event.ms)}  ${out.dim(`pid ${event.pid}  ${ports.join(' · ')}`)}`);
+      return;
+    }
+    case 'died':
+      out.line(
+        `  ${out.red(`${name} died`)} (pid ${event.pid}, ${event.how}); starting it again in ${seconds(event.restartInMs)}`,
+      );
+      for (const line of event.tail) out.line(out.dim(`             | ${line}`));
+      return;
+    case 'stopped':
+      out.line(`  ${name} stopped in ${seconds(event.ms)}${event.how === 'exit code 0' ? '' : ` (${event.how})`}`);
+      return;
+  }
+}
+
+async function firstPrompt(plan: ClusterPlan, model: string, out: Output, signal: AbortSignal): Promise<void> {
+  out.line();
+  out.line(`${out.dim('you  ')} ${FIRST_PROMPT}`);
+  out.write(`${out.dim('model')} `);
+  const answer = await streamChat({
+    baseUrl: plan.httpUrl,
+    model,
+    messages: [{ role: 'user', content: FIRST_PROMPT }],
+    maxTokens: 128,
+    temperature: 0,
+    placement: 'disaggregated',
+    signal: AbortSignal.any([signal, AbortSignal.timeout(FIRST_PROMPT_TIMEOUT_MS)]),
+    onText: (text) => out.write(text),
+  });
+  out.line();
+  out.line();
+  out.line(out.bold(summarizeAnswer(answer)));
+  out.line();
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
