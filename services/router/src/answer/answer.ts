@@ -1,0 +1,112 @@
+import type { FinishReasonName, PlacementWish } from '@causeway/openai';
+import type { WorkerToken } from '../attempt/events.ts';
+import type { DecodeStream } from '../tokenizer.ts';
+import { KvReport } from './kv-report.ts';
+import { StopMatcher } from './stop-matcher.ts';
+
+/** Sampling of one answer; the seed is always set, so that every attempt draws the same numbers. */
+export interface AnswerSampling {
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 means no limit. */
+  readonly topK: number;
+  readonly seed: bigint;
+}
+
+export interface AnswerOptions {
+  readonly model: string;
+  readonly promptIds: readonly number[];
+  /** Tokens that the answer may have. */
+  readonly maxTokens: number;
+  readonly sampling: AnswerSampling;
+  readonly stop: readonly string[];
+  readonly placement: PlacementWish | undefined;
+  readonly detokenizer: DecodeStream;
+}
+
+/** What one token adds to the answer. */
+export interface AnswerPiece {
+  /** In the answer, from 0. */
+  readonly position: number;
+  readonly id: number;
+  /** New text, often empty: characters and possible stop strings are completed first. */
+  readonly text: string;
+  /** Set when this piece ends the answer. */
+  readonly end: FinishReasonName | undefined;
+}
+
+/**
+ * One answer over all its attempts: the tokens given so far, in order, each once (A1), their text, and what is still to come.
+ */
+export class Answer {
+  readonly options: AnswerOptions;
+  readonly report = new KvReport();
+  /** Incarnations that failed this answer. */
+  readonly avoid = new Set<string>();
+  /** Attempts that were lost. */
+  failures = 0;
+  /** performance.now() until which refusals for lack of room are waited out; set at the first. */
+  busyUntil: number | undefined;
+  readonly #emitted: number[] = [];
+  /** Tokens that came before the one that is due: the two workers' streams are not ordered among each other. */
+  readonly #early = new Map<number, WorkerToken>();
+  readonly #stops: StopMatcher;
+  #ended = false;
+
+  constructor(options: AnswerOptions) {
+    this.options = options;
+    this.#stops = new StopMatcher(options.stop);
+  }
+
+  /** Tokens given so far. */
+  get emitted(): readonly number[] {
+    return this.#emitted;
+  }
+
+  /** Tokens to prefill in an attempt that begins now. */
+  get prefillTokens(): number {
+    return this.options.promptIds.length + this.#emitted.length;
+  }
+
+  get remainingTokens(): number {
+    return this.options.maxTokens - this.#emitted.length;
+  }
+
+  /** Forgets tokens of a lost attempt that were never given. */
+  beginAttempt(): void {
+    this.#early.clear();
+  }
+
+  /** Takes a token of attempt `current`; other attempts' and repeated ones are dropped (A1). */
+  offer(token: WorkerToken, current: number): void {
+    if (token.attempt !== current || token.position < this.#emitted.length) return;
+    if (!this.#early.has(token.position)) this.#early.set(token.position, token);
+  }
+
+  /** Tokens are here, but not the one that is due. */
+  get hasGap(): boolean {
+    return this.#early.size > 0 && !this.#early.has(this.#emitted.length);
+  }
+
+  /** The next piece in order, if its token is here. */
+  take(): AnswerPiece | undefined {
+    const position = this.#emitted.length;
+    const token = this.#early.get(position);
+    if (token === undefined || this.#ended) return undefined;
+    this.#early.delete(position);
+    this.#emitted.push(token.id);
+    const limit = this.#emitted.length >= this.options.maxTokens ? 'length' : undefined;
+    return this.#piece(position, token.id, token.finishReason ?? limit);
+  }
+
+  /** A token that ends the answer by itself (end of sequence) has no text. */
+  #piece(position: number, id: number, reason: FinishReasonName | undefined): AnswerPiece {
+    const { detokenizer } = this.options;
+    const added = reason === 'stop' ? '' : detokenizer.push(id);
+    const match = this.#stops.push(reason === undefined ? added : added + detokenizer.flush());
+    const end = match.stopped ? 'stop' : reason;
+    this.#ended = end !== undefined;
+    const held = end !== undefined && !match.stopped ? this.#stops.flush() : '';
+    return { position, id, text: match.text + held, end };
+  }
+}

@@ -1,0 +1,55 @@
+/** What became of a piece of text. */
+export interface StopMatch {
+  /** Text that may go to the client now. */
+  text: string;
+  /** A stop string was completed; nothing after `text` belongs to the answer. */
+  stopped: boolean;
+}
+
+/** Finds stop strings in a stream of text, holding back only what may be the beginning of one. */
+export class StopMatcher {
+  readonly #stops: readonly string[];
+  readonly #longest: number;
+  #held = '';
+
+  /** `stops`: none empty. */
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+    this.#longest = Math.max(0, ...stops.map((stop) => stop.length));
+  }
+
+  /** Takes the next piece; the earliest stop string ends the answer, itself left out. */
+  push(text: string): StopMatch {
+    if (this.#longest === 0) return { text, stopped: false };
+    const all = this.#held + text;
+    const at = this.#earliest(all);
+    if (at !== -1) {
+      this.#held = '';
+      return { text: all.slice(0, at), stopped: true };
+    }
+    const keep = this.#heldLength(all);
+    this.#held = all.slice(all.length - keep);
+    return { text: all.slice(0, all.length - keep), stopped: false };
+  }
+
+  /** What was held back, when the answer ends without a stop string. */
+  flush(): string {
+    const text = this.#held;
+    this.#held = '';
+    return text;
+  }
+
+  #earliest(text: string): number {
+    const found = this.#stops.map((stop) => text.indexOf(stop)).filter((at) => at !== -1);
+    return found.length === 0 ? -1 : Math.min(...found);
+  }
+
+  /** Length of the longest end of `text` that begins a stop string. */
+  #heldLength(text: string): number {
+    for (let length = Math.min(this.#longest - 1, text.length); length > 0; length--) {
+      const end = text.slice(text.length - length);
+      if (this.#stops.some((stop) => stop.length > length && stop.startsWith(end))) return length;
+    }
+    return 0;
+  }
+}

@@ -1,0 +1,133 @@
+import { ServiceError } from '@causeway/errors';
+import { AsyncQueue, linkSignals } from '@causeway/lifecycle';
+import { workerV1 } from '@causeway/proto';
+import type { WorkerRecord } from '@causeway/registry';
+import type { ChannelPool } from '@causeway/rpc';
+import type { RequestContext } from '../request-context.ts';
+import { type AttemptEvent, decodeEvent, prefillEvent, type Ticket, type WorkerToken } from './events.ts';
+
+/** Events that wait for the client; beyond them the workers' streams are no longer read. */
+const EVENT_BUFFER = 64;
+/** Commands of one attempt: reserve, first token, recompute. */
+const COMMAND_BUFFER = 4;
+
+export interface AttemptOptions {
+  /** From 1. */
+  readonly number: number;
+  readonly model: string;
+  readonly generation: workerV1.Generation;
+  readonly decode: WorkerRecord;
+  readonly prefill: WorkerRecord | undefined;
+}
+
+/**
+ * One attempt at (the rest of) an answer: a Decode stream that is its lease, and a Prefill stream when the prompt is prefilled
+ * elsewhere. Both are read into one bounded queue of events. Disposing closes both streams, which cancels and releases
+ * everything at the workers, and waits until nothing of the attempt runs here.
+ */
+export class Attempt implements AsyncDisposable {
+  readonly options: AttemptOptions;
+  readonly events = new AsyncQueue<AttemptEvent>(EVENT_BUFFER);
+  readonly #ctx: RequestContext;
+  readonly #channels: ChannelPool;
+  readonly #commands = new AsyncQueue<workerV1.DecodeCommand>(COMMAND_BUFFER);
+  readonly #scope;
+  readonly #prefillScope;
+  readonly #running: Promise<void>[] = [];
+
+  /** Opens the Decode stream and asks for room. */
+  constructor(ctx: RequestContext, channels: ChannelPool, options: AttemptOptions) {
+    this.options = options;
+    this.#ctx = ctx;
+    this.#channels = channels;
+    this.#scope = linkSignals(ctx.signal);
+    this.#prefillScope = linkSignals(this.#scope.signal);
+    const { number, model, generation, prefill } = options;
+    const reserve = { requestId: ctx.id, attempt: number, model, generation, local: prefill === undefined };
+    this.#commands.tryPush({ command: { $case: 'reserve', value: reserve } });
+    this.#running.push(this.#read('decode_failed', this.#scope.signal, () => this.#decodeEvents()));
+  }
+
+  get number(): number {
+    return this.options.number;
+  }
+
+  /** Starts the prefill worker on the ticket. */
+  startPrefill(ticket: Ticket): void {
+    this.#running.push(this.#read('prefill_failed', this.#prefillScope.signal, () => this.#prefillEvents(ticket)));
+  }
+
+  /** Tells the decode worker the first token, as the prefill worker chose it. */
+  forwardFirstToken(token: WorkerToken): void {
+    this.#commands.tryPush({ command: { $case: 'firstToken', value: { token: token.wire } } });
+  }
+
+  /** The prefill worker is lost: the decode worker prefills what it reserved. */
+  recompute(): void {
+    this.#prefillScope.abort();
+    this.#commands.tryPush({ command: { $case: 'recompute', value: {} } });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#scope.abort();
+    this.#commands.close();
+    this.events.close();
+    await Promise.all(this.#running);
+    this.#prefillScope[Symbol.dispose]();
+    this.#scope[Symbol.dispose]();
+  }
+
+  async *#decodeEvents(): AsyncGenerator<AttemptEvent> {
+    const { decode } = this.options;
+    const client = this.#channels.client(workerV1.DecodeDefinition, decode.address);
+    let finished = false;
+    for await (const message of client.decode(this.#commands, this.#call(this.#scope.signal))) {
+      const event = decodeEvent(message);
+      finished ||= event.kind === 'finished' || event.kind === 'decode_failed';
+      yield event;
+    }
+    if (!finished) throw endedEarly(decode);
+  }
+
+  async *#prefillEvents(ticket: Ticket): AsyncGenerator<AttemptEvent> {
+    const { prefill, number, model, generation } = this.options;
+    if (prefill === undefined) return;
+    const client = this.#channels.client(workerV1.PrefillDefinition, prefill.address);
+    const request = { requestId: this.#ctx.id, attempt: number, model, generation, ticket };
+    let finished = false;
+    for await (const message of client.prefill(request, this.#call(this.#prefillScope.signal))) {
+      const event = prefillEvent(message);
+      finished ||= event.kind === 'sent' || event.kind === 'prefill_failed';
+      yield event;
+    }
+    if (!finished) throw endedEarly(prefill);
+  }
+
+  #call(signal: AbortSignal): { signal: AbortSignal; requestId: string; deadlineMs: number } {
+    return { signal, requestId: this.#ctx.id, deadlineMs: this.#ctx.remainingMs() };
+  }
+
+  /** Moves a stream's events into the queue, as fast as they are taken; its failure is the last of them. */
+  async #read(
+    failed: 'decode_failed' | 'prefill_failed',
+    signal: AbortSignal,
+    source: () => AsyncIterable<AttemptEvent>,
+  ): Promise<void> {
+    try {
+      for await (const event of source()) {
+        if (!(await this.events.push(event, signal))) return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      await this.events.push({ kind: failed, error: ServiceError.from(error) }, signal).catch(() => undefined);
+    }
+  }
+}
+
+function endedEarly(worker: WorkerRecord): ServiceError {
+  return new ServiceError(`worker ${worker.id} ended its stream early`, {
+    code: 'unavailable',
+    reason: 'worker_lost',
+    retry: 'other',
+  });
+}

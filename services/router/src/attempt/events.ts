@@ -1,0 +1,158 @@
+/** What workers say during an attempt, as the router's own types; converted here, at the edge. */
+import { fail, ServiceError } from '@causeway/errors';
+import type { FinishReasonName, KvOutcomeName } from '@causeway/openai';
+import { kvV1, workerV1 } from '@causeway/proto';
+
+/** A ticket, passed from the decode worker to the prefill worker as it came. */
+export type Ticket = kvV1.Ticket;
+
+export interface WorkerToken {
+  attempt: number;
+  /** In the answer, from 0. */
+  position: number;
+  id: number;
+  /** Set on the last token of an answer. */
+  finishReason: FinishReasonName | undefined;
+  /** As it came, to be passed on. */
+  wire: workerV1.Token;
+}
+
+export interface KvReadyReport {
+  outcome: KvOutcomeName;
+  rawBytes: number;
+  receivedBytes: number;
+  prefilledTokens: number;
+}
+
+export interface TransferReport {
+  rawBytes: number;
+  sentBytes: number;
+  codec: string;
+  transferMs: number;
+  prefillMs: number;
+  queueMs: number;
+}
+
+export type DecodeEvent =
+  | { kind: 'ticket'; ticket: Ticket }
+  | { kind: 'reserved' }
+  | { kind: 'kv_ready'; report: KvReadyReport }
+  | { kind: 'token'; token: WorkerToken }
+  | { kind: 'finished'; preemptions: number }
+  | { kind: 'decode_failed'; error: ServiceError };
+
+export type PrefillEvent =
+  | { kind: 'admitted'; tokensAhead: number }
+  | { kind: 'started' }
+  | { kind: 'first_token'; token: WorkerToken }
+  | { kind: 'sent'; report: TransferReport }
+  | { kind: 'prefill_failed'; error: ServiceError };
+
+export type AttemptEvent = DecodeEvent | PrefillEvent;
+
+/** @throws ServiceError `internal` when the message holds nothing this router knows. */
+export function decodeEvent(message: workerV1.DecodeEvent): DecodeEvent {
+  const { event } = message;
+  switch (event?.$case) {
+    case 'ticket':
+      return { kind: 'ticket', ticket: event.value };
+    case 'reserved':
+      return { kind: 'reserved' };
+    case 'kvReady':
+      return { kind: 'kv_ready', report: kvReady(event.value) };
+    case 'token':
+      return { kind: 'token', token: workerToken(event.value) };
+    case 'finished':
+      return { kind: 'finished', preemptions: event.value.preemptions };
+    case 'failed':
+      return { kind: 'decode_failed', error: ServiceError.fromWire(event.value) };
+    case undefined:
+      return fail('internal', 'internal', 'the decode worker sent an event of an unknown kind', { retry: 'other' });
+  }
+}
+
+/** @throws ServiceError `internal` when the message holds nothing this router knows. */
+export function prefillEvent(message: workerV1.PrefillEvent): PrefillEvent {
+  const { event } = message;
+  switch (event?.$case) {
+    case 'admitted':
+      return { kind: 'admitted', tokensAhead: event.value.queuedTokensAhead };
+    case 'started':
+      return { kind: 'started' };
+    case 'firstToken':
+      return { kind: 'first_token', token: workerToken(event.value) };
+    case 'sent':
+      return { kind: 'sent', report: transferReport(event.value.stats) };
+    case 'failed':
+      return { kind: 'prefill_failed', error: ServiceError.fromWire(event.value) };
+    case undefined:
+      return fail('internal', 'internal', 'the prefill worker sent an event of an unknown kind', { retry: 'other' });
+  }
+}
+
+function workerToken(wire: workerV1.Token): WorkerToken {
+  return { attempt: wire.attempt, position: wire.position, id: wire.id, finishReason: finishReason(wire.finishReason), wire };
+}
+
+function finishReason(reason: workerV1.FinishReason): FinishReasonName | undefined {
+  switch (reason) {
+    case workerV1.FinishReason.FINISH_REASON_STOP:
+      return 'stop';
+    case workerV1.FinishReason.FINISH_REASON_LENGTH:
+      return 'length';
+    case workerV1.FinishReason.FINISH_REASON_UNSPECIFIED:
+    case workerV1.FinishReason.UNRECOGNIZED:
+      return undefined;
+  }
+}
+
+function kvReady(message: workerV1.KvReady): KvReadyReport {
+  return {
+    outcome: kvOutcome(message.outcome),
+    rawBytes: Number(message.rawBytes),
+    receivedBytes: Number(message.receivedBytes),
+    prefilledTokens: message.prefilledTokens,
+  };
+}
+
+function kvOutcome(outcome: workerV1.KvOutcome): KvOutcomeName {
+  switch (outcome) {
+    case workerV1.KvOutcome.KV_OUTCOME_USED:
+      return 'used';
+    case workerV1.KvOutcome.KV_OUTCOME_PARTIALLY_USED:
+      return 'partially_used';
+    case workerV1.KvOutcome.KV_OUTCOME_RECOMPUTED:
+      return 'recomputed';
+    case workerV1.KvOutcome.KV_OUTCOME_LOCAL:
+      return 'local';
+    case workerV1.KvOutcome.KV_OUTCOME_NOT_NEEDED:
+      return 'not_needed';
+    case workerV1.KvOutcome.KV_OUTCOME_UNSPECIFIED:
+    case workerV1.KvOutcome.UNRECOGNIZED:
+      return fail('internal', 'internal', 'the decode worker reported an unknown KV outcome', { retry: 'other' });
+  }
+}
+
+function transferReport(stats: workerV1.TransferStats | undefined): TransferReport {
+  return {
+    rawBytes: Number(stats?.rawBytes ?? 0n),
+    sentBytes: Number(stats?.sentBytes ?? 0n),
+    codec: codecName(stats?.codec),
+    transferMs: stats?.transferMs ?? 0,
+    prefillMs: stats?.prefillMs ?? 0,
+    queueMs: stats?.queueMs ?? 0,
+  };
+}
+
+function codecName(codec: kvV1.KvCodec | undefined): string {
+  switch (codec) {
+    case kvV1.KvCodec.KV_CODEC_NONE:
+      return 'none';
+    case kvV1.KvCodec.KV_CODEC_ZSTD:
+      return 'zstd';
+    case kvV1.KvCodec.KV_CODEC_PLANES_ZSTD:
+      return 'planes+zstd';
+    default:
+      return '';
+  }
+}

@@ -1,0 +1,240 @@
+import { ServiceError } from '@causeway/errors';
+import { failpoint } from '@causeway/failpoints';
+import { deadlineSignal } from '@causeway/lifecycle';
+import type { FinishReasonName } from '@causeway/openai';
+import type { WorkerRecord } from '@causeway/registry';
+import type { Answer, AnswerPiece } from '../answer/answer.ts';
+import type { RequestContext } from '../request-context.ts';
+import type { RouterParts } from '../router-parts.ts';
+import { needOf } from '../workers/plan.ts';
+import type { Places } from '../workers/dispatcher.ts';
+import type { Attempt } from './attempt.ts';
+import type { AttemptEvent } from './events.ts';
+import type { AttemptFailure } from './reserve.ts';
+
+/** A piece of the answer for the client. */
+export interface PieceEvent {
+  readonly kind: 'piece';
+  readonly piece: AnswerPiece;
+}
+
+/** How an attempt ended. */
+export type AttemptEnd =
+  | { readonly kind: 'finished'; readonly reason: FinishReasonName }
+  | { readonly kind: 'lost'; readonly failure: AttemptFailure };
+
+/** A prefill worker whose connection failed may have sent everything: so long its commit is waited for. */
+const COMMIT_GRACE_MS = 250;
+/** After the last token, how long its workers' last words are waited for; only the report needs them. */
+const LAST_WORDS_MS = 250;
+
+/** What one attempt has seen so far. */
+interface Progress {
+  /** The prefill worker's stream has ended, well or not. */
+  prefillDone: boolean;
+  /** The decode worker has said `finished`. */
+  decodeDone: boolean;
+  /** performance.now() at which a lost prefill worker counts as lost before commit. */
+  prefillLostAt: number | undefined;
+  /** performance.now() at which the last event came. */
+  lastEventAt: number;
+}
+
+/**
+ * Follows an attempt to its end: gives the answer's pieces in order as tokens come, forwards the first one to the decode worker,
+ * notes the commit, and decides what a lost prefill worker means. Ends `finished` with the answer's last piece, `lost` otherwise.
+ */
+export async function* follow(
+  ctx: RequestContext,
+  answer: Answer,
+  attempt: Attempt,
+  places: Places,
+  router: RouterParts,
+): AsyncGenerator<PieceEvent, AttemptEnd> {
+  const local = attempt.options.prefill === undefined;
+  const progress: Progress = { prefillDone: local, decodeDone: false, prefillLostAt: undefined, lastEventAt: performance.now() };
+  for (;;) {
+    const event = await nextEvent(ctx, answer, attempt, progress, router);
+    const failure = takeEvent(event, ctx, answer, attempt, places, progress, router);
+    for (let piece = answer.take(); piece !== undefined; piece = answer.take()) {
+      yield { kind: 'piece', piece };
+      await failpoint(piece.position === 0 ? 'after_first_token' : 'mid_decode', ctx.id);
+      if (piece.end === undefined) continue;
+      if (answer.report.committed) await lastWords(ctx, answer, attempt, progress);
+      return { kind: 'finished', reason: piece.end };
+    }
+    if (failure !== undefined) return { kind: 'lost', failure };
+  }
+}
+
+type FollowEvent = AttemptEvent | { kind: 'quiet' };
+
+/** The next event, or `quiet` when it is time to look at what is overdue. */
+async function nextEvent(
+  ctx: RequestContext,
+  answer: Answer,
+  attempt: Attempt,
+  progress: Progress,
+  router: RouterParts,
+): Promise<FollowEvent> {
+  const waitMs = patience(answer, progress, router);
+  if (waitMs === Number.POSITIVE_INFINITY || attempt.events.size > 0) {
+    return (await attempt.events.shift(ctx.signal)) ?? { kind: 'quiet' };
+  }
+  using limit = deadlineSignal(waitMs, ctx.signal);
+  try {
+    return (await attempt.events.shift(limit.signal)) ?? { kind: 'quiet' };
+  } catch (error) {
+    if (ctx.signal.aborted) throw error;
+    return { kind: 'quiet' };
+  }
+}
+
+/** Milliseconds to wait for the next event. Nothing is due from the decode worker before the KV is there. */
+function patience(answer: Answer, progress: Progress, router: RouterParts): number {
+  const { stallMs, hangMs } = router.config;
+  const now = performance.now();
+  if (progress.prefillLostAt !== undefined) return Math.max(0, progress.prefillLostAt - now);
+  if (!answer.report.committed) return Number.POSITIVE_INFINITY;
+  const quietMs = now - progress.lastEventAt;
+  return Math.max(0, quietMs < stallMs ? stallMs - quietMs : Math.min(stallMs, hangMs - quietMs));
+}
+
+/** Notes an event; gives the failure when the attempt is lost by it. */
+function takeEvent(
+  event: FollowEvent,
+  ctx: RequestContext,
+  answer: Answer,
+  attempt: Attempt,
+  places: Places,
+  progress: Progress,
+  router: RouterParts,
+): AttemptFailure | undefined {
+  if (event.kind !== 'quiet') progress.lastEventAt = performance.now();
+  switch (event.kind) {
+    case 'first_token':
+      attempt.forwardFirstToken(event.token);
+      answer.offer(event.token, attempt.number);
+      return undefined;
+    case 'token':
+      answer.offer(event.token, attempt.number);
+      return answer.hasGap && progress.prefillDone ? gap(answer, attempt) : undefined;
+    case 'sent':
+      progress.prefillDone = true;
+      answer.report.sent(event.report);
+      places.releasePrefill();
+      return answer.hasGap ? gap(answer, attempt) : undefined;
+    case 'kv_ready':
+      progress.prefillLostAt = undefined;
+      answer.report.ready(event.report);
+      ctx.log.debug({ ...event.report }, 'KV is ready');
+      return undefined;
+    case 'finished':
+      progress.decodeDone = true;
+      answer.report.preemptions += event.preemptions;
+      return undefined;
+    case 'prefill_failed':
+      return prefillFailed(event.error, ctx, answer, attempt, places, progress, router);
+    case 'decode_failed':
+      return { worker: attempt.options.decode, error: event.error };
+    case 'quiet':
+      return overdue(ctx, answer, attempt, progress, router);
+    case 'ticket':
+    case 'reserved':
+    case 'admitted':
+    case 'started':
+      return undefined;
+  }
+}
+
+/**
+ * A prefill worker is lost. After the commit that is nothing; before it, another one starts over when there is one and no token
+ * is out, else the decode worker prefills what it reserved.
+ */
+function prefillFailed(
+  error: ServiceError,
+  ctx: RequestContext,
+  answer: Answer,
+  attempt: Attempt,
+  places: Places,
+  progress: Progress,
+  router: RouterParts,
+): AttemptFailure | undefined {
+  const { prefill } = attempt.options;
+  if (prefill === undefined) return undefined;
+  progress.prefillDone = true;
+  places.releasePrefill();
+  if (error.reason === 'worker_lost') router.directory.remove(prefill);
+  ctx.log.warn({ err: error, workerId: prefill.id, committed: answer.report.committed }, 'the prefill worker failed');
+  if (answer.report.committed) return undefined;
+  if (error.reason === 'worker_lost') {
+    progress.prefillLostAt = performance.now() + COMMIT_GRACE_MS;
+    return undefined;
+  }
+  return startOver(error, prefill, ctx, answer, attempt, router);
+}
+
+/** Asks the decode worker to recompute (no failure), or gives the attempt up for one with another prefill worker. */
+function startOver(
+  error: ServiceError,
+  prefill: WorkerRecord,
+  ctx: RequestContext,
+  answer: Answer,
+  attempt: Attempt,
+  router: RouterParts,
+): AttemptFailure | undefined {
+  const refused = error.retry === 'never' && error.code === 'invalid_argument';
+  answer.avoid.add(prefill.incarnation);
+  if (refused || (answer.emitted.length === 0 && router.dispatcher.canPrefillElsewhere(needOf(answer)))) {
+    return { worker: prefill, error };
+  }
+  ctx.log.info({ workerId: attempt.options.decode.id }, 'the decode worker prefills the prompt itself');
+  attempt.recompute();
+  return undefined;
+}
+
+/** Something due hasn't come. */
+function overdue(
+  ctx: RequestContext,
+  answer: Answer,
+  attempt: Attempt,
+  progress: Progress,
+  router: RouterParts,
+): AttemptFailure | undefined {
+  const { decode, prefill } = attempt.options;
+  if (progress.prefillLostAt !== undefined && prefill !== undefined) {
+    if (performance.now() < progress.prefillLostAt) return undefined;
+    progress.prefillLostAt = undefined;
+    return startOver(lost(prefill, 'lost before its KV was committed'), prefill, ctx, answer, attempt, router);
+  }
+  const quietMs = performance.now() - progress.lastEventAt;
+  const { stallMs, hangMs } = router.config;
+  if (!answer.report.committed || quietMs < stallMs) return undefined;
+  const registered = router.directory.workers().some((worker) => worker.incarnation === decode.incarnation);
+  if (registered && quietMs < hangMs) return undefined;
+  return { worker: decode, error: lost(decode, `silent for ${Math.round(quietMs)} ms while a token was due`) };
+}
+
+function gap(answer: Answer, attempt: Attempt): AttemptFailure {
+  return {
+    worker: attempt.options.decode,
+    error: lost(attempt.options.decode, `token ${answer.emitted.length} never came, later ones did`),
+  };
+}
+
+function lost(worker: WorkerRecord, what: string): ServiceError {
+  return new ServiceError(`worker ${worker.id}: ${what}`, { code: 'unavailable', reason: 'worker_lost', retry: 'other' });
+}
+
+/** The answer is complete; the workers' counts make the report complete. */
+async function lastWords(ctx: RequestContext, answer: Answer, attempt: Attempt, progress: Progress): Promise<void> {
+  using limit = deadlineSignal(LAST_WORDS_MS, ctx.signal);
+  while (!progress.decodeDone || !progress.prefillDone) {
+    const event = await attempt.events.shift(limit.signal).catch(() => undefined);
+    if (event === undefined) return;
+    if (event.kind === 'sent') answer.report.sent(event.report);
+    if (event.kind === 'finished') answer.report.preemptions += event.preemptions;
+    progress.prefillDone ||= event.kind === 'sent' || event.kind === 'prefill_failed';
+    progress.decodeDone ||= event.kind === 'finished' || event.kind === 'decode_failed';
+  }
+}

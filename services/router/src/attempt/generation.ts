@@ -1,0 +1,22 @@
+import type { workerV1 } from '@causeway/proto';
+import type { Answer } from '../answer/answer.ts';
+
+/**
+ * What an attempt that begins now has to generate. `fast`: the tokens given so far become part of the prompt. `exact`: they are
+ * replayed as decode steps, so that every further token is computed as it would have been.
+ */
+export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): workerV1.Generation {
+  const { promptIds, sampling } = answer.options;
+  const { emitted } = answer;
+  const replay = recovery === 'exact';
+  return {
+    promptIds: replay ? [...promptIds] : [...promptIds, ...emitted],
+    replayIds: replay ? [...emitted] : [],
+    maxTokens: answer.remainingTokens,
+    stopTokenIds: [],
+    ignoreEos: false,
+    sampling: { ...sampling },
+    firstPosition: emitted.length,
+    returnLogits: false,
+  };
+}

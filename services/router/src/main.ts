@@ -1,0 +1,91 @@
+import { readConfig } from '@causeway/config';
+import { armFailpoints } from '@causeway/failpoints';
+import { runMain } from '@causeway/lifecycle';
+import { connectRedis, RegistryView } from '@causeway/registry';
+import { createLogger, createMetrics, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
+import { Registry } from 'prom-client';
+import { type RouterConfig, routerConfig } from './config.ts';
+import { openModelTokenizer } from './model-tokenizer.ts';
+import { createRouter } from './server.ts';
+import type { WorkerDirectory } from './workers/directory.ts';
+
+await runMain(process, async (ctx) => {
+  const config = readConfig(routerConfig, { argv: ctx.argv, env: ctx.env });
+  const log = createLogger({ service: 'router', level: config.logLevel });
+  ctx.configure({ drainMs: config.drainMs, log });
+  armConfiguredFailpoints(config, log);
+
+  const registry = new Registry();
+  let notReady: () => readonly string[] = () => ['the router is starting'];
+  await using observability = createObservabilityServer({
+    host: config.host,
+    port: config.observabilityPort,
+    registry,
+    lifecycle: ctx.lifecycle,
+    ready: () => notReady(),
+  });
+  await observability.listen();
+  using _loop = monitorEventLoop(registry, {
+    onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
+  });
+
+  const { name, tokenizer } = await openModelTokenizer(config.modelPath);
+  await using redis = await connectRedis({
+    url: config.redisUrl,
+    deadlineMs: config.startupDeadlineMs,
+    name: 'causeway-router',
+    signal: ctx.lifecycle.drainSignal,
+    log,
+  });
+  const metrics = createMetrics(['registryWorkers', 'registryConnected', 'registryIgnored'], { registry });
+  await using view = new RegistryView({
+    redis,
+    log,
+    onIgnored: () => metrics.registryIgnored.inc(),
+    onCrash: (error) => ctx.crash(error, 'the registry view failed'),
+  });
+  const exportWorkers = (): void => {
+    for (const role of ['prefill', 'decode'] as const) {
+      metrics.registryWorkers.set({ role }, view.snapshot.workers.filter((worker) => worker.role === role).length);
+    }
+  };
+  using _workers = view.onChange(exportWorkers);
+  using _connected = redis.onChange((connected) => metrics.registryConnected.set(connected ? 1 : 0));
+  metrics.registryConnected.set(redis.connected ? 1 : 0);
+
+  await using router = createRouter({
+    config,
+    model: config.modelName ?? name,
+    tokenizer,
+    directory: directoryOf(view),
+    lifecycle: ctx.lifecycle,
+    registry,
+    log,
+    forceSignal: ctx.forceSignal,
+  });
+  notReady = router.notReady;
+  await view.loaded;
+  exportWorkers();
+  const addresses = await router.listen();
+  if (ctx.lifecycle.ready()) {
+    log.info({ ...addresses, observability: `${config.host}:${observability.port}`, model: config.modelName ?? name }, 'ready');
+    await ctx.lifecycle.drainRequested();
+    await router.drain();
+  }
+});
+
+function directoryOf(view: RegistryView): WorkerDirectory {
+  return {
+    workers: () => view.snapshot.workers,
+    remove: (worker) => view.remove(worker.id, worker.incarnation),
+    onChange: (listener) => view.onChange(() => listener()),
+  };
+}
+
+function armConfiguredFailpoints(config: RouterConfig, log: Logger): void {
+  if (config.failpoints === undefined) return;
+  armFailpoints(config.failpoints, {
+    ...(config.failpointDir === undefined ? {} : { dir: config.failpointDir }),
+    onAct: (point, detail) => log.warn({ ...point, detail }, 'failpoint'),
+  });
+}

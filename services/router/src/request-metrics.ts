@@ -1,0 +1,68 @@
+import { ServiceError } from '@causeway/errors';
+import type { CausewayReport } from '@causeway/openai';
+import type { FinishReasonName } from '@causeway/openai';
+import { createMetrics } from '@causeway/telemetry';
+import type { Registry } from 'prom-client';
+
+const KEYS = [
+  'timeToFirstToken',
+  'interTokenLatency',
+  'timePerOutputToken',
+  'e2eRequestLatency',
+  'requestsRunning',
+  'requestsWaiting',
+  'promptTokens',
+  'generationTokens',
+  'requestSuccess',
+  'kvOutcome',
+  'handoffGap',
+  'routerQueueDepth',
+  'routerRequests',
+  'routerMigrations',
+] as const;
+
+/** The router's measurements of requests, in seconds. */
+export interface RequestMetrics {
+  firstToken(seconds: number): void;
+  nextToken(seconds: number): void;
+  handoff(seconds: number): void;
+  migrated(): void;
+  finished(answer: {
+    seconds: number;
+    reason: FinishReasonName;
+    promptTokens: number;
+    tokens: number;
+    report: CausewayReport;
+  }): void;
+  failed(error: ServiceError): void;
+  load(counts: { waiting: number; running: number }): void;
+}
+
+/** Makes the router's instruments in a registry. */
+export function createRequestMetrics(registry: Registry, model: string): RequestMetrics {
+  const metrics = createMetrics(KEYS, { registry });
+  const labels = { model_name: model };
+  return {
+    firstToken: (seconds) => metrics.timeToFirstToken.observe(labels, seconds),
+    nextToken: (seconds) => {
+      metrics.interTokenLatency.observe(labels, seconds);
+      metrics.timePerOutputToken.observe(labels, seconds);
+    },
+    handoff: (seconds) => metrics.handoffGap.observe(seconds),
+    migrated: () => metrics.routerMigrations.inc(),
+    finished: ({ seconds, reason, promptTokens, tokens, report }) => {
+      metrics.e2eRequestLatency.observe(labels, seconds);
+      metrics.requestSuccess.inc({ ...labels, finished_reason: reason });
+      metrics.promptTokens.inc(labels, promptTokens);
+      metrics.generationTokens.inc(labels, tokens);
+      metrics.kvOutcome.inc({ outcome: report.outcome });
+      metrics.routerRequests.inc({ outcome: 'ok' });
+    },
+    failed: (error) => metrics.routerRequests.inc({ outcome: error.reason }),
+    load: ({ waiting, running }) => {
+      metrics.routerQueueDepth.set(waiting);
+      metrics.requestsWaiting.set(labels, waiting);
+      metrics.requestsRunning.set(labels, running);
+    },
+  };
+}
