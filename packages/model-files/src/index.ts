@@ -3,7 +3,7 @@ export type { Checkpoint, TensorInfo } from './checkpoint.ts';
 export { readGguf } from './gguf.ts';
 export type { GgufFile, GgufValue } from './gguf.ts';
 export type { MlaConfig, ModelConfig, MoeConfig, RopeConfig } from './model-config.ts';
-export { readSafetensorsHeader } from './safetensors.ts';
+export { readSafetensorsHeader, readTensor } from './safetensors.ts';
 export type { LocatedTensor } from './safetensors.ts';
 export { loadTokenizer } from './tokenizer.ts';
 export type { ChatMessage, DecodeStream, Tokenizer } from './tokenizer.ts';

@@ -99,3 +99,23 @@ function checkHeader(text: string, dataStart: number, fileSize: number, bad: (wh
   }
   return tensors;
 }
+
+/**
+ * Reads one small tensor of a file into memory: reference data, not weights.
+ * @throws ServiceError `missing_tensor` or `unsupported_format` when it is absent or of another type.
+ */
+export function readTensor(path: string, name: string, type: string): { shape: readonly number[]; bytes: Uint8Array } {
+  const found = readSafetensorsHeader(path).find((tensor) => tensor.name === name);
+  if (found === undefined) fail('invalid_argument', 'missing_tensor', `${path}: the tensor ${name} is missing`);
+  if (found.type !== type)
+    fail('invalid_argument', 'unsupported_format', `${path}: ${name} is ${found.type}; ${type} is expected`);
+  // A buffer of its own is aligned for every element type.
+  const bytes = new Uint8Array(new ArrayBuffer(found.byteLength));
+  const fd = openSync(path, 'r');
+  try {
+    readSync(fd, bytes, 0, bytes.byteLength, found.fileOffset);
+  } finally {
+    closeSync(fd);
+  }
+  return { shape: found.shape, bytes };
+}
