@@ -2,7 +2,7 @@ import { Runtime } from '@causeway/ort';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CONVERTIBLE_TYPES, type ConvertibleType } from './convert/convert-job.ts';
 import { widen } from './convert/widen.ts';
-import { linear } from './linear.ts';
+import { linear, linears } from './linear.ts';
 import { SegmentBuilder } from './segment-builder.ts';
 import { runGraph } from './testing/graph-runner.ts';
 import { memoryCheckpoint, seededNumbers, SMALL_LLAMA, storedF32, type StoredTensor } from './testing/memory-checkpoint.ts';
@@ -92,5 +92,28 @@ describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
       }
     }
     expect((await graph.run({ x: new Float32Array() }, { N: 0 })).get('y')).toHaveLength(0);
+  });
+});
+
+describe('linears', () => {
+  it.each<Precision>(['exact', 'fast'])('%s: multiplies weights laid together with the bits of each alone', async (precision) => {
+    const names = ['a', 'b', 'c'];
+    const tensors = new Map(names.map((name, i) => [`${name}.weight`, stored('Q4_1', 20 + i)]));
+    tensors.set('b.bias', storedF32([OUT], seededNumbers(8, OUT)));
+    using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
+    using library = new WeightLibrary(checkpoint);
+    const segment = new SegmentBuilder('linears', library, precision);
+    const x = segment.read({ name: 'x', type: 'f32', shape: ['N', IN] });
+    const parts = names.map((name) => ({ name, outputs: OUT }));
+    linears(segment, x, parts, IN).forEach((y, i) => segment.write({ name: `together.${i}`, type: 'f32', shape: ['N', OUT] }, y));
+    names.forEach((name, i) =>
+      segment.write({ name: `alone.${i}`, type: 'f32', shape: ['N', OUT] }, linear(segment, x, name, OUT, IN)),
+    );
+    await library.convert();
+    await using graph = await runGraph(runtime, segment.finish({ kind: 'decoder', layers: [] }), library);
+    for (const rows of [1, 2, 19]) {
+      const found = await graph.run({ x: seededNumbers(rows, rows * IN) }, { N: rows });
+      names.forEach((_, i) => expect(found.get(`together.${i}`)).toEqual(found.get(`alone.${i}`)));
+    }
   });
 });

@@ -5,7 +5,9 @@
  */
 import { int, type Value } from '@causeway/onnx-graph';
 import type { SegmentBuilder } from './segment-builder.ts';
-import type { WeightRef } from './weight-library.ts';
+import type { ConvertibleType } from './convert/convert-job.ts';
+import type { Precision } from './types.ts';
+import type { BlockedWeight, WeightRef } from './weight-library.ts';
 
 const QUANT_BLOCK = 32;
 /** MatMulNBits accuracy levels: f32 activations, or activations rounded to int8 per block. */
@@ -37,52 +39,80 @@ function padded(segment: SegmentBuilder, x: Value, inputs: number): Value {
   });
 }
 
-function matMulNBits(segment: SegmentBuilder, x: Value, quants: WeightRef, scales: WeightRef, bits: 4 | 8, level: number): Value {
-  const [outputs = 0, blocks = 0] = quants.shape;
-  return segment.graph.contrib('MatMulNBits', [x, segment.weight(quants), segment.weight(scales)], {
+function matMulNBits(segment: SegmentBuilder, x: Value, weight: BlockedWeight, level: number): Value {
+  const [outputs = 0, blocks = 0] = weight.quants.shape;
+  return segment.graph.contrib('MatMulNBits', [x, segment.weight(weight.quants), segment.weight(weight.scales)], {
     K: int(blocks * QUANT_BLOCK),
     N: int(outputs),
-    bits: int(bits),
+    bits: int(weight.bits),
     block_size: int(QUANT_BLOCK),
     accuracy_level: int(level),
   });
 }
 
-function linear4(segment: SegmentBuilder, x: Value, name: string, shape: readonly [number, number]): Value {
+function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight, inputs: number): Value {
   const { graph } = segment;
-  const { quants, scales, offsets } = segment.library.nbits4(name, shape);
   let y: Value;
   if (segment.precision === 'fast') {
-    y = matMulNBits(segment, x, quants, scales, 4, INT8_LEVEL);
+    y = matMulNBits(segment, x, weight, INT8_LEVEL);
   } else {
-    const all = matMulNBits(segment, padded(segment, x, shape[1]), quants, scales, 4, EXACT_LEVEL);
+    const all = matMulNBits(segment, padded(segment, x, inputs), weight, EXACT_LEVEL);
     y = graph.op('Slice', [all, graph.int64s(0), graph.int64s(-1), graph.int64s(0)]);
   }
-  if (offsets === undefined) return y;
-  return graph.op('Add', [y, matMulTransposed(segment, blockSums(segment, x, shape[1]), offsets)]);
+  if (weight.offsets === undefined) return y;
+  return graph.op('Gemm', [blockSums(segment, x, inputs), segment.weight(weight.offsets), y], { transB: int(1) });
+}
+
+/** Whether a stored type is multiplied in blocks rather than as f32. */
+function isBlocked(type: ConvertibleType, precision: Precision): boolean {
+  return type === 'Q4_0' || type === 'Q4_1' || (type === 'Q8_0' && precision === 'fast');
 }
 
 /**
- * Multiplies x [N, in] by the weight `<name>.weight` [out, in] in the best form its storage and the precision allow:
- * 4-bit blocks stay 4-bit, 8-bit blocks stay 8-bit in `fast` and become f32 in `exact`, everything else is f32.
- * Adds `<name>.bias` when the checkpoint has one. Gives [N, out].
+ * Multiplies x [N, in] by the weight [out, in] in the best form its storage and the precision allow: 4-bit blocks stay 4-bit,
+ * 8-bit blocks stay 8-bit in `fast` and become f32 in `exact`, everything else is f32. Gives [N, out].
  */
-export function linear(segment: SegmentBuilder, x: Value, name: string, outputs: number, inputs: number): Value {
-  const y = weightProduct(segment, x, `${name}.weight`, [outputs, inputs]);
+export function weightProduct(segment: SegmentBuilder, x: Value, weight: string, shape: readonly [number, number]): Value {
+  const { library } = segment;
+  const { type } = library.info(weight, shape);
+  if (!isBlocked(type, segment.precision)) return matMulTransposed(segment, x, library.f32(weight, shape));
+  return blockedProduct(segment, x, library.blocked([{ name: weight, outputs: shape[0] }], shape[1]), shape[1]);
+}
+
+function withBias(segment: SegmentBuilder, y: Value, name: string, outputs: number): Value {
   const bias = `${name}.bias`;
   if (!segment.library.has(bias)) return y;
   return segment.graph.op('Add', [y, segment.weight(segment.library.f32(bias, [outputs]))]);
 }
 
-/** `linear` without a bias, for a weight of any name. */
-export function weightProduct(segment: SegmentBuilder, x: Value, weight: string, shape: readonly [number, number]): Value {
-  const { type } = segment.library.info(weight, shape);
-  if (type === 'Q4_0' || type === 'Q4_1') return linear4(segment, x, weight, shape);
-  if (type === 'Q8_0' && segment.precision === 'fast') {
-    const { quants, scales } = segment.library.nbits8(weight, shape);
-    return matMulNBits(segment, x, quants, scales, 8, INT8_LEVEL);
+/** `weightProduct` with `<name>.weight`, plus `<name>.bias` when the checkpoint has one. */
+export function linear(segment: SegmentBuilder, x: Value, name: string, outputs: number, inputs: number): Value {
+  return withBias(segment, weightProduct(segment, x, `${name}.weight`, [outputs, inputs]), name, outputs);
+}
+
+/**
+ * Several `linear`s of the same x. Weights that are converted anyway are laid below each other and multiplied at once, which
+ * saves two operators in three; f32 weights stay where they are mapped.
+ */
+export function linears(
+  segment: SegmentBuilder,
+  x: Value,
+  parts: readonly { name: string; outputs: number }[],
+  inputs: number,
+): readonly Value[] {
+  const types = new Set(parts.map(({ name, outputs }) => segment.library.info(`${name}.weight`, [outputs, inputs]).type));
+  const [type = 'F32'] = types;
+  if (types.size > 1 || !isBlocked(type, segment.precision)) {
+    return parts.map(({ name, outputs }) => linear(segment, x, name, outputs, inputs));
   }
-  return matMulTransposed(segment, x, segment.library.f32(weight, shape));
+  const members = parts.map(({ name, outputs }) => ({ name: `${name}.weight`, outputs }));
+  const all = blockedProduct(segment, x, segment.library.blocked(members, inputs), inputs);
+  const split = splitColumns(
+    segment,
+    all,
+    parts.map(({ outputs }) => outputs),
+  );
+  return parts.map(({ name, outputs }, i) => withBias(segment, split[i] ?? '', name, outputs));
 }
 
 /** Cuts [N, width] into one value per entry of `widths`, along the last axis. */

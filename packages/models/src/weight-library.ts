@@ -29,6 +29,21 @@ export interface RowRange {
   count: number;
 }
 
+/** One matrix [outputs, in] among others with the same input. */
+export interface BlockedMember {
+  name: string;
+  outputs: number;
+}
+
+/** A weight in blocks of 32 inputs: quants u8 [out, in/32, bits * 4], scales and offsets f32 [out, in/32]. */
+export interface BlockedWeight {
+  bits: 4 | 8;
+  quants: WeightRef;
+  scales: WeightRef;
+  /** Q4_1 only: what multiplies the block sums of the input. */
+  offsets: WeightRef | undefined;
+}
+
 const QUANT_BLOCK = 32;
 /** Rows of a job are cut so that it takes some 10 ms: progress, cancellation and threads get their turn. */
 const JOB_ELEMENTS = 4 * 1024 * 1024;
@@ -120,50 +135,36 @@ export class WeightLibrary implements Disposable {
     });
   }
 
-  /** Q4_0 or Q4_1 [out, in] for MatMulNBits; `offsets` [out, in/32] (Q4_1 only) multiply the block sums of the input. */
-  nbits4(
-    name: string,
-    shape: readonly [number, number],
-  ): { quants: WeightRef; scales: WeightRef; offsets: WeightRef | undefined } {
-    const source = this.#source(name, shape);
-    const blocks = shape[1] / QUANT_BLOCK;
-    const hasOffsets = source.type === 'Q4_1';
-    const made = this.#packed(name, 'q4', [
-      ['quants', 'u8', [shape[0], blocks, 16]],
-      ['scales', 'f32', [shape[0], blocks]],
-      ...(hasOffsets ? [['offsets', 'f32', [shape[0], blocks]] satisfies PackedPart] : []),
+  /**
+   * Quantised matrices with the same input, one below the other, for MatMulNBits with its default zero point: all Q4_0 or all
+   * Q4_1 as 4 bits, all Q8_0 as 8.
+   */
+  blocked(members: readonly BlockedMember[], inputs: number): BlockedWeight {
+    const sources = members.map(({ name, outputs }) => this.#source(name, [outputs, inputs]));
+    const type = sources[0]?.type;
+    if (type === undefined || sources.some((source) => source.type !== type))
+      fail('internal', 'internal', 'blocked weights differ in type');
+    const bits = type === 'Q8_0' ? 8 : 4;
+    const outputs = members.reduce((sum, member) => sum + member.outputs, 0);
+    const blocks = inputs / QUANT_BLOCK;
+    const made = this.#packed(members.map(({ name }) => name).join('+'), `q${bits}`, [
+      ['quants', 'u8', [outputs, blocks, bits * 4]],
+      ['scales', 'f32', [outputs, blocks]],
+      ...(type === 'Q4_1' ? [['offsets', 'f32', [outputs, blocks]] satisfies PackedPart] : []),
     ]);
     const [quants, scales, offsets] = made.refs as [WeightRef, WeightRef, WeightRef | undefined];
-    if (made.fresh) {
-      this.#split(source, (part, firstRow) => ({
-        kind: 'nbits4',
-        source: part,
-        quants: this.#address(quants, firstRow),
-        scales: this.#address(scales, firstRow),
-        offsets: offsets === undefined ? undefined : this.#address(offsets, firstRow),
-      }));
+    let below = 0;
+    for (const source of made.fresh ? sources : []) {
+      const above = below;
+      this.#split(source, (part, firstRow) => {
+        const row = above + firstRow;
+        const target = { source: part, quants: this.#address(quants, row), scales: this.#address(scales, row) };
+        if (bits === 8) return { kind: 'nbits8', ...target };
+        return { kind: 'nbits4', ...target, offsets: offsets === undefined ? undefined : this.#address(offsets, row) };
+      });
+      below += source.rows;
     }
-    return { quants, scales, offsets };
-  }
-
-  /** Q8_0 [out, in] for MatMulNBits with 8 bits and its default zero point 128. */
-  nbits8(name: string, shape: readonly [number, number]): { quants: WeightRef; scales: WeightRef } {
-    const source = this.#source(name, shape);
-    const blocks = shape[1] / QUANT_BLOCK;
-    const made = this.#packed(name, 'q8', [
-      ['quants', 'u8', [shape[0], blocks, 32]],
-      ['scales', 'f32', [shape[0], blocks]],
-    ]);
-    const [quants, scales] = made.refs as [WeightRef, WeightRef];
-    if (made.fresh) {
-      this.#split(source, (part, firstRow) => ({
-        kind: 'nbits8',
-        source: part,
-        quants: this.#address(quants, firstRow),
-        scales: this.#address(scales, firstRow),
-      }));
-    }
-    return { quants, scales };
+    return { bits, quants, scales, offsets };
   }
 
   /** cos and sin tables [positions, frequencies] of `position * frequency`, times `factor`; frequencies in radians per token. */

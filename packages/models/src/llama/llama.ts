@@ -5,7 +5,7 @@ import type { Value } from '@causeway/onnx-graph';
 import type { Architecture, Blueprint, BuildContext } from '../architecture.ts';
 import { groupQueryAttention } from '../attention-gqa.ts';
 import { embed, writeLogits } from '../embedding.ts';
-import { linear } from '../linear.ts';
+import { linear, linears } from '../linear.ts';
 import { type Residual, residualNorm } from '../rms-norm.ts';
 import { rotaryTables } from '../rope.ts';
 import { SegmentChain } from '../segment-chain.ts';
@@ -17,9 +17,16 @@ function attention(segment: SegmentBuilder, x: Value, layer: number, context: Bu
   const name = `model.layers.${layer}.self_attn`;
   const queryWidth = config.heads * config.headDim;
   const kvWidth = config.kvHeads * config.headDim;
-  const q = linear(segment, x, `${name}.q_proj`, queryWidth, config.hiddenSize);
-  const k = linear(segment, x, `${name}.k_proj`, kvWidth, config.hiddenSize);
-  const v = linear(segment, x, `${name}.v_proj`, kvWidth, config.hiddenSize);
+  const [q = '', k = '', v = ''] = linears(
+    segment,
+    x,
+    [
+      { name: `${name}.q_proj`, outputs: queryWidth },
+      { name: `${name}.k_proj`, outputs: kvWidth },
+      { name: `${name}.v_proj`, outputs: kvWidth },
+    ],
+    config.hiddenSize,
+  );
   const mixed = groupQueryAttention(segment, q, k, v, {
     layer,
     heads: config.heads,
