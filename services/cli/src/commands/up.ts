@@ -123,7 +123,7 @@ function showEvent(out: Output, service: ServicePlan, event: ServiceEvent): void
       for (const line of event.tail) out.line(out.dim(`             | ${line}`));
       return;
     case 'stopped':
-      out.line(`  ${name} stopped in ${seconds(event.ms)}${event.how === 'exit code 0' ? '' : ` (${event.how})`}`);
+      out.line(`  ${name} stopped in ${seconds(event.ms)}${endedWell(service, event.how) ? '' : ` (${event.how})`}`);
       return;
   }
 }
@@ -150,4 +150,9 @@ async function firstPrompt(plan: ClusterPlan, model: string, out: Output, signal
 
 function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** nats-server ends with exit code 1 after SIGTERM (server/signal.go). */
+function endedWell(service: ServicePlan, how: string): boolean {
+  return how === 'exit code 0' || (service.kind === 'nats' && how === 'exit code 1');
 }
