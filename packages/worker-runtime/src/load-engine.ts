@@ -87,7 +87,6 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       model,
       info,
       pool,
-      precision: recipe.precision,
       maxSequences: recipe.maxSequences,
       maxContext,
       chunkTokens: recipe.chunkTokens,

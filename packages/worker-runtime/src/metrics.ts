@@ -45,18 +45,19 @@ export function engineHooks(metrics: WorkerMetrics, modelName: string, onError: 
   };
 }
 
-/** Brings gauges and counters up to date with the engine and the transport at every scrape. */
+/** Brings gauges and counters up to date with the engine and the transport at every scrape. What the engine did `before` doesn't count. */
 export function exportStats(
   metrics: WorkerMetrics,
   modelName: string,
+  before: EngineStats,
   read: () => { engine: EngineStats; transport: Readonly<TransportCounters>; connected: boolean },
 ): void {
   const labels = { model_name: modelName };
   const rising = new Map<object, number>();
   const raise = (counter: { inc(by: number): void }, key: object, total: number): void => {
-    const before = rising.get(key) ?? 0;
-    if (total > before) counter.inc(total - before);
-    rising.set(key, Math.max(total, before));
+    const counted = rising.get(key) ?? 0;
+    if (total > counted) counter.inc(total - counted);
+    rising.set(key, Math.max(total, counted));
   };
   const labelled = (counter: Counter<'model_name'>) => ({ inc: (by: number) => counter.inc(labels, by) });
   const update = (): void => {
@@ -67,11 +68,11 @@ export function exportStats(
     metrics.kvPages.set({ state: 'free' }, engine.freePages);
     metrics.kvPages.set({ state: 'used' }, engine.totalPages - engine.freePages);
     metrics.natsConnected.set({ connection: 'kv' }, connected ? 1 : 0);
-    raise(labelled(metrics.promptTokens), metrics.promptTokens, engine.prefillTokens);
-    raise(labelled(metrics.generationTokens), metrics.generationTokens, engine.decodedTokens);
-    raise(labelled(metrics.preemptions), metrics.preemptions, engine.preemptions);
-    raise(metrics.prefillTokens, metrics.prefillTokens, engine.prefillTokens);
-    raise(metrics.decodeRuns, metrics.decodeRuns, engine.decodeRuns);
+    raise(labelled(metrics.promptTokens), metrics.promptTokens, engine.prefillTokens - before.prefillTokens);
+    raise(labelled(metrics.generationTokens), metrics.generationTokens, engine.decodedTokens - before.decodedTokens);
+    raise(labelled(metrics.preemptions), metrics.preemptions, engine.preemptions - before.preemptions);
+    raise(metrics.prefillTokens, metrics.prefillTokens, engine.prefillTokens - before.prefillTokens);
+    raise(metrics.decodeRuns, metrics.decodeRuns, engine.decodeRuns - before.decodeRuns);
     raise(metrics.kvChecksumFailures, metrics.kvChecksumFailures, transport.checksumFailures);
     raise(metrics.kvStaleFrames, metrics.kvStaleFrames, transport.staleFrames + transport.unknownTransfers);
     raise(metrics.kvResentParts, metrics.kvResentParts, transport.partsResent);

@@ -11,6 +11,7 @@ import { loadEngine, type LoadedEngine } from './load-engine.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
 import { RateMeter } from './rate-meter.ts';
 import { keyOfLayerZero } from './tamper.ts';
+import { warmUp } from './warm-up.ts';
 import type { Worker, WorkerRole } from './worker.ts';
 
 /** How often load and rates are reported when nothing else changes them. */
@@ -52,6 +53,8 @@ export async function runWorker(
     engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
   );
   const { engine, info, pool, maxContext } = loaded;
+  await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
+  const before = engine.stats();
   log.info(
     { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext },
     'model loaded; connecting to NATS and Redis',
@@ -75,7 +78,7 @@ export async function runWorker(
   using _loop = monitorEventLoop(registry, {
     onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
   });
-  exportStats(metrics, info.name, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
+  exportStats(metrics, info.name, before, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
 
   const worker: Worker = {
     role,

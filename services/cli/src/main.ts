@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { ServiceError } from '@causeway/errors';
 import { chat } from './commands/chat.ts';
@@ -8,6 +9,7 @@ import { logs } from './commands/logs.ts';
 import { status } from './commands/status.ts';
 import { test } from './commands/test.ts';
 import { up } from './commands/up.ts';
+import { verify, type VerifyFlags } from './commands/verify.ts';
 import { readCliConfig } from './config.ts';
 import { runPaths } from './paths.ts';
 import { createOutput } from './terminal/output.ts';
@@ -28,6 +30,11 @@ function decimal(min: number, max: number) {
     if (value >= min && value <= max) return value;
     throw new InvalidArgumentError(`must be a number from ${min} to ${max}.`);
   };
+}
+
+function precision(text: string): 'exact' | 'fast' {
+  if (text === 'exact' || text === 'fast') return text;
+  throw new InvalidArgumentError('must be exact or fast.');
 }
 
 /** Runs a command's function and keeps its exit code. */
@@ -109,6 +116,21 @@ function program(): Command {
     .argument('[args...]', "vitest's own arguments, after --")
     .allowUnknownOption()
     .action((args: string[], options: { full: boolean }) => exitWith(test({ full: options.full, args }, deps)));
+
+  root
+    .command('verify')
+    .argument('<dir>', 'a checkpoint with golden.json beside it, or the name of a folder in models/')
+    .description('compare a checkpoint with the reference outputs beside it; exit code 1 when out of tolerance')
+    .option('--cluster', 'through prefill -> NATS -> decode processes instead of the engine alone', false)
+    .option('--json', 'the whole report as JSON', false)
+    .option(
+      '--precision <precision>',
+      'exact keeps f32 activations; fast rounds them to int8 for quantised weights',
+      precision,
+      'exact',
+    )
+    .option('--threads <count>', 'threads of each process', integer(1, 1024), availableParallelism())
+    .action((dir: string, options: Omit<VerifyFlags, 'dir'>) => exitWith(verify({ dir, ...options }, deps)));
 
   root
     .command('compose')

@@ -1,0 +1,34 @@
+import type { Engine, Generation } from '@causeway/engine';
+import type { WorkerRole } from './worker.ts';
+
+/** Long enough that every shape of memory is touched and the hot paths are compiled; short beside loading a model. */
+const PROMPT_TOKENS = 64;
+const DECODE_STEPS = 8;
+const ROUNDS = 2;
+
+/**
+ * Runs the engine as its role will: prompts on a prefill worker, decode steps over blank pages on a decode worker (nothing is
+ * prefilled there). Without it the first request would pay for first allocations and cold code.
+ */
+export async function warmUp(engine: Engine, role: WorkerRole, maxContext: number, signal: AbortSignal): Promise<void> {
+  const tokens = Math.max(1, Math.min(PROMPT_TOKENS, maxContext - DECODE_STEPS - 1));
+  const generation: Generation = {
+    promptIds: new Uint32Array(tokens),
+    replayIds: new Uint32Array(0),
+    maxTokens: DECODE_STEPS,
+    stopTokenIds: [],
+    ignoreEos: true,
+    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
+    firstPosition: 0,
+  };
+  for (let round = 0; round < ROUNDS; round++) {
+    using pages = await engine.reserve(engine.room(generation), signal);
+    if (role === 'prefill') {
+      await engine.prefill(generation, pages, signal);
+      continue;
+    }
+    pages.startFilling();
+    pages.commit();
+    for await (const _token of engine.decode(generation, pages, { id: 0, logprob: 0, position: 0 }, signal));
+  }
+}
