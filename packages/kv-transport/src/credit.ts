@@ -163,7 +163,9 @@ export class CreditBudget {
 
   /** Gives what was set free to those who wait, before the transfer that set it free asks again; longest waiting first. */
   #serveOthers(self: Account): void {
-    const idle = [...this.#accounts].filter((account) => account !== self && account.wanting && account.outstanding(this.#now()) === 0);
+    const idle = [...this.#accounts].filter(
+      (account) => account !== self && account.wanting && account.outstanding(this.#now()) === 0,
+    );
     for (const account of idle) {
       if (!account.grant()) continue;
       this.#accounts.delete(account);

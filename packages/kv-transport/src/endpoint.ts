@@ -69,6 +69,8 @@ export class KvEndpoint implements AsyncDisposable {
   readonly #log: TransportLog;
   readonly #timer: NodeJS.Timeout;
   #rttMs = 1;
+  /** Both connections are up and subscribed. */
+  #settled = true;
   #disposal: Promise<void> | undefined;
 
   /**
@@ -92,7 +94,8 @@ export class KvEndpoint implements AsyncDisposable {
         onStatus: (status, detail) => {
           if (status === 'error') log.warn({ connection: kind }, `NATS: ${detail}`);
           else log.warn({ connection: kind, server: detail }, status === 'up' ? 'NATS is back' : 'the NATS connection is down');
-          if (status === 'up' && late.endpoint !== undefined) late.endpoint.#reconnected();
+          if (status === 'up') void late.endpoint?.reconnected();
+          else if (status === 'down') late.endpoint?.disconnected();
         },
       });
     const bulk = await link('bulk');
@@ -352,6 +355,8 @@ export class KvEndpoint implements AsyncDisposable {
 
   #reply(sender: Incarnation, of: { transferId: string; epoch: number }, message: ReceiverMessage): void {
     const { transferId, epoch } = of;
+    // a sender must not go on before frames can arrive here; whatever is skipped is said again after reconnecting
+    if (!this.#settled) return;
     try {
       this.#control.publish(senderControlSubject(sender, transferId), encodeReceiverControl({ transferId, epoch, message }));
     } catch (error) {
@@ -359,15 +364,25 @@ export class KvEndpoint implements AsyncDisposable {
     }
   }
 
-  #reconnected(): void {
+  /** A connection went down: what is under way may be lost. */
+  private disconnected(): void {
+    this.#settled = false;
+    for (const transfer of this.#outbound.values()) transfer.disconnected();
+  }
+
+  /** Once both connections are up and the server has the subscriptions again, transfers go on. */
+  private async reconnected(): Promise<void> {
     if (!this.connected) return;
+    await Promise.all([this.#bulk.flush(), this.#control.flush()]).catch(() => undefined);
+    if (!this.connected || this.#settled) return;
+    this.#settled = true;
     for (const transfer of this.#inbound.values()) transfer.reconnected();
     for (const transfer of this.#outbound.values()) transfer.reconnected();
   }
 
   #tick(): void {
     // silence while the connection is away is nobody's fault
-    if (!this.connected) return;
+    if (!this.connected || !this.#settled) return;
     const now = performance.now();
     for (const transfer of this.#inbound.values()) transfer.tick(now);
     for (const transfer of this.#outbound.values()) transfer.tick(now);

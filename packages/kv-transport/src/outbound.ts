@@ -3,7 +3,8 @@
  * until the receiver has the part.
  *
  * Invariants
- *  S1  A part leaves only when its tokens are offered, credit covers its end and the bulk connection is up.
+ *  S1  A part leaves only when its tokens are offered, credit covers its end, the bulk connection is up and the receiver was
+ *      heard since it came up.
  *  S2  A frame's slot isn't reused before the part is acknowledged or the transfer has ended (or, when others wait for slots,
  *      the server has confirmed that it has the frame). The pages are held until the transfer has ended.
  *  S3  A part that the receiver has is not sent again.
@@ -77,6 +78,7 @@ export class Outbound implements OutboundTransfer {
   #sentMarked = false;
   #ackedParts = 0;
   #active = true;
+  #paused = false;
   #heardAt = performance.now();
   #firstFrameAt: number | undefined;
   readonly #stats = { sentBytes: 0, wireBytes: 0, frames: 0, resentParts: 0 };
@@ -146,6 +148,7 @@ export class Outbound implements OutboundTransfer {
     if (!this.#active) return;
     this.#heardAt = performance.now();
     this.#opened = true;
+    this.#paused = false;
     try {
       switch (message.$case) {
         case 'credit':
@@ -178,13 +181,17 @@ export class Outbound implements OutboundTransfer {
     if (this.#options.context.outboundArena.arena.waiting > 0) void this.#reclaimSlots(now);
   }
 
+  /** A connection went down: nothing leaves until the receiver is heard again. */
+  disconnected(): void {
+    this.#paused = true;
+  }
+
   /** A connection came back: what was under way is lost, so ask what arrived. */
   reconnected(): void {
     if (!this.#active) return;
     this.#heardAt = performance.now();
     if (this.#opened) this.#sayProgress(true);
     else this.#sayOpen();
-    this.#wakeLanes();
   }
 
   /** Resolves when no lane touches pages or slots any more. */
@@ -210,7 +217,7 @@ export class Outbound implements OutboundTransfer {
 
   /** The next part that may leave (S1), taken off its list. */
   #next(): number | undefined {
-    if (!this.#options.bulkUp()) return undefined;
+    if (this.#paused || !this.#options.bulkUp()) return undefined;
     for (const index of this.#resend) {
       this.#resend.delete(index);
       if (this.#acknowledged[index] === 0) return index;
@@ -233,7 +240,7 @@ export class Outbound implements OutboundTransfer {
     const resent = this.#sentAt[part.index] !== 0;
     const wireBytes = this.#options.publish(this.#encoder.finish(frame, part, resent));
     if (wireBytes === 0) {
-      // the connection went down meanwhile; reconnected() wakes the lanes
+      // the connection went down meanwhile; the receiver's next word wakes the lanes
       this.#resend.add(part.index);
       return;
     }

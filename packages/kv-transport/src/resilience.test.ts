@@ -1,0 +1,467 @@
+/** Transfers between real endpoints on a real server when connections, peers and callers fail. */
+import { createServer, connect as dial, type Socket } from 'node:net';
+import { KV_CODECS, PagePool } from '@causeway/kv';
+import { eventually, freePort, startNats } from '@causeway/testkit';
+import { describe, expect, test } from 'vitest';
+import { KvEndpoint } from './endpoint.ts';
+import { makeDescriptor, makeFingerprint, makeWorker, smoothKv, type TestWorker } from './test-workers.ts';
+import { RawReceiver } from './test-raw-peers.ts';
+import type { InboundTransfer, OutboundTransfer } from './types.ts';
+
+const descriptor = makeDescriptor(
+  Array.from({ length: 6 }, () => ({ kind: 'full' as const, kvHeads: 3, headDimK: 64, headDimV: 64 })),
+  'bf16',
+  64,
+);
+const PAGE_TOKENS = 64;
+const never = new AbortController().signal;
+
+interface Pair extends AsyncDisposable {
+  inbound: InboundTransfer;
+  outbound: OutboundTransfer;
+  equal(): boolean;
+  release(): void;
+}
+
+/** Opens a transfer of `pages` full pages from one worker to another, with distinct contents in every page. */
+function begin(
+  sender: TestWorker,
+  receiver: TestWorker,
+  pages: number,
+  signal: { from?: AbortSignal; to?: AbortSignal } = {},
+): Pair {
+  const from = sender.pool.reserve(pages) ?? expect.fail('no pages to send');
+  const to = receiver.pool.reserve(pages) ?? expect.fail('no pages to receive');
+  for (const page of from.pages) smoothKv(sender.pool.bytes(page), 'bf16', 31 * page + 7);
+  const tokens = pages * PAGE_TOKENS;
+  const inbound = receiver.endpoint.receive({ pages: to, tokens, deadlineMs: 30_000, signal: signal.to ?? never });
+  const outbound = sender.endpoint.send({ ticket: inbound.ticket, pages: from, signal: signal.from ?? never });
+  const release = () => {
+    from[Symbol.dispose]();
+    to[Symbol.dispose]();
+  };
+  return {
+    inbound,
+    outbound,
+    equal: () =>
+      from.pages.every((page, i) => Buffer.compare(sender.pool.bytes(page), receiver.pool.bytes(to.pages[i] as number)) === 0),
+    release,
+    [Symbol.asyncDispose]: async () => {
+      outbound.abort('end of test');
+      inbound.cancel('end of test');
+      await inbound.committed.catch(() => undefined);
+      release();
+      await eventually(
+        () =>
+          (sender.pool.freePages === sender.pool.totalPages && receiver.pool.freePages === receiver.pool.totalPages) || undefined,
+        {
+          what: 'all pages back',
+        },
+      );
+      expect(sender.endpoint.open).toEqual({ inbound: 0, outbound: 0, creditBytes: 0 });
+      expect(receiver.endpoint.open).toEqual({ inbound: 0, outbound: 0, creditBytes: 0 });
+    },
+  };
+}
+
+/** A TCP proxy whose connections can be cut. */
+async function startProxy(target: number): Promise<AsyncDisposable & { port: number; cut(): void }> {
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const upstream = dial(target, '127.0.0.1');
+    for (const [a, b] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(a);
+      a.pipe(b);
+      a.on('error', () => b.destroy());
+      a.on('close', () => {
+        sockets.delete(a);
+        b.destroy();
+      });
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const cut = () => {
+    for (const socket of sockets) socket.destroy();
+  };
+  return {
+    port: (server.address() as { port: number }).port,
+    cut,
+    [Symbol.asyncDispose]: async () => {
+      cut();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+describe('a transfer', () => {
+  test('goes on after the server was killed and restarted in the middle, without sending again what arrived', async () => {
+    await using nats = await startNats({ maxPayload: 65_536 });
+    let parts = 0;
+    let restarted: Promise<void> | undefined;
+    const tamper = () => {
+      if (++parts === 60) restarted = nats.signal('KILL').then(() => nats.start());
+    };
+    await using sender = await makeWorker({ servers: nats.url, workerId: 'p0', codec: 'none', descriptor, pages: 40, tamper });
+    await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'auto', descriptor, pages: 40 });
+    await using pair = begin(sender, receiver, 40);
+    const [stats, committed] = await Promise.all([pair.outbound.finish({}), pair.inbound.committed]);
+    await restarted;
+    expect(restarted).toBeDefined();
+    expect(pair.equal()).toBe(true);
+    expect(committed.rawBytes).toBe(40 * sender.pool.pageBytes);
+    const { partsResent, framesSent } = sender.endpoint.counters;
+    expect(stats.resentParts).toBe(partsResent);
+    // no more than what was under way can have been lost
+    expect(partsResent * 65_536).toBeLessThanOrEqual(16 << 20);
+    expect(framesSent).toBeGreaterThanOrEqual(40 * Math.ceil(sender.pool.pageBytes / 65_472));
+    expect(receiver.endpoint.counters.duplicateFrames).toBeLessThanOrEqual(8);
+  });
+
+  test('survives connections that are cut again and again on either side', async () => {
+    await using nats = await startNats({ maxPayload: 65_536 });
+    await using proxyP = await startProxy(nats.port);
+    await using proxyD = await startProxy(nats.port);
+    await using sender = await makeWorker({
+      servers: `127.0.0.1:${proxyP.port}`,
+      workerId: 'p0',
+      codec: 'auto',
+      descriptor,
+      pages: 40,
+    });
+    await using receiver = await makeWorker({
+      servers: `127.0.0.1:${proxyD.port}`,
+      workerId: 'd0',
+      codec: 'auto',
+      descriptor,
+      pages: 40,
+    });
+    await using pair = begin(sender, receiver, 40);
+    let committed = false;
+    const done = Promise.all([pair.outbound.finish({}), pair.inbound.committed]).then(() => {
+      committed = true;
+    });
+    for (const proxy of [proxyD, proxyP, proxyD]) {
+      const before = receiver.endpoint.counters.rawBytesReceived;
+      await eventually(() => committed || receiver.endpoint.counters.rawBytesReceived > before || undefined, {
+        what: 'progress',
+      });
+      proxy.cut();
+    }
+    await done;
+    expect(pair.equal()).toBe(true);
+  });
+
+  test('publishes nothing while its server is away and finishes when it is back', async () => {
+    await using nats = await startNats();
+    await using sender = await makeWorker({ servers: nats.url, workerId: 'p0', codec: 'none', descriptor, pages: 8 });
+    await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'none', descriptor, pages: 8 });
+    await using pair = begin(sender, receiver, 8);
+    pair.outbound.offer(2 * PAGE_TOKENS);
+    await eventually(() => receiver.endpoint.counters.rawBytesReceived === 2 * sender.pool.pageBytes || undefined, {
+      what: 'two pages',
+    });
+    await nats.signal('KILL');
+    await eventually(() => (!sender.endpoint.connected && !receiver.endpoint.connected) || undefined, { what: 'both notice' });
+    const { framesSent } = sender.endpoint.counters;
+    const done = Promise.all([pair.outbound.finish({ firstToken: 9 }), pair.inbound.committed]);
+    expect(() =>
+      receiver.endpoint.receive({ pages: receiver.pool.reserve(1) as never, tokens: 1, deadlineMs: 1, signal: never }),
+    ).toThrow(expect.objectContaining({ reason: 'dependency_unavailable' }));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(sender.endpoint.counters.framesSent).toBe(framesSent);
+    await nats.start();
+    const [stats, committed] = await done;
+    expect(stats.resentParts).toBe(0);
+    expect(committed.firstToken).toBe(9);
+    expect(pair.equal()).toBe(true);
+  });
+
+  test('sends again exactly the parts that the receiver says it lacks', async () => {
+    await using nats = await startNats();
+    await using sender = await makeWorker({ servers: nats.url, workerId: 'p0', codec: 'none', descriptor, pages: 8 });
+    await using receiver = await RawReceiver.connect(nats.url, {
+      epoch: 5,
+      maxPayload: 1 << 20,
+      maxPartBytes: 65_536,
+      descriptor,
+      fingerprint: makeFingerprint(descriptor),
+      objects: Array.from({ length: 4 }, (_, i) => ({ firstLayer: 0, layerCount: 6, firstToken: i * 64, tokenCount: 64 })),
+      acceptedCodecs: KV_CODECS,
+      deadlineMs: 20_000,
+      chip: 'cpu',
+    });
+    using pages = sender.pool.reserve(4) ?? expect.fail();
+    const outbound = sender.endpoint.send({ ticket: receiver.ticket, pages, signal: never });
+    const finished = outbound.finish({});
+    await eventually(() => receiver.heard.some((message) => message.$case === 'open') || undefined, { what: 'hello' });
+    const perPage = Math.ceil(sender.pool.pageBytes / 65_536);
+    receiver.credit(sender.pool.pageBytes);
+    await eventually(() => receiver.frames.length === perPage || undefined, { what: 'one page' });
+    // credit is absolute: repeating it allows nothing more
+    receiver.credit(sender.pool.pageBytes);
+    receiver.credit(4 * sender.pool.pageBytes);
+    await eventually(() => receiver.heard.some((message) => message.$case === 'manifest') || undefined, { what: 'a manifest' });
+    expect(receiver.frames).toHaveLength(4 * perPage);
+    expect(receiver.frames.some((frame) => frame.resent)).toBe(false);
+    const have = new Uint8Array(Math.ceil((4 * perPage) / 8)).fill(255);
+    have[0] = 0b1111_1010;
+    const again = await eventually(
+      () => {
+        receiver.answer({ $case: 'missing', value: { have } });
+        const resent = receiver.frames.filter((frame) => frame.resent);
+        return resent.length >= 2 ? resent : undefined;
+      },
+      { what: 'two parts again' },
+    );
+    expect(again.slice(0, 2).map(({ object, part }) => [object, part])).toEqual([
+      [0, 0],
+      [0, 2],
+    ]);
+    // the manifest is repeated until it is answered
+    const manifests = () => receiver.heard.filter((message) => message.$case === 'manifest').length;
+    const seen = manifests();
+    await eventually(() => manifests() > seen + 1 || undefined, { what: 'the manifest again' });
+    receiver.answer({ $case: 'committed', value: { rawBytes: 0n, receivedBytes: 0n, decodeCosts: [], bytesPerSecond: 0n } });
+    const stats = await finished;
+    expect(stats.resentParts).toBe(receiver.frames.filter((frame) => frame.resent).length);
+    expect(stats.sentBytes).toBe(receiver.frameBytes);
+  });
+
+  test('cancelled by the receiver stops both sides; pages return after the last job on them', async () => {
+    await using nats = await startNats({ maxPayload: 65_536 });
+    await using sender = await makeWorker({ servers: nats.url, workerId: 'p0', codec: 'planes+zstd', descriptor, pages: 40 });
+    await using receiver = await makeWorker({
+      servers: nats.url,
+      workerId: 'd0',
+      codec: 'auto',
+      descriptor,
+      pages: 40,
+      codecThreads: 1,
+    });
+    await using pair = begin(sender, receiver, 40);
+    const finished = pair.outbound.finish({});
+    finished.catch(() => undefined);
+    await eventually(() => receiver.endpoint.counters.rawBytesReceived > 0 || undefined, { what: 'a first part' });
+    pair.inbound.cancel('the client went away');
+    pair.release();
+    await expect(pair.inbound.committed).rejects.toMatchObject({ reason: 'cancelled' });
+    // committed settles after the last job: every page is back at this moment
+    expect(receiver.pool.freePages).toBe(receiver.pool.totalPages);
+    await expect(finished).rejects.toMatchObject({ reason: 'cancelled', message: expect.stringContaining('client went away') });
+    await eventually(() => sender.pool.freePages === sender.pool.totalPages || undefined, { what: "the sender's pages" });
+    const { framesSent } = sender.endpoint.counters;
+    await using again = begin(sender, receiver, 4);
+    await Promise.all([again.outbound.finish({}), again.inbound.committed]);
+    expect(again.equal()).toBe(true);
+    expect(sender.endpoint.counters.framesSent - framesSent).toBeLessThan(4 * 12);
+  });
+
+  test('aborted by the sender or its caller fails at the receiver, naming why', async () => {
+    await using nats = await startNats();
+    await using sender = await makeWorker({ servers: nats.url, workerId: 'p0', codec: 'none', descriptor, pages: 16 });
+    await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'none', descriptor, pages: 16 });
+    await using pair = begin(sender, receiver, 4);
+    pair.outbound.offer(PAGE_TOKENS);
+    pair.outbound.abort('prefill failed');
+    await expect(pair.inbound.committed).rejects.toMatchObject({
+      reason: 'transfer_failed',
+      message: expect.stringContaining('prefill failed'),
+    });
+    await expect(pair.outbound.finish({})).rejects.toMatchObject({ reason: 'cancelled' });
+    pair.release();
+    const controller = new AbortController();
+    await using other = begin(sender, receiver, 4, { from: controller.signal });
+    other.outbound.offer(PAGE_TOKENS);
+    controller.abort();
+    await expect(other.inbound.committed).rejects.toMatchObject({ reason: 'transfer_failed' });
+  });
+
+  test('fails when its receiver has gone', async () => {
+    await using nats = await startNats();
+    await using sender = await makeWorker({
+      servers: nats.url,
+      workerId: 'p0',
+      codec: 'none',
+      descriptor,
+      pages: 8,
+      silenceMs: 600,
+    });
+    const receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'none', descriptor, pages: 8 });
+    using from = sender.pool.reserve(2) ?? expect.fail();
+    using to = receiver.pool.reserve(2) ?? expect.fail();
+    const { ticket } = receiver.endpoint.receive({ pages: to, tokens: 128, deadlineMs: 30_000, signal: never });
+    await receiver[Symbol.asyncDispose]();
+    const outbound = sender.endpoint.send({ ticket, pages: from, signal: never });
+    await expect(outbound.finish({})).rejects.toMatchObject({ reason: 'worker_lost', message: expect.stringContaining('d0') });
+  });
+
+  test('is refused before any work when the workers do not match', async () => {
+    await using nats = await startNats();
+    await using sender = await makeWorker({
+      servers: nats.url,
+      workerId: 'p0',
+      codec: 'none',
+      descriptor,
+      pages: 8,
+      fingerprint: makeFingerprint(descriptor, 'x'),
+    });
+    await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'none', descriptor, pages: 8 });
+    using from = sender.pool.reserve(1) ?? expect.fail();
+    using to = receiver.pool.reserve(1) ?? expect.fail();
+    const inbound = receiver.endpoint.receive({ pages: to, tokens: 64, deadlineMs: 1000, signal: never });
+    expect(() => sender.endpoint.send({ ticket: inbound.ticket, pages: from, signal: never })).toThrow(
+      expect.objectContaining({ reason: 'fingerprint_mismatch', message: expect.stringContaining('weights') }),
+    );
+    const other = makeDescriptor(descriptor.layers, 'f16', 64);
+    const ticket = { ...inbound.ticket, fingerprint: makeFingerprint(descriptor, 'x'), descriptor: other };
+    expect(() => sender.endpoint.send({ ticket, pages: from, signal: never })).toThrow(
+      expect.objectContaining({
+        reason: 'descriptor_mismatch',
+        message: expect.stringContaining('storage.dtype is bf16 here, f16 there'),
+      }),
+    );
+    inbound.cancel('done');
+    await inbound.committed.catch(() => undefined);
+  });
+});
+
+describe('an endpoint', () => {
+  test('carries many transfers in both directions within its budget', async () => {
+    await using nats = await startNats();
+    const options = { servers: nats.url, codec: 'auto' as const, descriptor, pages: 170, budgetBytes: 4 << 20 };
+    await using a = await makeWorker({ ...options, workerId: 'a' });
+    await using b = await makeWorker({ ...options, workerId: 'b' });
+    const pairs = Array.from({ length: 14 }, (_, i) => (i % 2 === 0 ? begin(a, b, 5 + i) : begin(b, a, 5 + i)));
+    let most = 0;
+    const watch = setInterval(() => {
+      most = Math.max(most, a.endpoint.open.creditBytes, b.endpoint.open.creditBytes);
+    }, 1);
+    const results = await Promise.all(
+      pairs.map(async (pair, i) => [await pair.outbound.finish({ firstToken: i }), await pair.inbound.committed] as const),
+    );
+    clearInterval(watch);
+    expect(most).toBeGreaterThan(0);
+    expect(most).toBeLessThanOrEqual(4 << 20);
+    for (const [i, pair] of pairs.entries()) {
+      expect(pair.equal()).toBe(true);
+      expect(results[i]?.[1].firstToken).toBe(i);
+      pair.release();
+    }
+    for (const worker of [a, b]) {
+      expect(worker.pool.freePages).toBe(170);
+      expect(worker.endpoint.open).toEqual({ inbound: 0, outbound: 0, creditBytes: 0 });
+      const { checksumFailures, malformedFrames, beyondCredit, duplicateFrames } = worker.endpoint.counters;
+      expect({ checksumFailures, malformedFrames, beyondCredit, duplicateFrames }).toEqual({
+        checksumFailures: 0,
+        malformedFrames: 0,
+        beyondCredit: 0,
+        duplicateFrames: 0,
+      });
+    }
+  });
+
+  test("reports the bytes that the server's own counters show", async () => {
+    await using nats = await startNats();
+    await using sender = await makeWorker({ servers: nats.url, workerId: 'p0', codec: 'planes+zstd', descriptor, pages: 60 });
+    await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'auto', descriptor, pages: 60 });
+    const before = await nats.varz();
+    await using pair = begin(sender, receiver, 60);
+    const [stats] = await Promise.all([pair.outbound.finish({}), pair.inbound.committed]);
+    const after = await nats.varz();
+    const seen = after.in_bytes - before.in_bytes;
+    expect(Math.abs(seen - stats.sentBytes) / stats.sentBytes).toBeLessThan(0.05);
+    expect(Math.abs(seen - stats.wireBytes) / stats.wireBytes).toBeLessThan(0.05);
+    expect(stats.sentBytes).toBeLessThan(stats.rawBytes / 1.2);
+    expect(sender.endpoint.counters.frameBytesSent).toBe(stats.sentBytes);
+  });
+
+  test('waits for a server that comes late and gives up at the deadline, naming it', async () => {
+    const port = await freePort();
+    using pool = new PagePool({ descriptor, pageCount: 1 });
+    const waiting: string[] = [];
+    const options = {
+      servers: `nats://127.0.0.1:${port}`,
+      workerId: 'w',
+      pool,
+      fingerprint: makeFingerprint(descriptor),
+      chip: 'cpu',
+      codec: 'none' as const,
+    };
+    await expect(KvEndpoint.connect({ ...options, connectDeadlineMs: 400 })).rejects.toMatchObject({
+      reason: 'dependency_unavailable',
+      message: expect.stringContaining(`NATS at nats://127.0.0.1:${port}`),
+    });
+    const connecting = KvEndpoint.connect({
+      ...options,
+      connectDeadlineMs: 20_000,
+      log: { info: () => undefined, warn: (_fields, message) => void waiting.push(message) },
+    });
+    await eventually(() => waiting.length > 0 || undefined, { what: 'a message about waiting' });
+    expect(waiting[0]).toMatch(/waiting for NATS at/);
+    await using _nats = await startNats({ port });
+    await using endpoint = await connecting;
+    expect(endpoint.connected).toBe(true);
+  });
+
+  test('says payload_too_large where no frame fits', async () => {
+    await using nats = await startNats({ maxPayload: 1000 });
+    using pool = new PagePool({ descriptor, pageCount: 1 });
+    const options = {
+      servers: nats.url,
+      workerId: 'w',
+      pool,
+      fingerprint: makeFingerprint(descriptor),
+      chip: 'cpu',
+      codec: 'none' as const,
+    };
+    await expect(KvEndpoint.connect(options)).rejects.toMatchObject({
+      reason: 'payload_too_large',
+      message: expect.stringContaining('1000'),
+    });
+  });
+
+  test('delivers what a tampering sender altered before the checksums, and counts nothing', async () => {
+    await using nats = await startNats();
+    const seen: number[] = [];
+    await using sender = await makeWorker({
+      servers: nats.url,
+      workerId: 'p0',
+      codec: 'planes+zstd',
+      descriptor,
+      pages: 4,
+      tamper: (raw, part) => {
+        seen.push(part.firstToken);
+        if (part.objectOffset === 0 && part.firstToken === 64) raw.fill(0x3f, 0, 1000);
+      },
+    });
+    await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'auto', descriptor, pages: 4 });
+    await using pair = begin(sender, receiver, 4);
+    await Promise.all([pair.outbound.finish({}), pair.inbound.committed]);
+    expect(pair.equal()).toBe(false);
+    expect(new Set(seen)).toEqual(new Set([0, 64, 128, 192]));
+    expect(receiver.endpoint.counters.checksumFailures).toBe(0);
+  });
+
+  test('closing ends its transfers and leaves no page behind', async () => {
+    await using nats = await startNats();
+    const sender = await makeWorker({ servers: nats.url, workerId: 'p0', codec: 'zstd', descriptor, pages: 20 });
+    await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'auto', descriptor, pages: 20 });
+    const pair = begin(sender, receiver, 20);
+    const finished = pair.outbound.finish({});
+    finished.catch(() => undefined);
+    await eventually(() => receiver.endpoint.counters.framesReceived > 0 || undefined, { what: 'a frame' });
+    await sender.endpoint[Symbol.asyncDispose]();
+    await expect(finished).rejects.toMatchObject({ reason: 'cancelled' });
+    await expect(pair.inbound.committed).rejects.toMatchObject({ reason: 'transfer_failed' });
+    pair.release();
+    expect(sender.pool.freePages).toBe(20);
+    expect(receiver.pool.freePages).toBe(20);
+    expect(() =>
+      sender.endpoint.send({ ticket: pair.inbound.ticket, pages: sender.pool.reserve(20) as never, signal: never }),
+    ).toThrow(/closing/);
+    await sender[Symbol.asyncDispose]();
+  });
+});
