@@ -10,10 +10,13 @@ const manifests = globSync(['package.json', 'packages/*/package.json', 'services
 const declared = new Map();
 for (const file of manifests) {
   const { dependencies = {}, devDependencies = {} } = JSON.parse(readFileSync(file, 'utf8'));
-  for (const name of Object.keys({ ...dependencies, ...devDependencies })) declared.set(name, [...(declared.get(name) ?? []), file]);
+  for (const name of Object.keys({ ...dependencies, ...devDependencies }))
+    declared.set(name, [...(declared.get(name) ?? []), file]);
 }
 
-const sources = globSync(['packages/*/src/**/*.ts', 'services/*/src/**/*.ts', 'tests/**/*.test.ts'], { exclude: (name) => name === 'node_modules' });
+const sources = globSync(['packages/*/src/**/*.ts', 'services/*/src/**/*.ts', 'tests/**/*.test.ts'], {
+  exclude: (name) => name === 'node_modules',
+});
 const importers = new Map(SIX.map((name) => [name, []]));
 for (const file of sources) {
   const isTest = file.endsWith('.test.ts') || file.startsWith('tests/') || file.startsWith('packages/testkit/');
@@ -32,7 +35,10 @@ for (const name of SIX) {
   const files = importers.get(name);
   const ok = declared.has(name) && files.length > 0;
   if (!ok) bad += 1;
-  const where = files.length === 0 ? 'imported nowhere' : `imported by ${files.length} file${files.length === 1 ? '' : 's'}, such as ${files[0]}`;
+  const where =
+    files.length === 0
+      ? 'imported nowhere'
+      : `imported by ${files.length} file${files.length === 1 ? '' : 's'}, such as ${files[0]}`;
   console.log(`${ok ? 'ok ' : 'BAD'} ${name}: ${declared.has(name) ? 'declared' : 'not declared'}, ${where}`);
 }
 for (const [name, files] of declared) {

@@ -3,7 +3,8 @@ import type { Answer } from './stream-chat.ts';
 
 /**
  * The one line after an answer: who read the prompt, what travelled how fast, who wrote, and how long the user waited.
- * `prefill (cpu) read 14 tokens → 11.2 KiB of KV in 3 ms over NATS, sent as 8.0 KiB (planes+zstd, 1.4× smaller) → decode (cpu) wrote 7 tokens; first token after 45 ms, then 98 tokens/s`
+ * `prefill (cpu) read 14 tokens and sent 8.0 KiB of KV cache (1.40× smaller than its 11.2 KiB, by planes+zstd) over NATS in 3.1 ms
+ * to decode (cpu), which wrote 7 tokens; first token after 45 ms, then 98 tokens/s`, on one line.
  */
 export function summarizeAnswer(answer: Answer): string {
   return `${journey(answer)}; first token after ${milliseconds(answer.ttftMs)}${rate(answer)}`;
@@ -17,8 +18,8 @@ function journey({ kv, promptTokens, completionTokens }: Answer): string {
   switch (kv.outcome) {
     case 'used':
     case 'partially_used': {
-      const kept = kv.outcome === 'used' ? '' : ' (used in part)';
-      return `${prefill} ${read} → ${travelled(answerBytes(kv.bytes_raw, kv.bytes_sent, kv.codec), kv.transfer_ms)}${kept} → ${decode} ${wrote}`;
+      const kept = kv.outcome === 'used' ? '' : ', part of which was used';
+      return `${prefill} ${read} and sent ${cache(kv)} over NATS in ${milliseconds(kv.transfer_ms)} to ${decode}${kept}, which ${wrote}`;
     }
     case 'local':
       return `${decode} ${read} and ${wrote} itself: no KV had to travel`;
@@ -31,13 +32,11 @@ function journey({ kv, promptTokens, completionTokens }: Answer): string {
   }
 }
 
-function travelled(what: string, ms: number): string {
-  return `${what} in ${milliseconds(ms)} over NATS`;
-}
-
-function answerBytes(raw: number, sent: number, codec: string): string {
-  if (codec === '' || codec === 'none' || sent === 0) return `${formatBytes(sent)} of KV, uncompressed,`;
-  return `${formatBytes(sent)} of KV (${formatBytes(raw)} before ${codec}, ${(raw / sent).toFixed(2)}× smaller)`;
+function cache(kv: Answer['kv']): string {
+  if (kv.codec === '' || kv.codec === 'none' || kv.bytes_sent === 0)
+    return `${formatBytes(kv.bytes_sent)} of KV cache (uncompressed)`;
+  const ratio = (kv.bytes_raw / kv.bytes_sent).toFixed(2);
+  return `${formatBytes(kv.bytes_sent)} of KV cache (${ratio}× smaller than its ${formatBytes(kv.bytes_raw)}, by ${kv.codec})`;
 }
 
 function worker(name: string, chip: string): string {
