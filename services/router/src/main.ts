@@ -37,7 +37,7 @@ await runMain(process, async (ctx) => {
     signal: ctx.lifecycle.drainSignal,
     log,
   });
-  const metrics = createMetrics(['registryWorkers', 'registryConnected', 'registryIgnored'], { registry });
+  const metrics = createMetrics(['registryWorkers', 'registryConnected', 'registryIgnored'], { registry, nodeMetrics: true });
   await using view = new RegistryView({
     redis,
     log,

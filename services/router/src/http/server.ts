@@ -39,7 +39,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     void reply.header(REQUEST_ID_KEY, request.id);
     done();
   });
-  server.removeContentTypeParser('application/json');
+  server.removeAllContentTypeParsers();
   server.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
     try {
       done(null, parseJson(String(body)));
