@@ -25,9 +25,6 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { blockTokens, dtype } = pool.descriptor.storage;
   const maxContext = Math.min(options.maxContext, info.contextLength, pool.totalPages * blockTokens);
   const chunkTokens = Math.max(LEAST_CHUNK_TOKENS, Math.min(options.chunkTokens, maxContext));
-  // The CPU kernel for 4-bit weights with f32 activations (accuracy level 0) rounds one row otherwise than several.
-  const minimumRows = options.precision === 'exact' ? 2 : 1;
-  const decodeRows = Math.max(options.maxSequences, minimumRows);
   const time = new LoopTime();
   const debug = options.debug ?? {};
   await using resources = new AsyncDisposableStack();
@@ -36,7 +33,6 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       {
         descriptor: pool.descriptor,
         maxSequences: options.maxSequences,
-        minimumRows,
         capacity: Math.ceil(maxContext / blockTokens) * blockTokens,
       },
       time,
@@ -44,7 +40,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   );
   const packer = resources.use(await Packer.create({ runtime, slots, pool, time, compare: debug.checkPages === true }));
   const largest = [
-    { batch: decodeRows, tokens: 1, logitRows: decodeRows },
+    { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
   const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest }));
@@ -53,11 +49,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     executor,
     packer,
     slots,
-    sampler: new Sampler(model.vocabSize),
+    sampler: await warmSampler(model.vocabSize),
     time,
     hooks: options.hooks ?? {},
     debug,
-    minimumRows,
     maxSequences: options.maxSequences,
     maxContext,
     chunkTokens,
@@ -71,6 +66,20 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const line = new ReservationLine(pool, options.maxWaiting ?? 256);
   const loop = new EngineLoop(parts, line, lengths, options.resume ?? 'prefill');
   return new RunningEngine({ info, pool, parts, loop, lengths, resources: resources.move() });
+}
+
+/** Rows after which V8 has compiled the sampler's loops. */
+const WARM_ROWS = 6;
+
+/** A sampler whose loops are compiled: in a cold one the first row of a large vocabulary takes tens of milliseconds. */
+async function warmSampler(vocabSize: number): Promise<Sampler> {
+  const sampler = new Sampler(vocabSize);
+  const logits = Float32Array.from({ length: vocabSize }, (_, id) => (Math.imul(id, 0x9e3779b1) >>> 8) / 0x200000);
+  for (let row = 0; row < WARM_ROWS; row++) {
+    sampler.sample(logits, { temperature: 0.7, topP: 0.9, topK: 100, seed: 0n }, row);
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+  return sampler;
 }
 
 function positive(name: 'maxSequences' | 'maxContext' | 'chunkTokens', value: number, least: number): void {

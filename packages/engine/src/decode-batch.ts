@@ -159,9 +159,8 @@ export class DecodeBatch {
   }
 
   async #run(batch: readonly Sequence[]): Promise<void> {
-    const { executor, minimumRows } = this.#parts;
+    const { executor } = this.#parts;
     const rows = batch.map((sequence) => ({ ids: [sequence.ids[sequence.cached] as number], position: sequence.cached }));
-    while (rows.length < minimumRows) rows.push({ ids: [0], position: 0 });
     // A run that serves one request ends with it; a shared one finishes its step.
     const signal = batch.length === 1 ? batch[0]?.signal : undefined;
     this.runs++;

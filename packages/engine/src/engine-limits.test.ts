@@ -153,6 +153,6 @@ describe('load', () => {
     await short;
     // Ten chunks with a decode step after each.
     expect(steps.join(' ')).toMatch(/(chunk step ){9,}/);
-    expect(t.engine.stats().longestSectionMs).toBeLessThan(25);
+    expect(t.engine.stats().longestSectionMs).toBeLessThan(10);
   });
 });

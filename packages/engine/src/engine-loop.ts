@@ -1,6 +1,6 @@
 import { ServiceError } from '@causeway/errors';
 import type { PageSet } from '@causeway/kv';
-import { ReservationLine } from './admission.ts';
+import type { ReservationLine } from './admission.ts';
 import { DecodeBatch } from './decode-batch.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';

@@ -15,7 +15,6 @@ export interface EngineParts {
   time: LoopTime;
   hooks: EngineHooks;
   debug: EngineDebug;
-  minimumRows: 1 | 2;
   maxSequences: number;
   maxContext: number;
   chunkTokens: number;

@@ -38,8 +38,9 @@ export class NucleusSearch {
     const keys = this.#keys;
     const count = this.#coarseCount.fill(0);
     const mass = this.#coarseMass.fill(0);
+    const order = orderKey;
     for (let id = 0; id < keys.length; id++) {
-      const key = orderKey(bits[id] as number);
+      const key = order(bits[id] as number);
       keys[id] = key;
       const bin = key >>> 16;
       count[bin] = (count[bin] as number) + 1;

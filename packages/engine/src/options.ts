@@ -1,5 +1,5 @@
 import type { PagePool } from '@causeway/kv';
-import type { LoadedModel, Precision } from '@causeway/models';
+import type { LoadedModel } from '@causeway/models';
 import type { Runtime } from '@causeway/ort';
 import type { ModelInfo } from './types.ts';
 
@@ -30,8 +30,6 @@ export interface EngineOptions {
   info: ModelInfo;
   /** Pages of `info.descriptor`. */
   pool: PagePool;
-  /** As the model was loaded. `exact` decodes a lone sequence beside an idle row, since one-row products of 4-bit weights use another kernel. */
-  precision: Precision;
   /** Sequences decoded together at most. */
   maxSequences: number;
   /** Tokens of prompt and answer at most; lowered to the model's context and to what the pool holds. */

@@ -20,7 +20,7 @@ async function start(dtype: KvDtype, layers = LAYERS, o = { capacity: 24, blockT
   const stack = new AsyncDisposableStack();
   const time = new LoopTime();
   const pool = stack.use(new PagePool({ descriptor, pageCount: o.pageCount }));
-  const slots = stack.use(new Slots({ descriptor, maxSequences: 3, minimumRows: 1, capacity: o.capacity }, time));
+  const slots = stack.use(new Slots({ descriptor, maxSequences: 3, capacity: o.capacity }, time));
   const packer = stack.use(await Packer.create({ runtime, slots, pool, time, compare: true }));
   const arena = (i: number): Float32Array => {
     const bytes = slots.sections[i]?.buffer.bytes() as Uint8Array;

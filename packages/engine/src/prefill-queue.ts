@@ -98,7 +98,7 @@ export class PrefillQueue {
   }
 
   async #chunk(entry: Queued): Promise<void> {
-    const { executor, slots, minimumRows, chunkTokens, hooks, debug } = this.#parts;
+    const { executor, slots, chunkTokens, hooks, debug } = this.#parts;
     const { job, done } = entry;
     const start = performance.now();
     if (entry.startedAt === undefined) {
@@ -107,15 +107,8 @@ export class PrefillQueue {
     }
     const count = nextChunk(done, job.ids.length, Math.min(chunkTokens, job.chunkTokens ?? chunkTokens));
     const row = { ids: job.ids.subarray(done, done + count), position: done };
-    const idle = { ids: [0], position: 0 };
-    // One row of a product may take another kernel than several: a lone token is computed beside an idle row, a lone logit row twice.
-    const rows = count < minimumRows ? [row, idle] : [row];
-    const wanted =
-      job.onLogits === undefined
-        ? Array.from({ length: minimumRows }, () => count - 1)
-        : Array.from({ length: count }, (_, t) => t);
-    while (wanted.length < minimumRows) wanted.push(count - 1);
-    await executor.run(slots.prefillRow, rows, wanted, job.signal);
+    const wanted = job.onLogits === undefined ? [count - 1] : Array.from({ length: count }, (_, t) => t);
+    await executor.run(slots.prefillRow, [row], wanted, job.signal);
     if (this.#queue[0] !== entry) return;
     await this.#store(job.pages, done, done + count);
     if (this.#queue[0] !== entry) return;

@@ -1,16 +1,14 @@
 import { fail } from '@causeway/errors';
+import { expNonPositive } from './exponential.ts';
 import { type Cut, NucleusSearch } from './nucleus.ts';
 import { uniform } from './philox.ts';
 import type { SampledToken, Sampling } from './types.ts';
-
-/** exp(x) of anything lower adds less than 1e-19 of the largest term: skipped. */
-const NEGLIGIBLE = -44;
 
 /**
  * Chooses tokens: a pure function of (sampling, position, logits); the buffers it keeps hold nothing between calls.
  *
  * Order as in Hugging Face and vLLM: temperature, then top_k, then top_p over the weight that top_k left. Tokens are ordered by
- * logit, then by id, so that equal logits never depend on anything else. Math.exp is V8's port of fdlibm: the same bits everywhere.
+ * logit, then by id, so that equal logits never depend on anything else.
  */
 export class Sampler {
   readonly #weights: Float64Array;
@@ -65,10 +63,11 @@ function argmax(values: Float32Array): number {
 
 /** Writes exp((value - max) / temperature) to `out` and returns its sum, in index order; NaN when any value is. */
 function exponentials(values: Float32Array, max: number, temperature: number, out: Float64Array): number {
+  // Local: a module binding is looked up at every call where modules are emulated (vitest).
+  const exp = expNonPositive;
   let sum = 0;
   for (let i = 0; i < values.length; i++) {
-    const x = ((values[i] as number) - max) / temperature;
-    const weight = x < NEGLIGIBLE ? 0 : Math.exp(x);
+    const weight = exp(((values[i] as number) - max) / temperature);
     out[i] = weight;
     sum += weight;
   }

@@ -17,18 +17,15 @@ export interface SlotSection extends PackedSection {
 
 export interface SlotOptions {
   descriptor: Pick<KvDescriptor, 'layers'>;
-  /** Sequences decoded together, at least `minimumRows`. */
+  /** Sequences decoded together at most. */
   maxSequences: number;
-  /** 2 when a lone sequence needs an idle row beside it, else 1. */
-  minimumRows: 1 | 2;
   /** Tokens of one slot, a multiple of the block size. */
   capacity: number;
 }
 
 /**
  * The contiguous caches that the graphs read and write in place. Rows 0 .. maxSequences - 1 belong to running sequences, always a
- * dense prefix, so that one run serves them all; `prefillRow` (and an idle row after it) belongs to the prompt being read, which
- * no decode run touches. Memory is address space until written, and is given back when a row is freed.
+ * dense prefix, so that one run serves them all; `prefillRow` belongs to the prompt being read, and no decode run touches it. Memory is address space until written, and is given back when a row is freed.
  */
 export class Slots implements Disposable {
   readonly rows: number;
@@ -40,8 +37,8 @@ export class Slots implements Disposable {
   readonly #time: LoopTime;
 
   constructor(options: SlotOptions, time: LoopTime) {
-    this.prefillRow = Math.max(options.maxSequences, options.minimumRows);
-    this.rows = this.prefillRow + options.minimumRows;
+    this.prefillRow = options.maxSequences;
+    this.rows = options.maxSequences + 1;
     this.capacity = options.capacity;
     this.#time = time;
     this.sections = options.descriptor.layers.flatMap((geometry, layer) => {

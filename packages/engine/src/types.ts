@@ -69,7 +69,7 @@ export interface EngineStats {
   slotBytes: number;
   /** Bytes of the page pool. */
   pageBytes: number;
-  /** Longest uninterrupted stretch of the engine's own work on the event loop since start, in milliseconds, and what it was. */
+  /** Longest uninterrupted stretch of the engine's own work on the event loop since start, in milliseconds of CPU time, and its last part. */
   longestSectionMs: number;
   longestSection: string;
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type KvDescriptor, type KvDtype, PagePool } from '@causeway/kv';
 import { openCheckpoint } from '@causeway/model-files';
-import { loadModel } from '@causeway/models';
+import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
 import { createEngine } from '../create-engine.ts';
 import type { EngineOptions } from '../options.ts';
@@ -13,6 +13,7 @@ const FOLDERS = {
   llama: '../../../../../shared/goldens/llama',
   deepseek_v3: '../../../../../shared/goldens/deepseek_v3',
   'tiny-moe': '../../../../models/tiny-moe',
+  smollm2: '../../../../../shared/models/smollm2-135m-instruct',
 };
 export type ModelName = keyof typeof FOLDERS;
 
@@ -39,7 +40,12 @@ export function goldenCases(name: ModelName): GoldenCase[] {
 /** One ONNX Runtime environment per test process. */
 export const runtime = Runtime.create({ threads: 2 });
 
-export type TestOptions = Partial<EngineOptions> & { pageCount?: number; blockTokens?: number; dtype?: KvDtype };
+export type TestOptions = Partial<EngineOptions> & {
+  precision?: Precision;
+  pageCount?: number;
+  blockTokens?: number;
+  dtype?: KvDtype;
+};
 
 export interface TestEngine extends AsyncDisposable {
   engine: Engine;
@@ -73,7 +79,6 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
     model,
     info,
     pool,
-    precision,
     maxSequences: 4,
     maxContext: 1024,
     chunkTokens: 64,
