@@ -1,3 +1,4 @@
+import { fail } from '@causeway/errors';
 import { float, int, OMITTED, type Value } from '@causeway/onnx-graph';
 import type { SegmentBuilder } from './segment-builder.ts';
 import type { WeightRef } from './weight-library.ts';
@@ -31,9 +32,20 @@ export function toRows(segment: SegmentBuilder, x: Value, width: number): Value 
 
 /**
  * Causal attention over the layer's cache, which the operator extends in place: q [N, heads * headDim] and
- * k, v [N, kvHeads * headDim] give [N, heads * headDim].
+ * k, v [N, kvHeads * headDim] give [N, heads * headDim]. Throws ServiceError `unsupported_format` or `malformed_file` for heads
+ * that the operator cannot take.
  */
 export function groupQueryAttention(segment: SegmentBuilder, q: Value, k: Value, v: Value, o: GroupQueryAttention): Value {
+  if (o.headDim % 8 !== 0) {
+    fail(
+      'unimplemented',
+      'unsupported_format',
+      `attention heads of ${o.headDim} channels are not supported: they must be a multiple of 8`,
+    );
+  }
+  if (o.heads % o.kvHeads !== 0) {
+    fail('invalid_argument', 'malformed_file', `${o.heads} attention heads cannot share ${o.kvHeads} key-value heads evenly`);
+  }
   const cache = segment.cache(o.layer, o.kvHeads, o.headDim);
   const attributes = {
     num_heads: int(o.heads),

@@ -13,7 +13,7 @@ const CAPACITY = 384;
 
 async function open(runtime: Runtime, folder: string, cuts: readonly number[] = [], batch = 1): Promise<SegmentRunner> {
   using checkpoint = await openCheckpoint(folder);
-  return SegmentRunner.create(runtime, await loadModel({ checkpoint, precision: 'exact', cuts }), { batch, capacity: CAPACITY });
+  return await SegmentRunner.create(runtime, await loadModel({ checkpoint, precision: 'exact', cuts }), { batch, capacity: CAPACITY });
 }
 
 for (const name of ['llama', 'deepseek_v3', 'kimi_k2']) {

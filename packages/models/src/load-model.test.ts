@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { KNOWN_ARCHITECTURES } from './registry.ts';
 import { loadModel, type LoadOptions, type LoadProgress } from './load-model.ts';
 import { largestDifference } from './testing/logits.ts';
-import { memoryCheckpoint, SMALL_LLAMA, smallLlamaTensors, type StoredTensor } from './testing/memory-checkpoint.ts';
+import { memoryCheckpoint, SMALL_LLAMA, smallLlamaTensors, storedF32, type StoredTensor } from './testing/memory-checkpoint.ts';
 import { SegmentRunner } from './testing/segment-runner.ts';
 
 const Q_PROJ = 'model.layers.1.self_attn.q_proj.weight';
@@ -82,6 +82,30 @@ describe('loadModel refuses', () => {
     expect(error.reason).toBe('cancelled');
   });
 
+  it('heads that attention cannot take', async () => {
+    expect((await refusal({ config: { headDim: 4, heads: 16, kvHeads: 8 } })).reason).toBe('unsupported_format');
+    const tensors = (all: Map<string, StoredTensor>): void => {
+      for (const part of ['k_proj', 'v_proj']) {
+        all.set(`model.layers.0.self_attn.${part}.weight`, storedF32([48, 64], new Float32Array(48 * 64)));
+      }
+    };
+    expect((await refusal({ config: { kvHeads: 3 }, tensors })).reason).toBe('malformed_file');
+  });
+
+  it('a context whose rotary tables would fill the memory', async () => {
+    const error = await refusal({ config: { contextLength: 2 ** 40 } });
+    expect([error.reason, error.message.includes('too long')]).toEqual(['unsupported_format', true]);
+  });
+
+  it('a choice of experts that cannot be made', async () => {
+    const mla = { qLoraRank: 8, kvLoraRank: 8, qkNopeHeadDim: 8, qkRopeHeadDim: 8, vHeadDim: 8, ropeInterleaved: true };
+    const moe = { experts: 8, groups: 4, groupsPerToken: 1, expertsPerToken: 3, sharedExperts: 1, expertInner: 8 };
+    const rest = { firstDenseLayers: 0, normalizeTopK: true, routedScale: 1, scoring: 'sigmoid' as const };
+    const config = { architecture: 'deepseek_v3', mla, moe: { ...moe, ...rest } };
+    const error = await refusal({ config });
+    expect([error.reason, error.message.includes('3 of 8 experts in 1 of 4 groups')]).toEqual(['malformed_file', true]);
+  });
+
   it('latent attention without its sizes', async () => {
     expect((await refusal({ config: { architecture: 'deepseek_v3' } })).reason).toBe('malformed_file');
   });
@@ -102,7 +126,7 @@ describe('loadModel', () => {
       batch: 1,
       capacity: 16,
     });
-    return runner.run({ ids: [[1, 2, 3, 4, 5]], past: [0] });
+    return await runner.run({ ids: [[1, 2, 3, 4, 5]], past: [0] });
   }
 
   it('reads f32 weights where they lie, and converts those at an odd address to the same numbers', async () => {
@@ -125,6 +149,19 @@ describe('loadModel', () => {
       halves.set(name, { type: 'BF16', shape: tensor.shape, bytes: new Uint8Array(bf16.buffer) });
     }
     expect(largestDifference(await logits(rounded, 0), await logits(halves, 0))).toBe(0);
+  });
+
+  it('divides rotary frequencies as a GGUF file with rope_freqs says', async () => {
+    const plain = smallLlamaTensors(SMALL_LLAMA);
+    const divided = new Map(plain).set('rope_freqs.weight', storedF32([8], new Float32Array(8).fill(4)));
+    using linear = memoryCheckpoint({ ...SMALL_LLAMA, rope: { type: 'linear', theta: 10_000, factor: 4 } }, plain);
+    await using runner = await SegmentRunner.create(runtime, await loadModel({ checkpoint: linear, precision: 'exact' }), {
+      batch: 1,
+      capacity: 16,
+    });
+    const wanted = await runner.run({ ids: [[1, 2, 3, 4, 5]], past: [0] });
+    expect(largestDifference(await logits(divided, 0), wanted)).toBe(0);
+    expect(largestDifference(await logits(plain, 0), wanted)).toBeGreaterThan(1e-3);
   });
 
   it('reports progress up to all bytes, and says what it made', async () => {

@@ -76,7 +76,13 @@ export function attentionScaleFactor(rope: RopeConfig): number {
   return temperature(rope.factor, rope.mscaleAllDim) ** 2;
 }
 
+/** llama.cpp writes the scaling of Llama 3 into GGUF files as one divisor per pair instead of parameters. */
+const FREQUENCY_DIVISORS = 'rope_freqs.weight';
+
 /** cos and sin tables [contextLength, width / 2] as weights, made once per model. */
 export function rotaryTables(library: WeightLibrary, config: ModelConfig, width: number): { cos: WeightRef; sin: WeightRef } {
-  return library.rotary('rope', ropeFrequencies(config.rope, width), config.contextLength, rotaryFactor(config.rope));
+  const frequencies = ropeFrequencies(config.rope, width);
+  const divisors = library.has(FREQUENCY_DIVISORS) ? library.numbers(FREQUENCY_DIVISORS, width / 2) : undefined;
+  const divided = frequencies.map((frequency, i) => frequency / (divisors?.[i] ?? 1));
+  return library.rotary('rope', divided, config.contextLength, rotaryFactor(config.rope));
 }

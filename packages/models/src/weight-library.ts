@@ -45,6 +45,8 @@ export interface BlockedWeight {
 }
 
 const QUANT_BLOCK = 32;
+/** A million positions of 64 pairs take half of it; more is a mistake in a config. */
+const MOST_ROTARY_BYTES = 1024 ** 3;
 /** Rows of a job are cut so that it takes some 10 ms: progress, cancellation and threads get their turn. */
 const JOB_ELEMENTS = 4 * 1024 * 1024;
 
@@ -116,6 +118,14 @@ export class WeightLibrary implements Disposable {
     return { ...info, type };
   }
 
+  /** The numbers of a short f32 vector (a few KB), read now. Throws as `info` does. */
+  numbers(name: string, length: number): Float32Array {
+    const { type, byteLength } = this.info(name, [length]);
+    if (type !== 'F32') fail('unimplemented', 'unsupported_format', `${this.#checkpoint.name}: ${name} is ${type}, not F32`);
+    const { buffer, offset } = this.#checkpoint.data(name);
+    return new Float32Array(buffer.bytes(offset, byteLength).slice().buffer);
+  }
+
   /** The tensor (or some of its rows) as f32: the mapped file itself when it is f32 already. */
   f32(name: string, shape: readonly number[], range?: RowRange): WeightRef {
     const key = range === undefined ? name : `${name}[${range.first}:${range.first + range.count}]`;
@@ -170,6 +180,10 @@ export class WeightLibrary implements Disposable {
   /** cos and sin tables [positions, frequencies] of `position * frequency`, times `factor`; frequencies in radians per token. */
   rotary(key: string, frequencies: readonly number[], positions: number, factor: number): { cos: WeightRef; sin: WeightRef } {
     const shape = [positions, frequencies.length];
+    if (elements(shape) * 8 > MOST_ROTARY_BYTES) {
+      const message = `a context of ${positions} tokens is too long: its rotary tables would pass ${MOST_ROTARY_BYTES} bytes`;
+      fail('invalid_argument', 'unsupported_format', `${this.#checkpoint.name}: ${message}`);
+    }
     const made = this.#packed(key, 'rotary', [
       ['cos', 'f32', shape],
       ['sin', 'f32', shape],

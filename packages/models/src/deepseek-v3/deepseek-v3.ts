@@ -99,9 +99,21 @@ function block(chain: SegmentChain, state: Residual, layer: number, context: Bui
   return mixture(chain, after.normed, after.residual, layer, config, moe);
 }
 
+function checkMixture(moe: Moe): void {
+  const perGroup = moe.experts / moe.groups;
+  if (moe.scoring !== 'sigmoid') {
+    fail('unimplemented', 'unsupported_format', `routing by ${moe.scoring} is not deepseek_v3's: it scores experts by sigmoid`);
+  }
+  if (!Number.isInteger(perGroup) || moe.groupsPerToken > moe.groups || moe.expertsPerToken > moe.groupsPerToken * perGroup) {
+    const choice = `${moe.expertsPerToken} of ${moe.experts} experts in ${moe.groupsPerToken} of ${moe.groups} groups`;
+    fail('invalid_argument', 'malformed_file', `the config asks for ${choice}, which cannot be chosen`);
+  }
+}
+
 function build(context: BuildContext): Blueprint {
   const { config } = context;
   const { mla } = config;
+  if (config.moe !== undefined) checkMixture(config.moe);
   if (mla === undefined)
     fail('invalid_argument', 'malformed_file', 'a deepseek_v3 config must have kv_lora_rank and its head sizes');
   const geometry: LayerGeometry = { kind: 'latent', rank: mla.kvLoraRank, ropeDim: mla.qkRopeHeadDim };
