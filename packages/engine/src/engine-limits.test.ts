@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { generate, generation, never, numbers, randomIds, startEngine } from './testing/start-engine.ts';
 
 const VOCABULARY = 257;
@@ -95,6 +95,27 @@ describe('cancel', () => {
     expect(ends.length).toBe(at);
     expect(ends).toEqual([16, 32, 48, 64]);
     expect(t.engine.stats()).toMatchObject({ running: 0, waiting: 0, queuedPromptTokens: 0, freePages: 256 });
+    expect(t.errors).toEqual([]);
+  });
+
+  it('terminates the run of a chunk that serves only the cancelled prompt', async () => {
+    await using t = await startEngine('smollm2', { maxContext: 512, chunkTokens: 512, debug: {} });
+    const prompt = generation(ids, { maxTokens: 1 });
+    const short = generation([1, 2], { maxTokens: 1 });
+    await generate(t.engine, prompt);
+    const start = performance.now();
+    await generate(t.engine, prompt);
+    const wholeMs = performance.now() - start;
+    const controller = new AbortController();
+    const cancelled = generate(t.engine, prompt, controller.signal).catch((error: { code: string }) => error.code);
+    await vi.waitFor(() => expect(t.engine.stats().running).toBe(1), { interval: 1 });
+    await new Promise((resolve) => setTimeout(resolve, wholeMs / 10));
+    controller.abort();
+    const aborted = performance.now();
+    expect(await cancelled).toBe('cancelled');
+    // The loop is free for the next prompt long before the chunk would have ended.
+    await generate(t.engine, short);
+    expect(performance.now() - aborted).toBeLessThan(wholeMs * 0.6);
     expect(t.errors).toEqual([]);
   });
 
