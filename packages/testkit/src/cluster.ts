@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { eventually } from './eventually.ts';
 import { type NatsOptions, type NatsServer, startNats } from './nats.ts';
 import { type ServiceProcess, startProcess } from './process.ts';
 import { type RedisServer, startRedis } from './redis.ts';
@@ -97,6 +98,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     ...ids('decode', options.decode ?? 1),
     ...(options.router === true ? [startRouter()] : []),
   ]);
+  if (router !== undefined) await seesWorkers(router, workers);
   const owned = stack.move();
   return {
     nats,
@@ -115,4 +117,18 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     startRouter,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Waits until the router's snapshot holds every worker: it reads Redis a few times a second. */
+async function seesWorkers(router: ClusterRouter, workers: readonly ClusterWorker[]): Promise<void> {
+  await eventually(
+    async () => {
+      const metrics = await (await fetch(`http://${router.observability}/metrics`)).text();
+      return (['prefill', 'decode'] as const).every((role) => {
+        const count = workers.filter((worker) => worker.role === role).length;
+        return metrics.includes(`causeway_registry_workers{role="${role}"} ${count}\n`);
+      });
+    },
+    { what: 'the router to see every worker' },
+  );
 }
