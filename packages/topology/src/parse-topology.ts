@@ -1,6 +1,6 @@
 import { fail } from '@causeway/errors';
 import { isNode, LineCounter, parseDocument } from 'yaml';
-import { topologySchema, type Topology, type WorkerPool } from './schema.ts';
+import { type Pool, topologySchema, type Topology, type WorkerPool } from './schema.ts';
 
 /** A file larger than this is not a topology. */
 const MAX_TEXT = 1_048_576;
@@ -84,10 +84,24 @@ function checkTopology(topology: Topology): Problem[] {
     }
     if (pool.role !== 'router') problems.push(...checkWorkerPool(pool, path));
   });
+  for (const [index, pool] of topology.pools.entries()) {
+    // `d` with two processes runs `d-0` and `d-1`.
+    const owner = topology.pools.find((other) => other !== pool && other.count > 1 && numbered(other).has(pool.name));
+    if (owner !== undefined) {
+      problems.push({
+        path: ['pools', index, 'name'],
+        message: `"${pool.name}" is also the name of a process of pool "${owner.name}"`,
+      });
+    }
+  }
   if (!topology.pools.some((pool) => pool.role === 'decode')) {
     problems.push({ path: ['pools'], message: 'there is no pool with role decode: nothing could write answers' });
   }
   return problems;
+}
+
+function numbered(pool: Pool): Set<string> {
+  return new Set(Array.from({ length: pool.count }, (_, index) => `${pool.name}-${index}`));
 }
 
 const RESERVED = new Set(['nats', 'redis', 'prometheus', 'grafana', 'up']);

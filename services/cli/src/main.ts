@@ -1,15 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { ServiceError } from '@causeway/errors';
-import { chat } from './commands/chat.ts';
-import { composeRender } from './commands/compose.ts';
-import { upDetached } from './commands/detach.ts';
-import { down } from './commands/down.ts';
-import { logs } from './commands/logs.ts';
-import { status } from './commands/status.ts';
-import { test } from './commands/test.ts';
-import { up } from './commands/up.ts';
-import { verify, type VerifyFlags } from './commands/verify.ts';
+import type { VerifyFlags } from './commands/verify.ts';
 import { readCliConfig } from './config.ts';
 import { runPaths } from './paths.ts';
 import { createOutput } from './terminal/output.ts';
@@ -37,11 +29,9 @@ function precision(text: string): 'exact' | 'fast' {
   throw new InvalidArgumentError('must be exact or fast.');
 }
 
-/** Runs a command's function and keeps its exit code. */
-function exitWith(code: Promise<number>): Promise<void> {
-  return code.then((value) => {
-    process.exitCode = value;
-  });
+/** Runs a command's function and keeps its exit code. Commands are imported when they run: `status` need not load an engine. */
+async function run<M>(module: Promise<M>, call: (module: M) => Promise<number>): Promise<void> {
+  process.exitCode = await call(await module);
 }
 
 function program(): Command {
@@ -67,22 +57,26 @@ function program(): Command {
     .option('--no-prompt', 'do not send the first prompt')
     .action((options: UpFlags) => {
       const { httpPort, grpcPort, host, model, topology, wait, prompt } = options;
-      if (options.detach !== true) return exitWith(up({ httpPort, grpcPort, host, model, topology, wait, prompt }, deps));
+      if (options.detach !== true) {
+        return run(import('./commands/up.ts'), ({ up }) => up({ httpPort, grpcPort, host, model, topology, wait, prompt }, deps));
+      }
       const [, script = '', ...rest] = process.argv;
-      return exitWith(upDetached([script, ...rest.filter((word) => word !== '--detach' && word !== '-d')], deps));
+      return run(import('./commands/detach.ts'), ({ upDetached }) =>
+        upDetached([script, ...rest.filter((word) => word !== '--detach' && word !== '-d')], deps),
+      );
     });
 
   root
     .command('down')
     .description('drain and stop what `up` started in this checkout')
     .option('--now', 'kill instead of draining', false)
-    .action((options: { now: boolean }) => exitWith(down(options, deps)));
+    .action((options: { now: boolean }) => run(import('./commands/down.ts'), ({ down }) => down(options, deps)));
 
   root
     .command('status')
     .description('processes, ports and registered workers; exit code 0 all ready, 1 something is not, 3 nothing is up')
     .option('--json', 'as JSON', false)
-    .action((options: { json: boolean }) => exitWith(status(options, deps)));
+    .action((options: { json: boolean }) => run(import('./commands/status.ts'), ({ status }) => status(options, deps)));
 
   root
     .command('logs')
@@ -91,7 +85,7 @@ function program(): Command {
     .option('-f, --follow', 'go on showing what is added', false)
     .option('-n, --lines <count>', 'how many lines to begin with', integer(0, 100_000), 50)
     .action((service: string | undefined, options: { follow: boolean; lines: number }) =>
-      exitWith(logs({ service, ...options }, deps)),
+      run(import('./commands/logs.ts'), ({ logs }) => logs({ service, ...options }, deps)),
     );
 
   root
@@ -104,7 +98,7 @@ function program(): Command {
     .option('--temperature <t>', '0 is greedy', decimal(0, 2))
     .action((options: ChatFlags) => {
       const { url, model, system, maxTokens, temperature } = options;
-      return exitWith(
+      return run(import('./commands/chat.ts'), ({ chat }) =>
         chat({ url, model, system, maxTokens, temperature }, { paths, out, input: process.stdin, output: process.stdout }),
       );
     });
@@ -115,7 +109,9 @@ function program(): Command {
     .option('--full', 'also what takes long', false)
     .argument('[args...]', "vitest's own arguments, after --")
     .allowUnknownOption()
-    .action((args: string[], options: { full: boolean }) => exitWith(test({ full: options.full, args }, deps)));
+    .action((args: string[], options: { full: boolean }) =>
+      run(import('./commands/test.ts'), ({ test }) => test({ full: options.full, args }, deps)),
+    );
 
   root
     .command('verify')
@@ -130,7 +126,9 @@ function program(): Command {
       'exact',
     )
     .option('--threads <count>', 'threads of each process', integer(1, 1024), availableParallelism())
-    .action((dir: string, options: Omit<VerifyFlags, 'dir'>) => exitWith(verify({ dir, ...options }, deps)));
+    .action((dir: string, options: Omit<VerifyFlags, 'dir'>) =>
+      run(import('./commands/verify.ts'), ({ verify }) => verify({ dir, ...options }, deps)),
+    );
 
   root
     .command('compose')
@@ -138,7 +136,9 @@ function program(): Command {
     .option('--topology <file>', 'default: the built-in topology')
     .option('--check', 'write nothing; exit code 1 when the files are not up to date', false)
     .action((options: { topology?: string; check: boolean }) =>
-      exitWith(composeRender({ topology: options.topology, check: options.check }, deps)),
+      run(import('./commands/compose.ts'), ({ composeRender }) =>
+        composeRender({ topology: options.topology, check: options.check }, deps),
+      ),
     );
   return root;
 }

@@ -1,5 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { fail } from '@causeway/errors';
 import { findBinary } from '@causeway/testkit';
@@ -41,6 +41,7 @@ export interface ClusterPlan {
 /** Chooses ports and makes every process's command. ServiceError when a port that the user named is taken or a program is missing. */
 export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
   const { topology, paths, host } = options;
+  checkCores(topology);
   const notes: string[] = [];
   const taken = new Set<number>();
   const take = async (at: string, from: number): Promise<number> => {
@@ -93,6 +94,21 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
     redisUrl,
     notes,
   };
+}
+
+/** taskset would refuse cores that are not there, once per process and in its own words. */
+function checkCores(topology: Topology): void {
+  const machine = cpus().length;
+  for (const pool of topology.pools) {
+    if (pool.role === 'router' || pool.cores === undefined) continue;
+    const absent = pool.cores.filter((core) => core >= machine);
+    if (absent.length === 0) continue;
+    fail(
+      'invalid_argument',
+      'bad_config',
+      `pool ${pool.name} wants cores ${absent.join(', ')}; this machine has 0 to ${machine - 1}`,
+    );
+  }
 }
 
 /** A wildcard is an address to listen on, not one to call. */
