@@ -8,7 +8,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { ServiceError } from '@causeway/errors';
 import { abortable, backoff, sleep } from '@causeway/lifecycle';
-import { lastLines } from '../terminal/last-lines.ts';
+import { lastWords } from '../terminal/last-lines.ts';
 import { identify, type ProcessIdentity, signalProcess } from './process-identity.ts';
 import type { ServiceState } from './run-state.ts';
 import type { ServicePlan } from './service-plan.ts';
@@ -159,7 +159,7 @@ export class Supervised {
       if (running !== undefined && performance.now() - running.startedAt > HEALTHY_MS) delays = restartDelays();
       const restartInMs = delays.next().value;
       this.#setPhase('restarting');
-      this.#onEvent({ kind: 'died', how, pid: running?.identity.pid ?? 0, restartInMs, tail: lastLines(this.plan.log, 6) });
+      this.#onEvent({ kind: 'died', how, pid: running?.identity.pid ?? 0, restartInMs, tail: lastWords(this.plan.log, 6) });
       try {
         await sleep(restartInMs, signal);
         this.#restarts += 1;
@@ -177,7 +177,7 @@ export class Supervised {
   }
 
   #failure(what: string): ServiceError {
-    const tail = lastLines(this.plan.log, 12);
+    const tail = lastWords(this.plan.log, 12);
     const log =
       tail.length === 0
         ? `its log is empty: ${this.plan.log}`
