@@ -99,6 +99,8 @@ describe('a receiver', () => {
       it.sender.publish(it.sender.frame(index));
     }
     it.sender.manifest();
+    await it.sender.connection.flush();
+    it.sender.progress(it.sender.table.totalBytes);
     const missing = await eventually(() => it.sender.last('missing'), { what: 'a bitmap' });
     const absent = Array.from({ length: partCount }, (_, i) => i).filter(
       (i) => ((missing.have[i >>> 3] ?? 0) & (1 << (i & 7))) === 0,

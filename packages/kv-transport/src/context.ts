@@ -30,6 +30,8 @@ export interface EndpointContext {
   silenceMs: number;
   /** Round trip to the NATS server, ms. */
   rttMs(): number;
+  /** Resolves when everything that the server had for this endpoint's bulk connection has arrived. */
+  flushBulk(): Promise<void>;
   /** Memory of a run of a page set. */
   pageRun(pages: PageSet, run: Segment): MemoryRun;
 }

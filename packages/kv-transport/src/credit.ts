@@ -27,9 +27,10 @@ export interface CreditBudgetOptions {
 /** Credits that a silent sender holds aren't counted after this time, or a dead one would starve the others. */
 const SILENT_MS = 3_000;
 /** Frames closer than this belong to one busy stretch. */
-const BUSY_GAP_MS = 20;
-/** A stretch counts once it has carried this much. */
-const STRETCH_BYTES = 256 * 1024;
+const BUSY_GAP_MS = 50;
+/** A stretch is measured once it is this long: shorter ones show how fast a socket buffer empties, not what the link carries. */
+const STRETCH_MS = 15;
+const SMOOTHING = 0.3;
 
 interface Account extends CreditAccount {
   outstanding(now: number): number;
@@ -75,9 +76,9 @@ export class CreditBudget {
     } else {
       this.#stretchBytes += frameBytes;
       const ms = now - this.#stretchStart;
-      if (this.#stretchBytes >= STRETCH_BYTES && ms > 0.2) {
+      if (ms >= STRETCH_MS) {
         const rate = this.#stretchBytes / ms;
-        this.#bandwidth = this.#bandwidth === 0 ? rate : Math.max(rate, this.#bandwidth + 0.2 * (rate - this.#bandwidth));
+        this.#bandwidth = this.#bandwidth === 0 ? rate : this.#bandwidth + SMOOTHING * (rate - this.#bandwidth);
         this.#stretchStart = now;
         this.#stretchBytes = 0;
       }

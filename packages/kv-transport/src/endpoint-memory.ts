@@ -20,7 +20,7 @@ export function createEndpointMemory(
   options: KvEndpointOptions & { descriptor: KvDescriptor; log: TransportLog },
   partBytes: number,
   signal: AbortSignal,
-  rttMs: () => number,
+  link: Pick<EndpointContext, 'rttMs' | 'flushBulk'>,
 ): EndpointMemory {
   const { pool, descriptor, fingerprint, log } = options;
   const budget = options.budgetBytes ?? DEFAULT_BUDGET;
@@ -41,7 +41,7 @@ export function createEndpointMemory(
     outboundArena: { arena: outbound, region: codecs.register(outbound.buffer) },
     signal,
     silenceMs: options.silenceMs ?? 20_000,
-    rttMs,
+    ...link,
     pageRun: (pages, run) => {
       const page = pages.pages[run.page];
       if (page === undefined) fail('failed_precondition', 'internal', `the page set has no page ${run.page}`);

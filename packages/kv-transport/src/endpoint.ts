@@ -5,7 +5,6 @@
 import { randomBytes } from 'node:crypto';
 import { fail, ServiceError } from '@causeway/errors';
 import {
-  CodecPolicy,
   compareDescriptors,
   compareFingerprints,
   KV_CODECS,
@@ -30,6 +29,7 @@ import { type KvEndpointOptions, LARGEST_PART, OBJECT_BYTES, partSize } from './
 import { FRAME_HEADER_BYTES, readFrameHeader } from './frame.ts';
 import { FrameRecorder } from './frame-recorder.ts';
 import { Inbound } from './inbound.ts';
+import { LinkPolicies } from './link-policies.ts';
 import { NatsLink } from './nats-link.ts';
 import { Outbound } from './outbound.ts';
 import { PartTable } from './part-table.ts';
@@ -47,7 +47,6 @@ import {
 import type { InboundTransfer, OutboundTransfer, ReceiveOptions, SendOptions, Ticket, TransportCounters } from './types.ts';
 
 const TICK_MS = 250;
-const MAX_POLICIES = 256;
 
 const SILENT: TransportLog = { info: () => undefined, warn: () => undefined };
 
@@ -60,7 +59,7 @@ export class KvEndpoint implements AsyncDisposable {
   readonly #inbound = new Map<string, Inbound>();
   readonly #outbound = new Map<string, Outbound>();
   readonly #recent = new RecentTransfers();
-  readonly #policies = new Map<string, CodecPolicy>();
+  readonly #policies: LinkPolicies;
   readonly #recorder: FrameRecorder | undefined;
   readonly #memory: EndpointMemory;
   readonly #partBytes: number;
@@ -117,6 +116,7 @@ export class KvEndpoint implements AsyncDisposable {
 
   private constructor(options: KvEndpointOptions, descriptor: KvDescriptor, bulk: NatsLink, control: NatsLink) {
     this.#options = options;
+    this.#policies = new LinkPolicies(options.codec);
     this.#log = options.log ?? SILENT;
     this.incarnation = options.incarnation ?? randomBytes(8).toString('hex');
     this.#self = { workerId: options.workerId, incarnation: this.incarnation, chip: options.chip };
@@ -124,12 +124,10 @@ export class KvEndpoint implements AsyncDisposable {
     this.#control = control;
     const objectBytes = objectTokens(descriptor, OBJECT_BYTES) * tokenBytes(descriptor);
     this.#partBytes = partSize(Math.min(bulk.maxPayload - FRAME_HEADER_BYTES, LARGEST_PART), objectBytes);
-    this.#memory = createEndpointMemory(
-      { ...options, descriptor, log: this.#log },
-      this.#partBytes,
-      this.#closing.signal,
-      () => this.#rttMs,
-    );
+    this.#memory = createEndpointMemory({ ...options, descriptor, log: this.#log }, this.#partBytes, this.#closing.signal, {
+      rttMs: () => this.#rttMs,
+      flushBulk: () => bulk.flush(),
+    });
     this.#context = this.#memory.context;
     this.#recorder = options.recordFrames === undefined ? undefined : new FrameRecorder(options.recordFrames);
     this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
@@ -237,7 +235,7 @@ export class KvEndpoint implements AsyncDisposable {
       pages,
       table,
       context: this.#context,
-      policy: this.#policy(ticket),
+      policy: this.#policies.of(ticket),
       self: this.#self,
       deadline: deadline.signal,
       tamper: this.#options.tamper,
@@ -247,7 +245,6 @@ export class KvEndpoint implements AsyncDisposable {
         if (bytes > 0) this.#recorder?.write(frame);
         return bytes;
       },
-      flush: () => this.#bulk.flush(),
       say: (message) => {
         const { transferId, epoch } = ticket;
         this.#control.publish(control, encodeSenderControl({ transferId, epoch, message }));
@@ -264,7 +261,7 @@ export class KvEndpoint implements AsyncDisposable {
         receiver: ticket.workerId,
         bytes: table.totalBytes,
         parts: table.partCount,
-        codec: this.#policy(ticket).decision,
+        codec: this.#policies.of(ticket).decision,
       },
       'sending KV',
     );
@@ -386,20 +383,6 @@ export class KvEndpoint implements AsyncDisposable {
     const now = performance.now();
     for (const transfer of this.#inbound.values()) transfer.tick(now);
     for (const transfer of this.#outbound.values()) transfer.tick(now);
-  }
-
-  /** Measurements of one link: this worker to that one. */
-  #policy(ticket: Ticket): CodecPolicy {
-    const key = `${ticket.workerId}/${ticket.incarnation}`;
-    let policy = this.#policies.get(key);
-    if (policy === undefined) {
-      const { codec } = this.#options;
-      policy = new CodecPolicy({ accepted: ticket.acceptedCodecs, ...(codec === 'auto' ? {} : { fixed: codec }) });
-      const oldest = this.#policies.keys().next();
-      if (this.#policies.size >= MAX_POLICIES && oldest.done !== true) this.#policies.delete(oldest.value);
-      this.#policies.set(key, policy);
-    }
-    return policy;
   }
 
   #checkOpen(): void {

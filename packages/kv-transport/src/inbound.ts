@@ -20,6 +20,7 @@ import type { CreditAccount } from './credit.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
 import type { EndpointContext } from './context.ts';
 import { FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts';
+import { LossWatch } from './loss-watch.ts';
 import { Offences } from './offences.ts';
 import { PartBitmap } from './part-bitmap.ts';
 import { placePart } from './part-placer.ts';
@@ -27,9 +28,6 @@ import { type PartLocation, PartTable } from './part-table.ts';
 import type { Incarnation } from './subjects.ts';
 import type { CommittedKv, InboundTransfer, Ticket } from './types.ts';
 import { count, descriptorFromProto, fingerprintFromProto } from './wire-types.ts';
-
-/** Quiet time after which published but absent parts count as lost, ms. */
-const LOSS_MS = 200;
 
 type Phase = 'waiting' | 'receiving' | 'committed' | 'failed';
 
@@ -51,6 +49,7 @@ export class Inbound implements InboundTransfer {
   readonly #reject: (error: ServiceError) => void;
   readonly #tally = new CodecTally();
   readonly #offences: Offences;
+  readonly #loss: LossWatch;
   readonly #decoding = new Set<number>();
   readonly #jobs = new Set<Promise<void>>();
   #phase: Phase = 'waiting';
@@ -65,12 +64,12 @@ export class Inbound implements InboundTransfer {
   #rawBytes = 0;
   #receivedBytes = 0;
   #firstFrame: number | undefined;
-  #lastFrame = 0;
   #heardAt = performance.now();
 
   constructor(options: InboundOptions) {
     this.ticket = options.ticket;
     this.#options = options;
+    this.#loss = new LossWatch(() => options.context.flushBulk());
     this.#offences = new Offences(options.context.counters);
     const { promise, resolve, reject } = Promise.withResolvers<CommittedKv>();
     this.committed = promise;
@@ -149,8 +148,9 @@ export class Inbound implements InboundTransfer {
       return;
     }
     this.#receivedBytes += frame.length;
-    this.#heardAt = this.#lastFrame = performance.now();
-    this.#firstFrame ??= this.#lastFrame;
+    this.#heardAt = performance.now();
+    this.#firstFrame ??= this.#heardAt;
+    this.#loss.arrived(this.#heardAt);
     const part = this.#table.find(header.object, header.part);
     if (part === undefined || header.rawBytes !== part.length) {
       return this.#offend(
@@ -194,9 +194,7 @@ export class Inbound implements InboundTransfer {
     if (this.#phase !== 'receiving' || this.#credit === undefined || this.#table === undefined) return;
     this.#credit.grant();
     this.#sendCredit();
-    const contiguous = this.#contiguousBytes();
-    const owed = this.#manifest === undefined ? this.#published : this.#table.totalBytes;
-    if (owed > contiguous && this.#decoding.size === 0 && now - this.#lastFrame >= LOSS_MS) this.#askForMissing();
+    void this.#askIfLost(now);
     if (now - this.#heardAt > this.#options.context.silenceMs) {
       this.fail(
         new ServiceError(
@@ -355,6 +353,11 @@ export class Inbound implements InboundTransfer {
   #offend(reason: 'malformed_frame' | 'beyond_credit', message: string): void {
     const refused = this.#offences.note(reason, message);
     if (refused !== undefined) this.fail(refused);
+  }
+
+  async #askIfLost(now: number): Promise<void> {
+    const owed = () => this.#phase === 'receiving' && this.#decoding.size === 0 && this.#published > this.#contiguousBytes();
+    if (await this.#loss.lost(now, this.#rawBytes, owed)) this.#askForMissing();
   }
 
   #contiguousBytes(): number {

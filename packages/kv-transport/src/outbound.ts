@@ -18,20 +18,20 @@ import type { kvV1 } from '@causeway/proto';
 import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { EndpointContext } from './context.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
+import { FramesInFlight } from './frames-in-flight.ts';
 import { frameBytes, type OutboundFrame, PartEncoder, type Tamper } from './part-encoder.ts';
 import type { PartLocation, PartTable } from './part-table.ts';
+import { learnFromReceiver } from './link-policies.ts';
 import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
 import type { Incarnation } from './subjects.ts';
 import { refusalError } from './refusal.ts';
 import type { OutboundTransfer, Ticket, TransferStats } from './types.ts';
-import { codecFromProto, count } from './wire-types.ts';
+import { count } from './wire-types.ts';
 
 /** Parts encoded at the same time: one in a codec thread while another is published. */
 const LANES = 2;
 /** A part asked for again is not repeated sooner than this, ms. */
 const RESEND_MS = 150;
-/** Unacknowledged frames older than this give their slots to those who wait, ms. */
-const RECLAIM_MS = 1_000;
 
 export interface OutboundOptions {
   ticket: Ticket;
@@ -46,8 +46,6 @@ export interface OutboundOptions {
   bulkUp(): boolean;
   /** Publishes a frame; protocol bytes, or 0 when the connection is down. */
   publish(frame: Uint8Array): number;
-  /** Resolves when the server has everything published so far. */
-  flush(): Promise<void>;
   /** Sends to the receiver's control subject. */
   say(message: SenderMessage): void;
   ended(): void;
@@ -59,7 +57,7 @@ export class Outbound implements OutboundTransfer {
   readonly #acknowledged: Uint8Array;
   /** When each part was last published; 0 for never. */
   readonly #sentAt: Float64Array;
-  readonly #frames = new Map<number, OutboundFrame>();
+  readonly #frames = new FramesInFlight();
   readonly #resend = new Set<number>();
   readonly #encoder: PartEncoder;
   readonly #tally = new CodecTally();
@@ -68,10 +66,12 @@ export class Outbound implements OutboundTransfer {
   readonly #done = Promise.withResolvers<TransferStats>();
   readonly #aborter = new AbortController();
   #wake = Promise.withResolvers<void>();
+  #barrier: Promise<void> = Promise.resolve();
   #opened = false;
   #cursor = 0;
   #publishedParts = 0;
   #offeredBytes = 0;
+  #provenBytes = 0;
   #upTo = 0;
   #finishing: { firstToken?: number } | undefined;
   #manifestSent = false;
@@ -176,9 +176,20 @@ export class Outbound implements OutboundTransfer {
       return this.fail(new ServiceError(message, { code: 'unavailable', reason: 'worker_lost', retry: 'other' }), true);
     }
     if (!this.#opened) this.#sayOpen();
-    else if (this.#manifestSent) this.#sayManifest();
-    else this.#sayProgress(false);
-    if (this.#options.context.outboundArena.arena.waiting > 0) void this.#reclaimSlots(now);
+    else {
+      if (this.#manifestSent) this.#sayManifest();
+      void this.#provePublished();
+      this.#sayProgress(false);
+    }
+    if (this.#options.context.outboundArena.arena.waiting > 0) {
+      const sentAt = (index: number) => this.#sentAt[index] as number;
+      void this.#frames.reclaim(
+        now,
+        sentAt,
+        (index) => this.#resend.has(index),
+        () => this.#flushed(),
+      );
+    }
   }
 
   /** A connection went down: nothing leaves until the receiver is heard again. */
@@ -237,6 +248,8 @@ export class Outbound implements OutboundTransfer {
       this.#frames.set(part.index, frame);
       this.#crcs[part.index] = frame.encoded.rawCrc;
     }
+    await this.#barrier;
+    if (!this.#active) return;
     const resent = this.#sentAt[part.index] !== 0;
     const wireBytes = this.#options.publish(this.#encoder.finish(frame, part, resent));
     if (wireBytes === 0) {
@@ -245,7 +258,9 @@ export class Outbound implements OutboundTransfer {
       return;
     }
     this.#account(part, frame, wireBytes, resent);
-    await failpoint('after_frame_k', this.#options.ticket.transferId);
+    // shared by the lanes: a paused failpoint stops them all
+    this.#barrier = failpoint('after_frame_k', this.#options.ticket.transferId);
+    await this.#barrier;
     // `none` is encoded on this thread: let the loop breathe between frames
     await yieldToLoop();
     await this.#manifestIfSent();
@@ -310,33 +325,13 @@ export class Outbound implements OutboundTransfer {
 
   #acknowledge(index: number): void {
     this.#acknowledged[index] = 1;
-    this.#frames.get(index)?.slot.release();
-    this.#frames.delete(index);
-  }
-
-  async #reclaimSlots(now: number): Promise<void> {
-    const old = [...this.#frames].filter(([index]) => {
-      const sentAt = this.#sentAt[index] as number;
-      return sentAt !== 0 && now - sentAt > RECLAIM_MS && !this.#resend.has(index);
-    });
-    if (old.length === 0 || !this.#options.bulkUp()) return;
-    await this.#options.flush().catch(() => undefined);
-    if (!this.#options.bulkUp()) return;
-    for (const [index, frame] of old) {
-      if (this.#frames.get(index) !== frame || this.#resend.has(index) || (this.#sentAt[index] as number) > now) continue;
-      frame.slot.release();
-      this.#frames.delete(index);
-    }
+    this.#frames.release(index);
   }
 
   #committed(committed: kvV1.Committed): void {
     if (!this.#manifestSent) return;
     const { policy, table, context, ticket } = this.#options;
-    for (const cost of committed.decodeCosts) {
-      const codec = codecFromProto(cost.codec);
-      if (codec !== undefined) policy.decoded(codec, Number(cost.rawBytes), Number(cost.microseconds) / 1000);
-    }
-    policy.carried(Number(committed.bytesPerSecond), 1000);
+    learnFromReceiver(policy, committed);
     const transferMs = performance.now() - (this.#firstFrameAt ?? performance.now());
     const stats: TransferStats = {
       rawBytes: table.totalBytes,
@@ -348,7 +343,8 @@ export class Outbound implements OutboundTransfer {
     context.counters.transfersCommitted++;
     context.log.info({ transfer: ticket.transferId, receiver: ticket.workerId, receiverChip: ticket.chip, ...stats }, 'KV sent');
     this.#end();
-    this.#done.resolve(stats);
+    // not before the lanes let go of the pages
+    void this.settled().then(() => this.#done.resolve(stats));
   }
 
   #sayOpen(): void {
@@ -358,8 +354,26 @@ export class Outbound implements OutboundTransfer {
   }
 
   #sayProgress(wantMissing: boolean): void {
-    const published = this.#cursor === 0 ? 0 : this.#options.table.at(this.#cursor - 1).end;
-    this.#say(progressMessage(this.#offeredBytes, published, wantMissing));
+    this.#say(progressMessage(this.#offeredBytes, this.#provenBytes, wantMissing));
+  }
+
+  /** What a flush after publishing has shown to be at the server. */
+  async #provePublished(): Promise<void> {
+    let parts = this.#cursor;
+    while (parts > 0 && this.#sentAt[parts - 1] === 0) parts--;
+    const published = parts === 0 ? 0 : this.#options.table.at(parts - 1).end;
+    if (published === this.#provenBytes || !(await this.#flushed()) || !this.#active) return;
+    this.#provenBytes = published;
+    this.#sayProgress(false);
+  }
+
+  /** Whether the server has taken everything that was published so far. */
+  async #flushed(): Promise<boolean> {
+    if (!this.#options.bulkUp()) return false;
+    return this.#options.context.flushBulk().then(
+      () => this.#options.bulkUp(),
+      () => false,
+    );
   }
 
   #sayManifest(): void {
@@ -385,8 +399,7 @@ export class Outbound implements OutboundTransfer {
     this.#active = false;
     this.#options.deadline.removeEventListener('abort', this.#onDeadline);
     this.#aborter.abort();
-    for (const frame of this.#frames.values()) frame.slot.release();
-    this.#frames.clear();
+    this.#frames.releaseAll();
     this.#wakeLanes();
     this.#options.ended();
   }
