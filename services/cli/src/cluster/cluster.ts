@@ -1,5 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { awaitDependency } from '@causeway/lifecycle';
+import { knownWorkers } from './probes.ts';
 import type { ServiceState } from './run-state.ts';
 import type { ServicePlan } from './service-plan.ts';
 import { type ServiceEvent, Supervised } from './supervised.ts';
@@ -45,6 +47,24 @@ export class Cluster {
         abort.abort(error); // the others need not go on waiting
         throw error;
       }
+    }
+  }
+
+  /** Waits until every router has seen every worker: a worker that is ready is in its next look at the registry. */
+  async workersKnown(deadlineMs: number, signal: AbortSignal): Promise<void> {
+    const wanted = (['prefill', 'decode'] as const).map((role) => [role, this.#of([role]).length] as const);
+    for (const { plan } of this.#of(['router'])) {
+      await awaitDependency({
+        what: `${plan.name}, which must see every worker,`,
+        deadlineMs,
+        signal,
+        attempt: async (attempt) => {
+          const known = await knownWorkers(plan.observability ?? '', attempt);
+          const short = wanted.filter(([role, count]) => (known.get(role) ?? 0) < count);
+          if (short.length > 0)
+            throw new Error(`it sees ${short.map(([role, n]) => `${known.get(role) ?? 0} of ${n} ${role}`).join(', ')}`);
+        },
+      });
     }
   }
 

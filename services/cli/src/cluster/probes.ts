@@ -15,6 +15,13 @@ export async function probeReadyz(address: string, signal: AbortSignal): Promise
   return body.success && body.data.reasons.length > 0 ? body.data.reasons : [`/readyz answers ${response.status}`];
 }
 
+/** Workers of each role that a router knows, by its metric `causeway_registry_workers` (Prometheus text format). */
+export async function knownWorkers(address: string, signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
+  const response = await fetch(`http://${address}/metrics`, { signal });
+  const samples = (await response.text()).matchAll(/^causeway_registry_workers\{[^}]*role="(\w+)"[^}]*\} (\S+)/gm);
+  return new Map([...samples].map(([, role, value]) => [role ?? '', Number(value)]));
+}
+
 /** nats-server: the INFO line that it greets every client with (NATS client protocol). */
 export async function probeNats(port: number, signal: AbortSignal): Promise<readonly string[]> {
   return greets(port, undefined, /^INFO /, signal);

@@ -36,6 +36,8 @@ export interface UpDeps {
 }
 
 const FIRST_PROMPT = 'What is the capital of France?';
+/** A router reads the registry every quarter of a second. */
+const WORKERS_KNOWN_MS = 20_000;
 const FIRST_PROMPT_TIMEOUT_MS = 120_000;
 
 /**
@@ -73,6 +75,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   let failure: ServiceError | undefined;
   try {
     await cluster.start(options.wait * 1000, stop.signal);
+    await cluster.workersKnown(WORKERS_KNOWN_MS, stop.signal);
     if (options.prompt) await firstPrompt(plan, model.name, out, stop.signal);
     phase = 'ready';
     save();
@@ -81,6 +84,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   } catch (error) {
     if (!stop.signal.aborted) {
       failure = ServiceError.from(error);
+      out.line();
       out.warn(`${out.red('error')}: ${failure.message}${failure.cause instanceof Error ? ` (${failure.cause.message})` : ''}`);
     }
   }
