@@ -11,7 +11,7 @@ import { loadEngine, type LoadedEngine } from './load-engine.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
 import { RateMeter } from './rate-meter.ts';
 import { keyOfLayerZero } from './tamper.ts';
-import { warmUp } from './warm-up.ts';
+import { warmUp, warmUpTransport } from './warm-up.ts';
 import type { Worker, WorkerRole } from './worker.ts';
 
 /** How often load and rates are reported when nothing else changes them. */
@@ -75,6 +75,7 @@ export async function runWorker(
     ...(config.kvTamper === 'off' ? {} : { tamper: keyOfLayerZero(info.descriptor) }),
   });
   endpoint = kv;
+  await warmUpTransport(engine, kv, ctx.lifecycle.drainSignal);
   using _loop = monitorEventLoop(registry, {
     onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
   });

@@ -1,4 +1,6 @@
 import type { Engine, Generation } from '@causeway/engine';
+import { KV_CODECS } from '@causeway/kv';
+import type { KvEndpoint } from '@causeway/kv-transport';
 import type { WorkerRole } from './worker.ts';
 
 /** Long enough that every shape of memory is touched and the hot paths are compiled; short beside loading a model. */
@@ -30,5 +32,26 @@ export async function warmUp(engine: Engine, role: WorkerRole, maxContext: numbe
     pages.startFilling();
     pages.commit();
     for await (const _token of engine.decode(generation, pages, { id: 0, logprob: 0, position: 0 }, signal));
+  }
+}
+
+const LOOPBACK_ROUNDS = 3;
+const LOOPBACK_DEADLINE_MS = 10_000;
+
+/**
+ * Sends blank pages through NATS to this very worker, with every codec: starts codec threads, compiles the paths of both ends, and
+ * shows at start, not at the first request, when KV can't travel.
+ */
+export async function warmUpTransport(engine: Engine, endpoint: KvEndpoint, signal: AbortSignal): Promise<void> {
+  for (let round = 0; round < LOOPBACK_ROUNDS; round++) {
+    for (const codec of KV_CODECS) {
+      using from = await engine.reserve(PROMPT_TOKENS, signal);
+      using to = await engine.reserve(PROMPT_TOKENS, signal);
+      from.startFilling();
+      from.commit();
+      const inbound = endpoint.receive({ pages: to, tokens: PROMPT_TOKENS, deadlineMs: LOOPBACK_DEADLINE_MS, signal });
+      const outbound = endpoint.send({ ticket: { ...inbound.ticket, acceptedCodecs: [codec] }, pages: from, signal });
+      await Promise.all([inbound.committed, outbound.finish({})]);
+    }
   }
 }
