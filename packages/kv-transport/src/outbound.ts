@@ -12,44 +12,24 @@
  */
 import { setImmediate as yieldToLoop } from 'node:timers/promises';
 import { ServiceError } from '@causeway/errors';
-import type { CodecPolicy, PageSet } from '@causeway/kv';
 import { failpoint } from '@causeway/failpoints';
 import type { kvV1 } from '@causeway/proto';
 import { CodecTally, partsDigest } from './codec-tally.ts';
-import type { EndpointContext } from './context.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
+import type { OutboundOptions } from './outbound-options.ts';
 import { FramesInFlight } from './frames-in-flight.ts';
-import { frameBytes, type OutboundFrame, PartEncoder, type Tamper } from './part-encoder.ts';
-import type { PartLocation, PartTable } from './part-table.ts';
+import { frameBytes, type OutboundFrame, PartEncoder } from './part-encoder.ts';
+import type { PartLocation } from './part-table.ts';
 import { learnFromReceiver } from './link-policies.ts';
 import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
-import type { Incarnation } from './subjects.ts';
 import { refusalError } from './refusal.ts';
-import type { OutboundTransfer, Ticket, TransferStats } from './types.ts';
+import type { OutboundTransfer, TransferStats } from './types.ts';
 import { count } from './wire-types.ts';
 
 /** Parts encoded at the same time: one in a codec thread while another is published. */
 const LANES = 2;
 /** A part asked for again is not repeated sooner than this, ms. */
 const RESEND_MS = 150;
-
-export interface OutboundOptions {
-  ticket: Ticket;
-  pages: PageSet;
-  table: PartTable;
-  context: EndpointContext;
-  policy: CodecPolicy;
-  self: Incarnation & { chip: string };
-  deadline: AbortSignal;
-  tamper: Tamper | undefined;
-  /** Whether the bulk connection is up. */
-  bulkUp(): boolean;
-  /** Publishes a frame; protocol bytes, or 0 when the connection is down. */
-  publish(frame: Uint8Array): number;
-  /** Sends to the receiver's control subject. */
-  say(message: SenderMessage): void;
-  ended(): void;
-}
 
 export class Outbound implements OutboundTransfer {
   readonly #options: OutboundOptions;
