@@ -14,6 +14,7 @@ const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit
 export function renderCompose(topology: Topology): string {
   const specs = composeProcesses(topology);
   const routers = specs.filter((spec) => spec.role === 'router').map((spec) => spec.name);
+  const workers = specs.filter((spec) => spec.role !== 'router').map((spec) => spec.name);
   return (
     GENERATED +
     stringify(
@@ -31,7 +32,7 @@ export function renderCompose(topology: Topology): string {
             command: ['redis-server', '--save', '', '--appendonly', 'no'],
             restart: 'unless-stopped',
           },
-          ...Object.fromEntries(specs.map((spec) => [spec.name, service(spec, topology)])),
+          ...Object.fromEntries(specs.map((spec) => [spec.name, service(spec, topology, spec === specs[0], workers)])),
           prometheus: {
             image: '${CAUSEWAY_PROMETHEUS_IMAGE:-prom/prometheus:v2.55.1}',
             volumes: ['./deploy/prometheus/prometheus.yml:/etc/prometheus/prometheus.yml:ro'],
@@ -52,7 +53,8 @@ export function renderCompose(topology: Topology): string {
           },
         },
       },
-      { lineWidth: 0 },
+      // Compose 1 reads YAML 1.1, where a bare `no` is false.
+      { version: '1.1', lineWidth: 0 },
     )
   );
 }
@@ -103,24 +105,27 @@ function composeProcesses(topology: Topology): ProcessSpec[] {
   });
 }
 
-function service(spec: ProcessSpec, topology: Topology): object {
+/**
+ * @param published the host opens its ports: the first router
+ * @param workers what routers depend on, so that they are stopped first
+ */
+function service(spec: ProcessSpec, topology: Topology, published: boolean, workers: readonly string[]): object {
   const env = { ...spec.env };
   const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
   if (pool !== undefined && pool.role !== 'router' && pool.cores === undefined && typeof pool.threads !== 'number') {
     env['CAUSEWAY_THREADS'] = `\${CAUSEWAY_${spec.role.toUpperCase()}_THREADS:-2}`;
   }
-  const published =
-    spec.role === 'router'
-      ? {
-          ports: [
-            `\${CAUSEWAY_BIND:-127.0.0.1}:\${CAUSEWAY_HTTP_PORT:-8000}:${CONTAINER_PORTS.http}`,
-            `\${CAUSEWAY_BIND:-127.0.0.1}:\${CAUSEWAY_GRPC_PORT:-50051}:${CONTAINER_PORTS.grpc}`,
-          ],
-        }
-      : {};
+  const ports = published
+    ? {
+        ports: [
+          `\${CAUSEWAY_BIND:-127.0.0.1}:\${CAUSEWAY_HTTP_PORT:-8000}:${CONTAINER_PORTS.http}`,
+          `\${CAUSEWAY_BIND:-127.0.0.1}:\${CAUSEWAY_GRPC_PORT:-50051}:${CONTAINER_PORTS.grpc}`,
+        ],
+      }
+    : {};
   const probe = `fetch('http://127.0.0.1:${CONTAINER_PORTS.observability}/readyz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))`;
   return {
-    image: 'causeway',
+    image: '${CAUSEWAY_IMAGE:-causeway}',
     build: {
       context: '.',
       dockerfile: 'deploy/docker/Dockerfile',
@@ -128,10 +133,12 @@ function service(spec: ProcessSpec, topology: Topology): object {
     },
     command: [spec.entry],
     environment: env,
-    volumes: [`\${CAUSEWAY_MODEL_DIR:-./models/${topology.model}}:/model:ro`],
-    ...published,
+    volumes: [
+      `\${CAUSEWAY_MODEL_DIR:-${topology.model.includes('/') ? topology.model : `./models/${topology.model}`}}:/model:ro`,
+    ],
+    ...ports,
     ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
-    depends_on: ['nats', 'redis'],
+    depends_on: ['nats', 'redis', ...(spec.role === 'router' ? workers : [])],
     healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '4s', retries: 3, start_period: '60s' },
     // The process drains on SIGTERM; Docker must not kill it before.
     stop_grace_period: `${Math.ceil(topology.drain / 1000) + 10}s`,

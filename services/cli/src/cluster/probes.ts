@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { METRICS } from '@causeway/telemetry';
 import { z } from 'zod';
 
 const readiness = z.object({ ready: z.boolean(), reasons: z.array(z.string()).default([]) });
@@ -15,10 +16,11 @@ export async function probeReadyz(address: string, signal: AbortSignal): Promise
   return body.success && body.data.reasons.length > 0 ? body.data.reasons : [`/readyz answers ${response.status}`];
 }
 
-/** Workers of each role that a router knows, by its metric `causeway_registry_workers` (Prometheus text format). */
+/** Workers of each role that a router knows, as its metrics say (Prometheus text format). */
 export async function knownWorkers(address: string, signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
   const response = await fetch(`http://${address}/metrics`, { signal });
-  const samples = (await response.text()).matchAll(/^causeway_registry_workers\{[^}]*role="(\w+)"[^}]*\} (\S+)/gm);
+  const sample = new RegExp(`^${METRICS.registryWorkers.name}\\{[^}]*role="(\\w+)"[^}]*\\} (\\S+)`, 'gm');
+  const samples = (await response.text()).matchAll(sample);
   return new Map([...samples].map(([, role, value]) => [role ?? '', Number(value)]));
 }
 
