@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import { expNonPositive } from './exponential.ts';
+import { exponentials } from './exponential.ts';
 import { type Cut, NucleusSearch } from './nucleus.ts';
 import { uniform } from './philox.ts';
 import type { SampledToken, Sampling } from './types.ts';
@@ -59,17 +59,4 @@ function argmax(values: Float32Array): number {
     }
   }
   return best;
-}
-
-/** Writes exp((value - max) / temperature) to `out` and returns its sum, in index order; NaN when any value is. */
-function exponentials(values: Float32Array, max: number, temperature: number, out: Float64Array): number {
-  // Local: a module binding is looked up at every call where modules are emulated (vitest).
-  const exp = expNonPositive;
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) {
-    const weight = exp(((values[i] as number) - max) / temperature);
-    out[i] = weight;
-    sum += weight;
-  }
-  return sum;
 }
