@@ -13,3 +13,13 @@ export { choose, highestScore } from './policy.ts';
 export type { Choice, Filter, Picker, Policy, Rejection, ScoredWorker, Scorer } from './policy.ts';
 export { snapshotOf } from './snapshot.ts';
 export type { Need, Snapshot, WorkerRole, WorkerState } from './snapshot.ts';
+export {
+  balancedSplit,
+  balancedThreshold,
+  decodeThroughput,
+  farThroughput,
+  nearPrefillThroughput,
+  splitAt,
+  totalThroughput,
+} from './throughput/throughput-model.ts';
+export type { LengthSample, ThroughputInputs, ThroughputSplit } from './throughput/throughput-model.ts';

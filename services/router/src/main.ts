@@ -5,7 +5,7 @@ import { connectRedis, RegistryView } from '@causeway/registry';
 import { createLogger, createMetrics, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
 import { type RouterConfig, routerConfig } from './config.ts';
-import { openModelTokenizer } from './model-tokenizer.ts';
+import { openModelTokenizer } from './tokenizer/model-tokenizer.ts';
 import { createRouter } from './server.ts';
 import type { WorkerDirectory } from './workers/directory.ts';
 
@@ -29,7 +29,8 @@ await runMain(process, async (ctx) => {
     onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
   });
 
-  const { name, tokenizer } = await openModelTokenizer(config.modelPath);
+  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads);
+  const model = config.modelName ?? tokenizer.name;
   await using redis = await connectRedis({
     url: config.redisUrl,
     deadlineMs: config.startupDeadlineMs,
@@ -55,7 +56,7 @@ await runMain(process, async (ctx) => {
 
   await using router = createRouter({
     config,
-    model: config.modelName ?? name,
+    model,
     tokenizer,
     directory: directoryOf(view),
     lifecycle: ctx.lifecycle,
@@ -68,7 +69,7 @@ await runMain(process, async (ctx) => {
   exportWorkers();
   const addresses = await router.listen();
   if (ctx.lifecycle.ready()) {
-    log.info({ ...addresses, observability: `${config.host}:${observability.port}`, model: config.modelName ?? name }, 'ready');
+    log.info({ ...addresses, observability: `${config.host}:${observability.port}`, model }, 'ready');
     await ctx.lifecycle.drainRequested();
     await router.drain();
   }

@@ -40,7 +40,7 @@ export async function tokenize(
   ctx: RequestContext,
   input: Pick<GenerateInput, 'model' | 'prompt'>,
   router: Pick<RouterParts, 'model' | 'tokenizer'>,
-): Promise<readonly number[]> {
+): Promise<ArrayLike<number>> {
   requireModel(input.model, router.model);
   const { prompt } = input;
   const { tokenizer } = router;
@@ -58,7 +58,7 @@ export async function tokenize(
   }
 }
 
-function notEmpty(ids: readonly number[], field: string): readonly number[] {
+function notEmpty(ids: ArrayLike<number>, field: string): ArrayLike<number> {
   if (ids.length > 0) return ids;
   fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field });
 }
@@ -67,7 +67,7 @@ function notEmpty(ids: readonly number[], field: string): readonly number[] {
  * Fixes what every attempt at this answer shares: limits by the context length, the seed, the detokenizer.
  * @throws ServiceError `no_workers`, `prompt_too_long` with both lengths.
  */
-export function beginAnswer(input: GenerateInput, promptIds: readonly number[], router: RouterParts): Answer {
+export function beginAnswer(input: GenerateInput, promptIds: ArrayLike<number>, router: RouterParts): Answer {
   const context = servedContext(router.directory.workers(), router.model);
   if (context === undefined) {
     fail('unavailable', 'no_workers', `no decode worker serves ${router.model} now`, { retry: 'same', retryAfterSeconds: 2 });
@@ -83,7 +83,7 @@ export function beginAnswer(input: GenerateInput, promptIds: readonly number[], 
   const left = context - promptIds.length;
   return new Answer({
     model: router.model,
-    promptIds,
+    promptIds: Array.from(promptIds),
     maxTokens: Math.min(input.maxTokens ?? router.config.defaultMaxTokens ?? left, left),
     sampling: {
       temperature: input.temperature,

@@ -1,6 +1,5 @@
-import { ServiceError } from '@causeway/errors';
-import type { CausewayReport } from '@causeway/openai';
-import type { FinishReasonName } from '@causeway/openai';
+import type { ServiceError } from '@causeway/errors';
+import type { CausewayReport, FinishReasonName } from '@causeway/openai';
 import { createMetrics } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 

@@ -2,7 +2,7 @@ import type { ChannelPool } from '@causeway/rpc';
 import type { Admission } from './admission.ts';
 import type { RouterConfig } from './config.ts';
 import type { RequestMetrics } from './request-metrics.ts';
-import type { RouterTokenizer } from './tokenizer.ts';
+import type { RouterTokenizer } from './tokenizer/tokenizer.ts';
 import type { WorkerDirectory } from './workers/directory.ts';
 import type { Dispatcher } from './workers/dispatcher.ts';
 

@@ -5,10 +5,10 @@ import type { Registry } from 'prom-client';
 import { Admission } from './admission.ts';
 import type { RouterConfig } from './config.ts';
 import { inferenceService } from './handlers/inference.ts';
-import { createHttpServer } from './http/server.ts';
+import { createHttpServer, warmUp } from './http/server.ts';
 import { createRequestMetrics } from './request-metrics.ts';
 import type { RouterParts } from './router-parts.ts';
-import type { RouterTokenizer } from './tokenizer.ts';
+import type { RouterTokenizer } from './tokenizer/tokenizer.ts';
 import { servedContext, type WorkerDirectory } from './workers/directory.ts';
 import { Dispatcher } from './workers/dispatcher.ts';
 
@@ -83,6 +83,7 @@ export function createRouter(options: RouterOptions): Router {
   return {
     notReady,
     listen: async () => {
+      await warmUp(http);
       await http.listen({ host: config.host, port: config.httpPort });
       const address = http.server.address();
       const httpPort = typeof address === 'object' && address !== null ? address.port : config.httpPort;

@@ -93,9 +93,11 @@ async function* receiveKv(
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);
       if (committed === undefined) return undefined;
       await failpoint('committed_before_first_token');
-      const first = inbox.firstToken() ?? firstOfManifest(generation, committed, worker);
+      const told = inbox.firstToken();
+      const first = told ?? firstOfManifest(generation, committed, worker);
       kept = true;
-      return { pages, first, firstIsOurs: false, report: reportUsed(committed) };
+      // The prefill worker may have died with its word to the router unsaid; the router drops what it has already.
+      return { pages, first, firstIsOurs: told === undefined, report: reportUsed(committed) };
     } catch (error) {
       if (context.signal.aborted) throw error;
       scope.log.warn({ err: ServiceError.from(error) }, 'the transfer failed; waiting for the router to ask for recompute');

@@ -1,6 +1,6 @@
 import type { FinishReasonName, PlacementWish } from '@causeway/openai';
 import type { WorkerToken } from '../attempt/events.ts';
-import type { DecodeStream } from '../tokenizer.ts';
+import type { DecodeStream } from '../tokenizer/tokenizer.ts';
 import { KvReport } from './kv-report.ts';
 import { StopMatcher } from './stop-matcher.ts';
 

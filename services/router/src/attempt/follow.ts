@@ -64,6 +64,7 @@ export async function* follow(
       return { kind: 'finished', reason: piece.end };
     }
     if (failure !== undefined) return { kind: 'lost', failure };
+    if (isIncomplete(answer, progress)) return { kind: 'lost', failure: incomplete(answer, attempt) };
   }
 }
 
@@ -118,12 +119,12 @@ function takeEvent(
       return undefined;
     case 'token':
       answer.offer(event.token, attempt.number);
-      return answer.hasGap && progress.prefillDone ? gap(answer, attempt) : undefined;
+      return undefined;
     case 'sent':
       progress.prefillDone = true;
       answer.report.sent(event.report);
       places.releasePrefill();
-      return answer.hasGap ? gap(answer, attempt) : undefined;
+      return undefined;
     case 'kv_ready':
       progress.prefillLostAt = undefined;
       answer.report.ready(event.report);
@@ -215,11 +216,14 @@ function overdue(
   return { worker: decode, error: lost(decode, `silent for ${Math.round(quietMs)} ms while a token was due`) };
 }
 
-function gap(answer: Answer, attempt: Attempt): AttemptFailure {
-  return {
-    worker: attempt.options.decode,
-    error: lost(attempt.options.decode, `token ${answer.emitted.length} never came, later ones did`),
-  };
+/** Everybody who could give the token that is due has said his last word, or a later one. */
+function isIncomplete(answer: Answer, progress: Progress): boolean {
+  return progress.prefillDone && (progress.decodeDone || answer.hasGap);
+}
+
+function incomplete(answer: Answer, attempt: Attempt): AttemptFailure {
+  const { decode } = attempt.options;
+  return { worker: decode, error: lost(decode, `token ${answer.emitted.length} never came`) };
 }
 
 function lost(worker: WorkerRecord, what: string): ServiceError {

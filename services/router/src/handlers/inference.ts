@@ -36,7 +36,7 @@ export function inferenceService(router: RouterParts, log: Logger, forceSignal: 
         fail('invalid_argument', 'empty_prompt', 'input is missing: give messages or text', { field: 'input' });
       const prompt: PromptInput =
         input.$case === 'text' ? { kind: 'text', text: input.value } : { kind: 'chat', messages: chatMessages(input.value) };
-      return { ids: [...(await tokenize(ctx, { model: request.model || undefined, prompt }, router))] };
+      return { ids: Array.from(await tokenize(ctx, { model: request.model || undefined, prompt }, router)) };
     },
     listModels: () => Promise.resolve({ models: servedModels(router).map((model) => ({ ...model })) }),
   });

@@ -24,7 +24,7 @@ export interface HttpServerOptions {
 
 /** The OpenAI API over HTTP; nothing is opened before `listen`. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
-  const { router, maxBodyBytes } = options;
+  const { maxBodyBytes } = options;
   const server = fastify({
     bodyLimit: maxBodyBytes,
     logger: false,
@@ -70,9 +70,9 @@ async function answer(
   reply: FastifyReply,
   options: HttpServerOptions,
   parse: (body: unknown) => HttpInput,
-): Promise<FastifyReply> {
+): Promise<void> {
   const { router } = options;
-  const input = parse(request.body);
+  const input = validated(request.body, parse, router);
   const gone = new AbortController();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished)
@@ -85,7 +85,30 @@ async function answer(
     signals: [gone.signal, options.forceSignal],
   });
   await answerHttp(ctx, request, reply, input, router);
-  return reply;
+}
+
+/** The parsed body; a refusal is counted. */
+function validated(body: unknown, parse: (body: unknown) => HttpInput, router: RouterParts): HttpInput {
+  try {
+    return parse(body);
+  } catch (error) {
+    router.metrics.failed(ServiceError.from(error));
+    throw error;
+  }
+}
+
+/** The first request of each kind is slow: schemas and code are compiled then. Better at start. */
+export async function warmUp(server: FastifyInstance): Promise<void> {
+  chatInput({
+    model: 'm',
+    messages: [{ role: 'user', content: 'warm up' }],
+    stream: true,
+    temperature: 0,
+    max_tokens: 1,
+    stop: ['x'],
+  });
+  completionInput({ model: 'm', prompt: 'warm up' });
+  await server.inject({ method: 'GET', url: '/v1/models' });
 }
 
 function modelRoutes(server: FastifyInstance, options: HttpServerOptions): void {

@@ -177,7 +177,7 @@ export class Dispatcher implements Disposable {
 
   /** Oldest first; one that can't be placed doesn't hold up the others. */
   #pump(): void {
-    for (const waiter of [...this.#waiters]) {
+    for (const waiter of this.#waiters) {
       waiter.last = this.#plan(waiter.ask.need, waiter.ask.placement);
       if (waiter.last.kind !== 'disaggregated' && waiter.last.kind !== 'local') continue;
       const places = this.#take(waiter, waiter.last);

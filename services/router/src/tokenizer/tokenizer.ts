@@ -6,12 +6,13 @@ export interface DecodeStream {
   flush(): string;
 }
 
-/** What the router needs of a tokenizer. Encoding runs off the event loop. */
+/** What the router needs of a tokenizer. */
 export interface RouterTokenizer {
   /** Ids are below this. */
   readonly vocabSize: number;
-  encode(text: string, signal: AbortSignal): Promise<readonly number[]>;
+  /** Long texts are encoded off the event loop. */
+  encode(text: string, signal: AbortSignal): Promise<ArrayLike<number>>;
   /** Renders the chat template. @throws ServiceError `bad_request` when there is none or it refuses the messages. */
-  encodeChat(messages: readonly ChatMessage[], signal: AbortSignal): Promise<readonly number[]>;
+  encodeChat(messages: readonly ChatMessage[], signal: AbortSignal): Promise<ArrayLike<number>>;
   decodeStream(): DecodeStream;
 }
