@@ -1,27 +1,19 @@
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { readdirSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fail } from '@causeway/errors';
 import { NativeBuffer } from '@causeway/ort';
-import { z } from 'zod';
-import { configFromGguf, huggingFaceName, PERMUTED_ROPE } from './gguf-config.ts';
-import { readGguf } from './gguf.ts';
-import { configFromHuggingFace } from './hf-config.ts';
+import { configFromGguf, ggufArchitecture } from './gguf-config.ts';
+import { hasPermutedRope, huggingFaceName } from './gguf-names.ts';
+import { ggufTokenizerSource } from './gguf-tokenizer.ts';
+import { readGguf, refuseSplit } from './gguf.ts';
+import { configFromHuggingFace, isWrapped } from './hf-config.ts';
 import type { ModelConfig } from './model-config.ts';
-import { type LocatedTensor, readSafetensorsHeader } from './safetensors.ts';
-import type { TokenizerSource } from './tokenizer-source.ts';
-import { ggufTokenizerSource, huggingFaceTokenizerSource } from './tokenizer-source.ts';
-
-/** A tensor as the checkpoint stores it. */
-export interface TensorInfo {
-  /** Hugging Face's name, also for GGUF. */
-  name: string;
-  /** F32, F16, BF16, Q4_0, Q4_1, Q8_0, I64, ... */
-  type: string;
-  /** Outermost dimension first. */
-  shape: readonly number[];
-  byteLength: number;
-}
+import { readSafetensorsHeader } from './safetensors.ts';
+import { hasSafetensors, readShardTable, type ShardTable } from './safetensors-index.ts';
+import { exists, FILE_LIMITS, readJson, regularFile } from './small-file.ts';
+import type { LocatedTensor, TensorInfo } from './tensor-info.ts';
+import { huggingFaceTokenizerSource, type TokenizerSource } from './tokenizer-source.ts';
+import { type FileIdentity, fileIdentity, hashFiles } from './weights-hash.ts';
 
 /** An opened checkpoint: checked tables over mapped files. Disposing it unmaps them. */
 export interface Checkpoint extends Disposable {
@@ -32,144 +24,153 @@ export interface Checkpoint extends Disposable {
   /** Q and K rows are permuted for interleaved rotation. */
   readonly ropePermuted: boolean;
   readonly tokenizerSource: TokenizerSource | undefined;
-  /** Where a tensor's bytes are: in the mapped file. @throws ServiceError `missing_tensor`. */
+  /**
+   * Where a tensor's bytes are: in the mapped file, never a copy.
+   * @throws ServiceError `missing_tensor`, or `unsupported_format` when the size of its type is not known.
+   */
   data(name: string): { buffer: NativeBuffer; offset: number; byteLength: number };
-  /** SHA-256 of the weight files' bytes, lower-case hex. Reads them once, as a stream. */
+  /**
+   * SHA-256 of the weight files' bytes, lower-case hex; reads them once, in a thread.
+   * @throws ServiceError `file_unreadable` when a file is no longer the one that was opened.
+   */
   weightsHash(): Promise<string>;
 }
 
+/** A mapped weight file. */
 interface Shard {
-  path: string;
+  identity: FileIdentity;
   buffer: NativeBuffer;
 }
 
+type PlacedTensor = LocatedTensor & { shard: number };
+
 /**
- * Opens a directory (safetensors, single or sharded, or exactly one .gguf) or a .gguf file.
+ * Opens a directory (safetensors, single or sharded, else exactly one .gguf) or a .gguf file.
  * @throws ServiceError `file_unreadable`, `malformed_file`, `unsupported_format`, naming the file and what is wrong in it.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const full = resolve(path);
-  const stat = statSync(full, { throwIfNoEntry: false });
-  if (stat === undefined) fail('not_found', 'file_unreadable', `${path} does not exist`);
-  if (stat.isFile()) return openGguf(full);
-  const ggufs = readdirSync(full).filter((name) => name.endsWith('.gguf'));
-  if (existsSync(join(full, 'config.json'))) return openSafetensors(full);
-  if (ggufs.length === 1) return openGguf(join(full, ggufs[0] as string), basename(full));
+  if (!exists(full)) fail('not_found', 'file_unreadable', `${path} does not exist`);
+  const names = listing(full);
+  if (names === undefined) {
+    if (!full.endsWith('.safetensors')) return openGguf(full, basename(full, '.gguf'));
+    fail('invalid_argument', 'unsupported_format', `${path}: give the directory, ${dirname(path)}: config.json is needed too`);
+  }
+  if (names.includes('config.json') && hasSafetensors(full)) return openSafetensors(full);
+  const [gguf, ...others] = names.filter((name) => name.endsWith('.gguf'));
+  if (gguf !== undefined && others.length === 0) return openGguf(join(full, gguf), basename(full));
   fail(
     'invalid_argument',
     'unsupported_format',
-    `${path} is no checkpoint: a directory needs config.json with safetensors, or exactly one .gguf file (found ${ggufs.length})`,
+    `${path} is no checkpoint: a directory needs config.json with model.safetensors (or its index), or exactly one .gguf file ` +
+      `(found ${gguf === undefined ? 0 : 1 + others.length})`,
   );
 }
 
-function openGguf(path: string, name = basename(path, '.gguf')): Checkpoint {
-  const buffer = NativeBuffer.mapFile(path);
+/** Names in a directory; undefined when `path` is none. */
+function listing(path: string): string[] | undefined {
   try {
-    const file = readGguf(path, buffer.bytes());
-    const config = configFromGguf(path, file);
-    const tensors = file.tensors.map((tensor) => ({
-      ...tensor,
-      name: huggingFaceName(config.architecture, tensor.name),
-      shard: 0,
-    }));
-    return checkpoint('gguf', name, config, [{ path, buffer }], tensors, {
-      ropePermuted: PERMUTED_ROPE.has(config.architecture),
-      tokenizerSource: ggufTokenizerSource(file.metadata),
-    });
-  } catch (error) {
-    buffer[Symbol.dispose]();
-    throw error;
+    return readdirSync(path);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
+    fail('not_found', 'file_unreadable', `cannot open ${path}: ${(cause as Error).message}`, { cause });
   }
+}
+
+function openGguf(path: string, name: string): Checkpoint {
+  return withShards((mapShard) => {
+    const { buffer } = mapShard(path);
+    const file = readGguf(path, buffer.bytes());
+    refuseSplit(path, file);
+    const architecture = ggufArchitecture(path, file);
+    return {
+      format: 'gguf',
+      name,
+      config: configFromGguf(path, file),
+      ropePermuted: hasPermutedRope(architecture),
+      tokenizerSource: ggufTokenizerSource(path, file.metadata),
+      placed: file.tensors.map((tensor) => ({ ...tensor, name: huggingFaceName(architecture, tensor.name), shard: 0 })),
+    };
+  });
 }
 
 function openSafetensors(dir: string): Checkpoint {
-  const config = configFromHuggingFace(
-    join(dir, 'config.json'),
-    readJson(join(dir, 'config.json')),
-    optionalJson(join(dir, 'generation_config.json')),
-  );
-  const shards: Shard[] = [];
-  try {
-    const tensors = shardNames(dir).flatMap((name, shard) => {
+  return withShards((mapShard) => {
+    const configPath = join(dir, 'config.json');
+    const generationPath = join(dir, 'generation_config.json');
+    const json = readJson(configPath, FILE_LIMITS.config);
+    const generation = exists(generationPath) ? readJson(generationPath, FILE_LIMITS.config) : undefined;
+    const table = readShardTable(dir);
+    const placed = table.files.flatMap((name, shard) => {
       const path = join(dir, name);
       const located = readSafetensorsHeader(path);
-      shards.push({ path, buffer: NativeBuffer.mapFile(path) });
+      mapShard(path);
       return located.map((tensor) => ({ ...tensor, shard }));
     });
-    return checkpoint('safetensors', basename(dir), config, shards, tensors, {
+    checkPlaces(dir, table, placed);
+    return {
+      format: 'safetensors',
+      name: basename(dir),
+      config: configFromHuggingFace(configPath, json, generation),
       ropePermuted: false,
       tokenizerSource: huggingFaceTokenizerSource(dir),
-    });
-  } catch (error) {
-    for (const shard of shards) shard.buffer[Symbol.dispose]();
-    throw error;
+      placed: isWrapped(json) ? placed.map((tensor) => ({ ...tensor, name: unwrappedName(tensor.name) })) : placed,
+    };
+  });
+}
+
+/** Every tensor of the index must be in the file that the index says. */
+function checkPlaces(dir: string, { files, fileOf }: ShardTable, placed: readonly PlacedTensor[]): void {
+  if (fileOf === undefined) return;
+  const found = new Map(placed.map((tensor) => [tensor.name, files[tensor.shard]]));
+  for (const [name, file] of fileOf) {
+    if (found.get(name) !== file)
+      fail('invalid_argument', 'malformed_file', `${dir}: the index says that ${file} holds the tensor ${name}; it does not`);
   }
 }
 
-function shardNames(dir: string): string[] {
-  const index = join(dir, 'model.safetensors.index.json');
-  if (!existsSync(index)) return ['model.safetensors'];
-  const parsed = z.object({ weight_map: z.record(z.string(), z.string()) }).safeParse(readJson(index));
-  if (!parsed.success) fail('invalid_argument', 'malformed_file', `${index}: ${z.prettifyError(parsed.error)}`);
-  const names = [...new Set(Object.values(parsed.data.weight_map))].sort();
-  for (const name of names) {
-    if (name !== basename(name) || name.startsWith('.'))
-      fail('invalid_argument', 'malformed_file', `${index}: the shard ${name} is not a plain file name`);
-    if (!existsSync(join(dir, name))) fail('not_found', 'file_unreadable', `${index}: the shard ${name} is missing`);
-  }
-  return names;
+/** The language model's names inside a multimodal checkpoint (`language_model.model.*`, `model.language_model.*`). */
+function unwrappedName(name: string): string {
+  if (name.startsWith('language_model.')) return name.slice('language_model.'.length);
+  return name.startsWith('model.language_model.') ? `model.${name.slice('model.language_model.'.length)}` : name;
 }
 
-function checkpoint(
-  format: Checkpoint['format'],
-  name: string,
-  config: ModelConfig,
-  shards: readonly Shard[],
-  located: readonly (LocatedTensor & { shard: number })[],
-  more: Pick<Checkpoint, 'ropePermuted' | 'tokenizerSource'>,
+/** Builds a checkpoint over the files that `read` maps; unmaps them when it fails. */
+function withShards(
+  read: (
+    mapShard: (path: string) => Shard,
+  ) => Omit<Checkpoint, 'tensors' | 'data' | 'weightsHash' | typeof Symbol.dispose> & { placed: readonly PlacedTensor[] },
 ): Checkpoint {
-  const tensors = new Map<string, LocatedTensor & { shard: number }>();
-  for (const tensor of located) {
-    if (tensors.has(tensor.name)) fail('invalid_argument', 'malformed_file', `${name}: the tensor ${tensor.name} is there twice`);
+  using stack = new DisposableStack();
+  const shards: Shard[] = [];
+  const { placed, ...rest } = read((path) => {
+    const identity = fileIdentity(path, regularFile(path));
+    const shard = { identity, buffer: stack.use(NativeBuffer.mapFile(path)) };
+    shards.push(shard);
+    return shard;
+  });
+  const tensors = new Map<string, PlacedTensor>();
+  for (const tensor of placed) {
+    if (tensors.has(tensor.name))
+      fail('invalid_argument', 'malformed_file', `${rest.name}: the tensor ${tensor.name} is there twice`);
     tensors.set(tensor.name, tensor);
   }
+  const owned = stack.move();
   return {
-    format,
-    name,
-    config,
+    ...rest,
     tensors,
-    ...more,
-    data: (wanted) => {
+    data: (name) => {
       const tensor =
-        tensors.get(wanted) ?? fail('invalid_argument', 'missing_tensor', `${name}: the tensor ${wanted} is missing`);
+        tensors.get(name) ?? fail('invalid_argument', 'missing_tensor', `${rest.name}: the tensor ${name} is missing`);
+      if (tensor.byteLength === 0 && !tensor.shape.includes(0))
+        fail(
+          'unimplemented',
+          'unsupported_format',
+          `${rest.name}: tensor ${name} is stored as ${tensor.type}, which is not supported`,
+        );
       return { buffer: (shards[tensor.shard] as Shard).buffer, offset: tensor.fileOffset, byteLength: tensor.byteLength };
     },
-    weightsHash: async () => {
-      const hash = createHash('sha256');
-      for (const { path } of shards)
-        for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer);
-      return hash.digest('hex');
-    },
-    [Symbol.dispose]: () => {
-      for (const { buffer } of shards) buffer[Symbol.dispose]();
-    },
+    weightsHash: () => hashFiles(shards.map((shard) => shard.identity)),
+    [Symbol.dispose]: () => owned.dispose(),
   };
-}
-
-function optionalJson(path: string): unknown {
-  return existsSync(path) ? readJson(path) : undefined;
-}
-
-function readJson(path: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    fail('not_found', 'file_unreadable', `cannot open ${path}: ${(cause as Error).message}`, { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    fail('invalid_argument', 'malformed_file', `${path} is not JSON: ${(cause as Error).message}`, { cause });
-  }
 }

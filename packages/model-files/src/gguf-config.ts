@@ -1,110 +1,114 @@
-/** GGUF metadata as a ModelConfig, and GGUF tensor names as Hugging Face's. Keys: ggml's docs/gguf.md; names: llama.cpp's gguf-py. */
+/** GGUF metadata as a ModelConfig. Keys: ggml's docs/gguf.md. */
 import { fail } from '@causeway/errors';
-import type { GgufFile, GgufValue } from './gguf.ts';
+import { checkedConfig, LARGEST_SIZE } from './config-check.ts';
+import type { GgufFile } from './gguf.ts';
+import type { GgufValue } from './gguf-reader.ts';
+import { modelTypeOf } from './gguf-names.ts';
 import type { ModelConfig, RopeConfig } from './model-config.ts';
 
-const GLOBAL_NAMES: Readonly<Record<string, string>> = {
-  'token_embd.weight': 'model.embed_tokens.weight',
-  'output_norm.weight': 'model.norm.weight',
-  'output.weight': 'lm_head.weight',
-};
-/** Parts of `blk.N.<part>.weight`. */
-const BLOCK_NAMES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  llama: {
-    attn_norm: 'input_layernorm',
-    attn_q: 'self_attn.q_proj',
-    attn_k: 'self_attn.k_proj',
-    attn_v: 'self_attn.v_proj',
-    attn_output: 'self_attn.o_proj',
-    ffn_norm: 'post_attention_layernorm',
-    ffn_gate: 'mlp.gate_proj',
-    ffn_up: 'mlp.up_proj',
-    ffn_down: 'mlp.down_proj',
-  },
-};
+const DEFAULT_THETA = 10_000;
 
-/** Hugging Face's name of a GGUF tensor; unknown names stay as they are. */
-export function huggingFaceName(architecture: string, name: string): string {
-  const global = GLOBAL_NAMES[name];
-  if (global !== undefined) return global;
-  const match = /^blk\.(\d+)\.([a-z0-9_]+)\.(weight|bias)$/.exec(name);
-  const part = BLOCK_NAMES[architecture]?.[match?.[2] ?? ''];
-  return match === null || part === undefined ? name : `model.layers.${match[1]}.${part}.${match[3]}`;
+/** The architecture's own numbers by key (without its prefix), checked. */
+interface Keys {
+  get(key: string): GgufValue | undefined;
+  /** A whole number from 1 on. */
+  size(key: string, fallback?: number): number;
+  /** A positive number. */
+  number(key: string, fallback?: number): number;
 }
 
-/** Architectures whose converter permutes the rows of Q and K so that RoPE turns neighbouring pairs (convert_hf_to_gguf.py, `permute`). */
-export const PERMUTED_ROPE: ReadonlySet<string> = new Set(['llama']);
+/** `general.architecture`. @throws ServiceError `malformed_file`. */
+export function ggufArchitecture(path: string, file: GgufFile): string {
+  const name = file.metadata.get('general.architecture');
+  if (typeof name === 'string' && name.length > 0 && name.length <= 128) return name;
+  return fail('invalid_argument', 'malformed_file', `${path}: general.architecture, the name of the architecture, is missing`);
+}
 
-/** @throws ServiceError `malformed_file` naming the key that is missing or no number. */
+/** Reads the config. @throws ServiceError `malformed_file` naming the key that is missing or no number, `unsupported_format`. */
 export function configFromGguf(path: string, file: GgufFile): ModelConfig {
-  const { metadata } = file;
-  const architecture = metadata.get('general.architecture');
-  if (typeof architecture !== 'string') fail('invalid_argument', 'malformed_file', `${path}: general.architecture is missing`);
-  const number = (key: string, fallback?: number): number => numberOf(path, metadata, key, fallback);
-  const own = (key: string, fallback?: number): number => number(`${architecture}.${key}`, fallback);
-  const embedding = file.tensors.find((tensor) => tensor.name === 'token_embd.weight');
-  const heads = own('attention.head_count');
-  const hiddenSize = own('embedding_length');
-  const bos = metadata.get('tokenizer.ggml.bos_token_id');
-  return {
-    architecture,
-    hiddenSize,
-    layers: own('block_count'),
-    heads,
-    kvHeads: own('attention.head_count_kv', heads),
-    headDim: own('attention.key_length', Math.floor(hiddenSize / heads)),
-    intermediateSize: own('feed_forward_length'),
-    vocabSize: embedding?.shape[0] ?? own('vocab_size'),
-    contextLength: own('context_length'),
-    rmsNormEps: own('attention.layer_norm_rms_epsilon'),
-    tieWordEmbeddings: !file.tensors.some((tensor) => tensor.name === 'output.weight'),
-    rope: ropeOf(path, metadata, architecture, own),
-    mla: undefined,
-    moe: undefined,
-    eosTokenIds: [...new Set(['eos', 'eot'].flatMap((name) => metadata.get(`tokenizer.ggml.${name}_token_id`) ?? []))].filter(
-      (id) => typeof id === 'number',
-    ),
-    bosTokenId: typeof bos === 'number' ? bos : undefined,
-  };
+  const architecture = ggufArchitecture(path, file);
+  const modelType = modelTypeOf(architecture);
+  return checkedConfig(path, modelType, () => {
+    const keys = keysOf(path, file.metadata, architecture);
+    const heads = keys.size('attention.head_count');
+    const hiddenSize = keys.size('embedding_length');
+    const headDim = keys.size('attention.key_length', hiddenSize / heads);
+    const embedding = file.tensors.find((tensor) => tensor.name === 'token_embd.weight');
+    const experts = keys.get('expert_count') ?? 0;
+    if (experts !== 0) {
+      fail('unimplemented', 'unsupported_format', `${path}: a mixture of experts in GGUF is not supported; use its safetensors`);
+    }
+    return {
+      architecture: modelType,
+      hiddenSize,
+      layers: keys.size('block_count'),
+      heads,
+      kvHeads: keys.size('attention.head_count_kv', heads),
+      headDim,
+      intermediateSize: keys.size('feed_forward_length'),
+      vocabSize: embedding?.shape[0] ?? keys.size('vocab_size'),
+      contextLength: keys.size('context_length'),
+      rmsNormEps: keys.number('attention.layer_norm_rms_epsilon'),
+      tieWordEmbeddings: !file.tensors.some((tensor) => tensor.name === 'output.weight'),
+      rope: ropeOf(path, keys, headDim),
+      mla: undefined,
+      moe: undefined,
+      eosTokenIds: [...new Set(['eos', 'eot'].flatMap((name) => tokenId(file, name) ?? []))],
+      bosTokenId: tokenId(file, 'bos'),
+    };
+  });
 }
 
-function ropeOf(
-  path: string,
-  metadata: ReadonlyMap<string, GgufValue>,
-  architecture: string,
-  own: (key: string, fallback?: number) => number,
-): RopeConfig {
-  const theta = own('rope.freq_base', 10_000);
-  const type = metadata.get(`${architecture}.rope.scaling.type`) ?? 'none';
+function tokenId(file: GgufFile, name: string): number | undefined {
+  const id = file.metadata.get(`tokenizer.ggml.${name}_token_id`);
+  return typeof id === 'number' ? id : undefined;
+}
+
+function ropeOf(path: string, keys: Keys, headDim: number): RopeConfig {
+  const unsupported = (what: string): never => fail('unimplemented', 'unsupported_format', `${path}: ${what}`);
+  const rotated = keys.size('rope.dimension_count', headDim);
+  if (rotated !== headDim)
+    return unsupported(`RoPE over ${rotated} of ${headDim} elements is not supported; over the whole head is`);
+  const theta = keys.number('rope.freq_base', DEFAULT_THETA);
+  const type = keys.get('rope.scaling.type') ?? 'none';
   if (type === 'none') return { type: 'default', theta };
-  if (type === 'linear') return { type: 'linear', theta, factor: own('rope.scaling.factor') };
+  if (type === 'linear') return { type, theta, factor: keys.number('rope.scaling.factor') };
   if (type === 'yarn') {
     return {
       type,
       theta,
-      factor: own('rope.scaling.factor'),
-      originalContextLength: own('rope.scaling.original_context_length'),
-      betaFast: 32,
-      betaSlow: 1,
+      factor: keys.number('rope.scaling.factor'),
+      originalContextLength: keys.size('rope.scaling.original_context_length'),
+      betaFast: keys.number('rope.scaling.yarn_beta_fast', 32),
+      betaSlow: keys.number('rope.scaling.yarn_beta_slow', 1),
     };
   }
-  return fail(
-    'unimplemented',
-    'unsupported_format',
-    `${path}: RoPE scaling ${String(type)} is not supported; supported: none, linear, yarn`,
-  );
+  return unsupported(`RoPE scaling ${String(type).slice(0, 40)} is not supported; supported: none, linear, yarn`);
 }
 
-function numberOf(path: string, metadata: ReadonlyMap<string, GgufValue>, key: string, fallback: number | undefined): number {
-  const value = metadata.get(key);
-  if (value === undefined && fallback !== undefined) return fallback;
-  const number = typeof value === 'bigint' ? Number(value) : value;
-  if (typeof number !== 'number' || !Number.isFinite(number) || number <= 0) {
-    fail(
+function keysOf(path: string, metadata: ReadonlyMap<string, GgufValue>, architecture: string): Keys {
+  const get = (key: string): GgufValue | undefined => uniform(metadata.get(`${architecture}.${key}`));
+  const number = (key: string, fallback?: number): number => {
+    const value = get(key);
+    if (value === undefined && fallback !== undefined) return fallback;
+    const found = typeof value === 'bigint' ? Number(value) : value;
+    if (typeof found === 'number' && Number.isFinite(found) && found > 0) return found;
+    const what = value === undefined ? 'is missing' : `is not a positive number: ${String(value).slice(0, 40)}`;
+    return fail('invalid_argument', 'malformed_file', `${path}: ${architecture}.${key} ${what}`);
+  };
+  const size = (key: string, fallback?: number): number => {
+    const found = number(key, fallback);
+    if (Number.isInteger(found) && found <= LARGEST_SIZE) return found;
+    return fail(
       'invalid_argument',
       'malformed_file',
-      `${path}: ${key} is ${value === undefined ? 'missing' : `not a positive number: ${String(value).slice(0, 40)}`}`,
+      `${path}: ${architecture}.${key} is ${found}, not a whole number up to ${LARGEST_SIZE}`,
     );
-  }
-  return number;
+  };
+  return { get, number, size };
+}
+
+/** A list with one value per layer counts as that value when all layers agree. */
+function uniform(value: GgufValue | undefined): GgufValue | undefined {
+  return Array.isArray(value) && value.length > 0 && value.every((item) => item === value[0]) ? value[0] : value;
 }

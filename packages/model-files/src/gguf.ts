@@ -3,12 +3,19 @@
  * Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md. Counts, lengths and offsets are checked before anything is allocated.
  */
 import { fail } from '@causeway/errors';
-import type { LocatedTensor } from './safetensors.ts';
+import { GgufReader, type GgufEntry, type GgufValue } from './gguf-reader.ts';
+import { type LocatedTensor, overlapping } from './tensor-info.ts';
 
 const MAGIC = 0x46554747;
-const LIMITS = { tensors: 1_000_000, keys: 100_000, string: 64 * 1024 * 1024, array: 16_000_000, dims: 4, depth: 4 } as const;
+const VERSION = 3;
+/** Version 3 as a big-endian file has it. */
+const VERSION_SWAPPED = 0x0300_0000;
+const MOST = { tensors: 1_000_000, keys: 100_000, alignment: 65_536 } as const;
+/** Bytes that a tensor's entry and a key with its value take at least. */
+const LEAST = { entry: 24, pair: 13 } as const;
+const DEFAULT_ALIGNMENT = 32;
 
-/** ggml tensor types: name, elements and bytes of a block. Others are known by number only. */
+/** ggml tensor types: name, elements and bytes of a block (ggml-common.h). */
 const TENSOR_TYPES: Readonly<Record<number, readonly [name: string, elements: number, bytes: number]>> = {
   0: ['F32', 1, 4],
   1: ['F16', 1, 2],
@@ -24,81 +31,78 @@ const TENSOR_TYPES: Readonly<Record<number, readonly [name: string, elements: nu
   13: ['Q5_K', 256, 176],
   14: ['Q6_K', 256, 210],
   15: ['Q8_K', 256, 292],
+  16: ['IQ2_XXS', 256, 66],
+  17: ['IQ2_XS', 256, 74],
+  18: ['IQ3_XXS', 256, 98],
+  19: ['IQ1_S', 256, 50],
+  20: ['IQ4_NL', 32, 18],
+  21: ['IQ3_S', 256, 110],
+  22: ['IQ2_S', 256, 82],
+  23: ['IQ4_XS', 256, 136],
   24: ['I8', 1, 1],
   25: ['I16', 1, 2],
   26: ['I32', 1, 4],
   27: ['I64', 1, 8],
   28: ['F64', 1, 8],
+  29: ['IQ1_M', 256, 56],
   30: ['BF16', 1, 2],
+  34: ['TQ1_0', 256, 54],
+  35: ['TQ2_0', 256, 66],
+  39: ['MXFP4', 32, 17],
 };
 
-export type GgufValue = number | bigint | boolean | string | GgufValue[];
 export interface GgufFile {
   metadata: ReadonlyMap<string, GgufValue>;
-  /** Names and shapes as in the file, dimensions turned to outermost first. */
+  /** Names as in the file, dimensions turned to outermost first. A type of unknown size is listed with byteLength 0. */
   tensors: LocatedTensor[];
 }
 
 /** Reads header and tensor table from the mapped file. @throws ServiceError `malformed_file`, `unsupported_format`. */
 export function readGguf(path: string, file: Uint8Array): GgufFile {
-  const reader = new Reader(path, file);
+  const reader = new GgufReader(path, file);
   if (reader.u32('magic') !== MAGIC) reader.bad('the file does not begin with "GGUF"');
-  const version = reader.u32('version');
-  if (version !== 3)
-    fail('unimplemented', 'unsupported_format', `${path}: GGUF version ${version} is not supported; version 3 is`);
-  const tensorCount = reader.count('tensor count', LIMITS.tensors);
-  const keyCount = reader.count('metadata count', LIMITS.keys);
+  checkVersion(path, reader.u32('version'));
+  const tensorCount = reader.countOf('tensor count', MOST.tensors, LEAST.entry);
+  const keyCount = reader.countOf('metadata count', MOST.keys, LEAST.pair);
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < keyCount; i++) {
-    const key = reader.string(`key ${i}`);
+    const key = reader.key(`key ${i}`);
     if (metadata.has(key)) reader.bad(`the key ${key} is there twice`);
-    metadata.set(key, reader.value(key, reader.u32(key), 0));
+    metadata.set(key, reader.value(key, reader.u32(`type of ${key}`)));
   }
-  const alignment = metadata.get('general.alignment') ?? 32;
-  if (
-    typeof alignment !== 'number' ||
-    !Number.isInteger(alignment) ||
-    alignment < 1 ||
-    alignment > 65_536 ||
-    (alignment & (alignment - 1)) !== 0
-  ) {
-    reader.bad(`an alignment of ${String(alignment)} is not a power of two up to 65536`);
-  }
-  const entries = Array.from({ length: tensorCount }, (_, i) => reader.tensor(i));
-  const dataStart = Math.ceil(reader.position / (alignment as number)) * (alignment as number);
-  return { metadata, tensors: placeTensors(reader, entries, dataStart, alignment as number) };
+  const alignment = alignmentOf(reader, metadata.get('general.alignment'));
+  const entries: GgufEntry[] = [];
+  for (let i = 0; i < tensorCount; i++) entries.push(reader.entry(i));
+  const dataStart = Math.ceil(reader.position / alignment) * alignment;
+  const tensors = placeTensors(reader, entries, dataStart, alignment);
+  const clash = overlapping(tensors);
+  if (clash !== undefined) reader.bad(`the tensors ${clash[0].name} and ${clash[1].name} overlap`);
+  return { metadata, tensors };
 }
 
-interface Entry {
-  name: string;
-  dims: number[];
-  type: number;
-  offset: number;
+function checkVersion(path: string, version: number): void {
+  if (version === VERSION) return;
+  const what = version === VERSION_SWAPPED ? 'a big-endian GGUF file' : `GGUF version ${version}`;
+  fail('unimplemented', 'unsupported_format', `${path}: ${what} is not supported; little-endian version ${VERSION} is`);
 }
 
-function placeTensors(reader: Reader, entries: readonly Entry[], dataStart: number, alignment: number): LocatedTensor[] {
+function alignmentOf(reader: GgufReader, value: GgufValue | undefined): number {
+  if (value === undefined) return DEFAULT_ALIGNMENT;
+  const usable = typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MOST.alignment;
+  if (!usable || (value & (value - 1)) !== 0) {
+    return reader.bad(`an alignment of ${String(value).slice(0, 40)} is not a power of two up to ${MOST.alignment}`);
+  }
+  return value;
+}
+
+function placeTensors(reader: GgufReader, entries: readonly GgufEntry[], dataStart: number, alignment: number): LocatedTensor[] {
   const seen = new Set<string>();
   return entries.map(({ name, dims, type, offset }) => {
     if (seen.has(name)) reader.bad(`the tensor ${name} is there twice`);
     seen.add(name);
-    const known = TENSOR_TYPES[type];
-    if (known === undefined) {
-      return fail(
-        'unimplemented',
-        'unsupported_format',
-        `${reader.path}: tensor ${name} has the type number ${type}, which is not known`,
-      );
-    }
-    const [typeName, blockElements, blockBytes] = known;
-    const elements = dims.reduce((product, dim) => product * dim, 1);
-    const inner = dims[0] ?? 1;
-    if (inner % blockElements !== 0)
-      reader.bad(`tensor ${name}: rows of ${inner} are not whole ${typeName} blocks of ${blockElements}`);
-    const byteLength = (elements / blockElements) * blockBytes;
-    if (!Number.isSafeInteger(elements) || !Number.isSafeInteger(byteLength))
-      reader.bad(`tensor ${name}: [${dims.join(', ')}] is too large`);
     if (offset % alignment !== 0) reader.bad(`tensor ${name} begins at ${offset}, which is not aligned to ${alignment}`);
     const fileOffset = dataStart + offset;
+    const [typeName, byteLength] = storedAs(reader, name, dims, type);
     if (fileOffset + byteLength > reader.length) {
       reader.bad(`tensor ${name} ends at ${fileOffset + byteLength}, past the end of the file at ${reader.length}: truncated?`);
     }
@@ -106,107 +110,29 @@ function placeTensors(reader: Reader, entries: readonly Entry[], dataStart: numb
   });
 }
 
-const decoder = new TextDecoder('utf-8');
+/** Name of a tensor's type and its bytes; a type that is not known has no size and is refused only where it is needed. */
+function storedAs(reader: GgufReader, name: string, dims: readonly number[], type: number): [name: string, byteLength: number] {
+  const known = TENSOR_TYPES[type];
+  if (known === undefined) return [`ggml type ${type}`, 0];
+  const [typeName, blockElements, blockBytes] = known;
+  const elements = dims.reduce((product, dim) => product * dim, 1);
+  const inner = dims[0] ?? 1;
+  if (inner % blockElements !== 0)
+    reader.bad(`tensor ${name}: rows of ${inner} are not whole ${typeName} blocks of ${blockElements}`);
+  const byteLength = (elements / blockElements) * blockBytes;
+  if (!Number.isSafeInteger(elements) || !Number.isSafeInteger(byteLength))
+    reader.bad(`tensor ${name}: [${dims.join(', ')}] is too large`);
+  return [typeName, byteLength];
+}
 
-class Reader {
-  readonly path: string;
-  position = 0;
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-
-  constructor(path: string, bytes: Uint8Array) {
-    this.path = path;
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  get length(): number {
-    return this.#bytes.byteLength;
-  }
-
-  bad(what: string): never {
-    return fail('invalid_argument', 'malformed_file', `${this.path}: ${what}`);
-  }
-
-  #take(bytes: number, what: string): number {
-    const at = this.position;
-    if (at + bytes > this.length) this.bad(`${what} needs ${bytes} bytes at ${at}; the file has ${this.length}: truncated?`);
-    this.position = at + bytes;
-    return at;
-  }
-
-  u32(what: string): number {
-    return this.#view.getUint32(this.#take(4, what), true);
-  }
-
-  u64(what: string): bigint {
-    return this.#view.getBigUint64(this.#take(8, what), true);
-  }
-
-  count(what: string, limit: number): number {
-    const value = this.u64(what);
-    if (value > BigInt(limit)) this.bad(`${what} is ${value}, over the limit of ${limit}`);
-    return Number(value);
-  }
-
-  string(what: string): string {
-    const length = this.count(`length of ${what}`, LIMITS.string);
-    const at = this.#take(length, what);
-    return decoder.decode(this.#bytes.subarray(at, at + length));
-  }
-
-  tensor(index: number): Entry {
-    const name = this.string(`name of tensor ${index}`);
-    const rank = this.u32(`rank of ${name}`);
-    if (rank > LIMITS.dims) this.bad(`tensor ${name} has ${rank} dimensions; the limit is ${LIMITS.dims}`);
-    const dims = Array.from({ length: rank }, () => this.count(`dimension of ${name}`, Number.MAX_SAFE_INTEGER));
-    const type = this.u32(`type of ${name}`);
-    return { name, dims, type, offset: this.count(`offset of ${name}`, Number.MAX_SAFE_INTEGER) };
-  }
-
-  value(key: string, type: number, depth: number): GgufValue {
-    const view = this.#view;
-    switch (type) {
-      case 0:
-        return view.getUint8(this.#take(1, key));
-      case 1:
-        return view.getInt8(this.#take(1, key));
-      case 2:
-        return view.getUint16(this.#take(2, key), true);
-      case 3:
-        return view.getInt16(this.#take(2, key), true);
-      case 4:
-        return view.getUint32(this.#take(4, key), true);
-      case 5:
-        return view.getInt32(this.#take(4, key), true);
-      case 6:
-        return view.getFloat32(this.#take(4, key), true);
-      case 7:
-        return view.getUint8(this.#take(1, key)) !== 0;
-      case 8:
-        return this.string(key);
-      case 9:
-        return this.#array(key, depth);
-      case 10:
-        return view.getBigUint64(this.#take(8, key), true);
-      case 11:
-        return view.getBigInt64(this.#take(8, key), true);
-      case 12:
-        return view.getFloat64(this.#take(8, key), true);
-      default:
-        return this.bad(`${key} has the unknown value type ${type}`);
-    }
-  }
-
-  #array(key: string, depth: number): GgufValue[] {
-    if (depth >= LIMITS.depth) this.bad(`${key} nests arrays deeper than ${LIMITS.depth}`);
-    const type = this.u32(key);
-    const count = this.count(`length of ${key}`, LIMITS.array);
-    // Every element takes a byte or more: a lying count is refused before the array grows.
-    if (count > this.length - this.position)
-      this.bad(`${key} claims ${count} elements; only ${this.length - this.position} bytes are left`);
-    const values: GgufValue[] = [];
-    for (let i = 0; i < count; i++) values.push(this.value(key, type, depth + 1));
-    return values;
+/** Refuses a part of a model that was split over files. @throws ServiceError `unsupported_format`. */
+export function refuseSplit(path: string, file: GgufFile): void {
+  const parts = file.metadata.get('split.count');
+  if (typeof parts === 'number' && parts > 1) {
+    fail(
+      'unimplemented',
+      'unsupported_format',
+      `${path} is one of ${parts} parts of a split GGUF, which is not supported; merge them (llama-gguf-split --merge)`,
+    );
   }
 }

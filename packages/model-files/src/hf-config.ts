@@ -1,79 +1,104 @@
-/** Hugging Face config.json, in transformers' v4 dialect (rope_theta, rope_scaling) and v5 dialect (rope_parameters). */
+/** Hugging Face config.json, in transformers' v4 and v5 dialects, as a ModelConfig. */
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
-import type { MlaConfig, MoeConfig, ModelConfig, RopeConfig } from './model-config.ts';
+import { checkedConfig, LARGEST_SIZE } from './config-check.ts';
+import { moeFields, readMoe } from './hf-moe.ts';
+import { readRope, ropeSchema } from './hf-rope.ts';
+import type { MlaConfig, ModelConfig } from './model-config.ts';
 
-const size = z.number().int().min(1).max(100_000_000);
+const size = z.number().int().min(1).max(LARGEST_SIZE);
 const positive = z.number().positive().finite();
-const ids = z.union([z.number().int().nonnegative(), z.array(z.number().int().nonnegative())]);
-
-const ropeSchema = z.looseObject({
-  rope_type: z.string().optional(),
-  type: z.string().optional(),
-  rope_theta: positive.optional(),
-  factor: positive.optional(),
-  low_freq_factor: positive.optional(),
-  high_freq_factor: positive.optional(),
-  original_max_position_embeddings: size.optional(),
-  beta_fast: positive.optional(),
-  beta_slow: positive.optional(),
-  mscale: z.number().finite().optional(),
-  mscale_all_dim: z.number().finite().optional(),
-  attention_factor: positive.nullish(),
-});
+const ids = z.union([z.number().int().nonnegative(), z.array(z.number().int().nonnegative()).max(1000)]);
+const object = z.looseObject({});
 
 const configSchema = z.looseObject({
-  model_type: z.string().min(1).max(128),
+  ...moeFields,
+  model_type: z.string(),
   hidden_size: size,
   num_hidden_layers: size.max(10_000),
   num_attention_heads: size.max(100_000),
   num_key_value_heads: size.max(100_000).nullish(),
   head_dim: size.nullish(),
-  intermediate_size: size.optional(),
   vocab_size: size,
-  max_position_embeddings: size.optional(),
-  rms_norm_eps: positive.optional(),
-  tie_word_embeddings: z.boolean().optional(),
+  max_position_embeddings: size.nullish(),
+  rms_norm_eps: positive.nullish(),
+  tie_word_embeddings: z.boolean().nullish(),
   rope_theta: positive.optional(),
   rope_scaling: ropeSchema.nullish(),
   rope_parameters: ropeSchema.nullish(),
+  partial_rotary_factor: positive.nullish(),
   q_lora_rank: size.nullish(),
   kv_lora_rank: size.nullish(),
-  qk_nope_head_dim: size.optional(),
-  qk_rope_head_dim: size.optional(),
-  v_head_dim: size.optional(),
-  rope_interleave: z.boolean().optional(),
-  n_routed_experts: size.nullish(),
-  num_experts: size.nullish(),
-  num_experts_per_tok: size.nullish(),
-  n_group: size.nullish(),
-  topk_group: size.nullish(),
-  n_shared_experts: z.number().int().nonnegative().nullish(),
-  moe_intermediate_size: size.optional(),
-  first_k_dense_replace: z.number().int().nonnegative().optional(),
-  norm_topk_prob: z.boolean().optional(),
-  routed_scaling_factor: positive.optional(),
-  scoring_func: z.string().optional(),
+  qk_nope_head_dim: size.nullish(),
+  qk_rope_head_dim: size.nullish(),
+  v_head_dim: size.nullish(),
+  rope_interleave: z.boolean().nullish(),
   eos_token_id: ids.nullish(),
   bos_token_id: ids.nullish(),
 });
 type HfConfig = z.infer<typeof configSchema>;
 
-const DEFAULT_THETA = 10_000;
 const DEFAULT_CONTEXT = 2048;
 const DEFAULT_EPS = 1e-6;
 
+/** Other names of a field (transformers' attribute_map of Kimi, Qwen, Mixtral, DeepSeek-V4). */
+const ALIASES: Readonly<Record<string, readonly string[]>> = {
+  n_routed_experts: ['num_experts', 'num_local_experts'],
+  num_experts_per_tok: ['num_experts_per_token'],
+  n_group: ['num_expert_group'],
+  n_shared_experts: ['num_shared_experts'],
+  norm_topk_prob: ['moe_renormalize'],
+  max_position_embeddings: ['model_max_length'],
+};
+/** Fields that a multimodal wrapper may keep outside its text_config. */
+const WRAPPED = ['eos_token_id', 'bos_token_id', 'tie_word_embeddings'];
+
+/** Whether the language model's config is nested under `text_config`. */
+export function isWrapped(json: unknown): boolean {
+  return textConfig(json) !== undefined;
+}
+
 /**
  * Normalises a parsed config.json. `generation` is generation_config.json, whose end-of-sequence ids are added.
- * @throws ServiceError `malformed_file` naming every field at fault.
+ * @throws ServiceError `malformed_file` naming every field at fault, `unsupported_format`.
  */
 export function configFromHuggingFace(file: string, json: unknown, generation: unknown): ModelConfig {
-  const text = z.looseObject({ text_config: z.looseObject({}).optional() }).safeParse(json);
-  const inner = text.success && text.data.text_config !== undefined ? { ...text.data.text_config } : json;
-  const parsed = configSchema.safeParse(inner);
-  if (!parsed.success) fail('invalid_argument', 'malformed_file', `${file}: ${z.prettifyError(parsed.error)}`);
-  const config = parsed.data;
-  const mla = mlaConfig(config);
+  const fields = inOneDialect(json);
+  const architecture = z.string().min(1).max(128).safeParse(fields.model_type);
+  if (!architecture.success)
+    fail('invalid_argument', 'malformed_file', `${file}: model_type, the name of the architecture, is missing`);
+  return checkedConfig(file, architecture.data, () => {
+    const parsed = configSchema.safeParse(fields);
+    return parsed.success
+      ? normalise(file, parsed.data, generation)
+      : fail('invalid_argument', 'malformed_file', `${file}: ${z.prettifyError(parsed.error)}`);
+  });
+}
+
+function textConfig(json: unknown): Record<string, unknown> | undefined {
+  const wrapper = z.looseObject({ text_config: object }).safeParse(json);
+  return wrapper.success ? wrapper.data.text_config : undefined;
+}
+
+function inOneDialect(json: unknown): Record<string, unknown> {
+  const parsed = object.safeParse(json);
+  const outer: Record<string, unknown> = parsed.success ? parsed.data : {};
+  const inner = textConfig(json);
+  const fields = inner === undefined ? { ...outer } : { ...inner };
+  for (const name of inner === undefined ? [] : WRAPPED) fields[name] ??= outer[name];
+  for (const [name, others] of Object.entries(ALIASES)) {
+    for (const other of others) fields[name] ??= fields[other];
+  }
+  // One set of RoPE parameters per kind of layer (DeepSeek-V4, Gemma): take the plain layers' one.
+  const nested = z.looseObject({ main: object.optional(), full_attention: object.optional() }).safeParse(fields.rope_parameters);
+  if (nested.success) fields.rope_parameters = nested.data.main ?? nested.data.full_attention ?? fields.rope_parameters;
+  return fields;
+}
+
+function normalise(file: string, config: HfConfig, generation: unknown): ModelConfig {
+  const mla = readMla(config);
+  const contextLength = config.max_position_embeddings ?? DEFAULT_CONTEXT;
+  const bos = [config.bos_token_id ?? []].flat();
   return {
     architecture: config.model_type,
     hiddenSize: config.hidden_size,
@@ -82,18 +107,18 @@ export function configFromHuggingFace(file: string, json: unknown, generation: u
     kvHeads: config.num_key_value_heads ?? config.num_attention_heads,
     headDim:
       mla === undefined
-        ? (config.head_dim ?? Math.floor(config.hidden_size / config.num_attention_heads))
+        ? (config.head_dim ?? config.hidden_size / config.num_attention_heads)
         : mla.qkNopeHeadDim + mla.qkRopeHeadDim,
     intermediateSize: config.intermediate_size ?? config.moe_intermediate_size ?? 0,
     vocabSize: config.vocab_size,
-    contextLength: config.max_position_embeddings ?? DEFAULT_CONTEXT,
+    contextLength,
     rmsNormEps: config.rms_norm_eps ?? DEFAULT_EPS,
     tieWordEmbeddings: config.tie_word_embeddings ?? false,
-    rope: ropeConfig(file, config),
+    rope: readRope(file, config, contextLength, mla !== undefined),
     mla,
-    moe: moeConfig(config),
+    moe: readMoe(file, config, config.num_hidden_layers),
     eosTokenIds: eosIds(config, generation),
-    bosTokenId: Array.isArray(config.bos_token_id) ? config.bos_token_id[0] : (config.bos_token_id ?? undefined),
+    bosTokenId: bos[0],
   };
 }
 
@@ -103,52 +128,9 @@ function eosIds(config: HfConfig, generation: unknown): number[] {
   return [...new Set(all.flatMap((value) => value ?? []))];
 }
 
-function ropeConfig(file: string, config: HfConfig): RopeConfig {
-  const rope = { ...config.rope_scaling, ...config.rope_parameters };
-  const theta = rope.rope_theta ?? config.rope_theta ?? DEFAULT_THETA;
-  const type = rope.rope_type ?? rope.type ?? 'default';
-  const original = rope.original_max_position_embeddings ?? config.max_position_embeddings ?? DEFAULT_CONTEXT;
-  const need = (name: string, value: number | undefined): number =>
-    value ?? fail('invalid_argument', 'malformed_file', `${file}: RoPE type ${type} needs ${name}`);
-  switch (type) {
-    case 'default':
-    case 'mrope':
-      return { type: 'default', theta };
-    case 'linear':
-      return { type, theta, factor: need('factor', rope.factor) };
-    case 'llama3':
-      return {
-        type,
-        theta,
-        factor: need('factor', rope.factor),
-        lowFreqFactor: need('low_freq_factor', rope.low_freq_factor),
-        highFreqFactor: need('high_freq_factor', rope.high_freq_factor),
-        originalContextLength: original,
-      };
-    case 'yarn':
-      return {
-        type,
-        theta,
-        factor: need('factor', rope.factor),
-        originalContextLength: original,
-        betaFast: rope.beta_fast ?? 32,
-        betaSlow: rope.beta_slow ?? 1,
-        ...(rope.mscale === undefined ? {} : { mscale: rope.mscale }),
-        ...(rope.mscale_all_dim === undefined ? {} : { mscaleAllDim: rope.mscale_all_dim }),
-        ...(rope.attention_factor == null ? {} : { attentionFactor: rope.attention_factor }),
-      };
-    default:
-      return fail(
-        'unimplemented',
-        'unsupported_format',
-        `${file}: RoPE type ${type} is not supported; supported: default, linear, llama3, yarn`,
-      );
-  }
-}
-
-function mlaConfig(config: HfConfig): MlaConfig | undefined {
+function readMla(config: HfConfig): MlaConfig | undefined {
   const { kv_lora_rank: rank, qk_nope_head_dim: nope, qk_rope_head_dim: rope, v_head_dim: value } = config;
-  if (rank == null || nope === undefined || rope === undefined || value === undefined) return undefined;
+  if (rank == null || nope == null || rope == null || value == null) return undefined;
   return {
     qLoraRank: config.q_lora_rank ?? undefined,
     kvLoraRank: rank,
@@ -156,22 +138,5 @@ function mlaConfig(config: HfConfig): MlaConfig | undefined {
     qkRopeHeadDim: rope,
     vHeadDim: value,
     ropeInterleaved: config.rope_interleave ?? true,
-  };
-}
-
-function moeConfig(config: HfConfig): MoeConfig | undefined {
-  const experts = config.n_routed_experts ?? config.num_experts;
-  if (experts == null || config.num_experts_per_tok == null || config.moe_intermediate_size === undefined) return undefined;
-  return {
-    experts,
-    expertsPerToken: config.num_experts_per_tok,
-    groups: config.n_group ?? 1,
-    groupsPerToken: config.topk_group ?? 1,
-    sharedExperts: config.n_shared_experts ?? 0,
-    expertInner: config.moe_intermediate_size,
-    firstDenseLayers: config.first_k_dense_replace ?? 0,
-    normalizeTopK: config.norm_topk_prob ?? true,
-    routedScale: config.routed_scaling_factor ?? 1,
-    scoring: (config.scoring_func ?? (config.kv_lora_rank == null ? 'softmax' : 'sigmoid')) === 'softmax' ? 'softmax' : 'sigmoid',
   };
 }

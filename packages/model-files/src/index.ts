@@ -1,10 +1,13 @@
+export type { ChatMessage, RenderChat, RenderOptions } from './chat-template.ts';
 export { openCheckpoint } from './checkpoint.ts';
-export type { Checkpoint, TensorInfo } from './checkpoint.ts';
+export type { Checkpoint } from './checkpoint.ts';
+export type { DecodeStream } from './decode-stream.ts';
 export { readGguf } from './gguf.ts';
-export type { GgufFile, GgufValue } from './gguf.ts';
-export type { MlaConfig, ModelConfig, MoeConfig, RopeConfig } from './model-config.ts';
+export type { GgufFile } from './gguf.ts';
+export type { GgufValue } from './gguf-reader.ts';
+export type { MlaConfig, ModelConfig, MoeConfig, MoeScoring, RopeConfig } from './model-config.ts';
 export { readSafetensorsHeader, readTensor } from './safetensors.ts';
-export type { LocatedTensor } from './safetensors.ts';
+export type { LocatedTensor, TensorInfo } from './tensor-info.ts';
 export { loadTokenizer } from './tokenizer.ts';
-export type { ChatMessage, DecodeStream, Tokenizer } from './tokenizer.ts';
+export type { Tokenizer } from './tokenizer.ts';
 export type { TokenizerSource } from './tokenizer-source.ts';

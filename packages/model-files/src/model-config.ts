@@ -1,6 +1,9 @@
 /** A model's configuration, one struct for every dialect it was written in. Lengths in tokens, widths in elements. */
 
-/** Rotary position embedding. Formulas: Hugging Face transformers, modeling_rope_utils.py. */
+/**
+ * Rotary position embedding. Formulas: Hugging Face transformers, modeling_rope_utils.py. GGUF keeps the Llama 3.1 scaling in a
+ * tensor instead (rope_freqs.weight): its config says `default`, and packages/models divides by that tensor.
+ */
 export type RopeConfig =
   | { type: 'default'; theta: number }
   | { type: 'linear'; theta: number; factor: number }
@@ -35,6 +38,9 @@ export interface MlaConfig {
   ropeInterleaved: boolean;
 }
 
+/** How a router turns logits into scores. */
+export type MoeScoring = 'sigmoid' | 'softmax' | 'sqrtsoftplus';
+
 /** Mixture of experts. */
 export interface MoeConfig {
   experts: number;
@@ -48,11 +54,13 @@ export interface MoeConfig {
   firstDenseLayers: number;
   normalizeTopK: boolean;
   routedScale: number;
-  scoring: 'sigmoid' | 'softmax';
+  scoring: MoeScoring;
+  /** Experts are chosen by score plus a learned bias (`e_score_correction_bias`). */
+  correctionBias: boolean;
 }
 
 export interface ModelConfig {
-  /** Hugging Face's model_type, or GGUF's general.architecture. */
+  /** Hugging Face's model_type; for GGUF general.architecture by the same name, where it has one. */
   architecture: string;
   hiddenSize: number;
   layers: number;
@@ -67,6 +75,7 @@ export interface ModelConfig {
   rope: RopeConfig;
   mla: MlaConfig | undefined;
   moe: MoeConfig | undefined;
+  /** Ids that end an answer: those of every file of the checkpoint. */
   eosTokenIds: number[];
   bosTokenId: number | undefined;
 }

@@ -100,7 +100,7 @@ describe('loadModel refuses', () => {
   it('a choice of experts that cannot be made', async () => {
     const mla = { qLoraRank: 8, kvLoraRank: 8, qkNopeHeadDim: 8, qkRopeHeadDim: 8, vHeadDim: 8, ropeInterleaved: true };
     const moe = { experts: 8, groups: 4, groupsPerToken: 1, expertsPerToken: 3, sharedExperts: 1, expertInner: 8 };
-    const rest = { firstDenseLayers: 0, normalizeTopK: true, routedScale: 1, scoring: 'sigmoid' as const };
+    const rest = { firstDenseLayers: 0, normalizeTopK: true, routedScale: 1, scoring: 'sigmoid' as const, correctionBias: true };
     const config = { architecture: 'deepseek_v3', mla, moe: { ...moe, ...rest } };
     const error = await refusal({ config });
     expect([error.reason, error.message.includes('3 of 8 experts in 1 of 4 groups')]).toEqual(['malformed_file', true]);

@@ -1,0 +1,50 @@
+/** SHA-256 of weight files in a thread of its own: gigabytes are read and no event loop waits. Nothing is kept. */
+import { once } from 'node:events';
+import type { Stats } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { fail } from '@causeway/errors';
+
+/** A file as it was when the checkpoint was opened. */
+export interface FileIdentity {
+  path: string;
+  device: number;
+  inode: number;
+  size: number;
+  modifiedMs: number;
+}
+
+/** What the thread answers. */
+export type HashReply = { hash: string } | { changed: string } | { unreadable: string };
+
+/** Identity of the file that `stat` describes. */
+export function fileIdentity(path: string, stat: Stats): FileIdentity {
+  return { path, device: stat.dev, inode: stat.ino, size: stat.size, modifiedMs: stat.mtimeMs };
+}
+
+/**
+ * Hash over the bytes of the files, one after the other; lower-case hex.
+ * @throws ServiceError `file_unreadable` when a file is gone or is not the one that was opened.
+ */
+export async function hashFiles(files: readonly FileIdentity[]): Promise<string> {
+  const worker = new Worker(new URL('./hash-worker.ts', import.meta.url), {
+    name: 'weights-hash',
+    execArgv: [],
+    workerData: files,
+  });
+  let reply: HashReply;
+  try {
+    [reply] = (await once(worker, 'message')) as [HashReply];
+  } catch (cause) {
+    fail('internal', 'internal', 'the thread that hashes the weights failed', { cause });
+  } finally {
+    await worker.terminate();
+  }
+  if ('hash' in reply) return reply.hash;
+  if ('changed' in reply)
+    fail(
+      'failed_precondition',
+      'file_unreadable',
+      `${reply.changed} changed while it was in use; start again with a file at rest`,
+    );
+  fail('not_found', 'file_unreadable', reply.unreadable);
+}
