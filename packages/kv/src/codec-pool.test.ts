@@ -11,14 +11,18 @@ import { kvRatio } from './codec-ratio.ts';
 import { syntheticKv } from './synthetic-kv.ts';
 
 describe('byte planes', () => {
-  test('hold byte p of every number in plane p, and come back', () => {
+  test('hold byte p of every number, rotated left by one bit, in plane p, and come back', () => {
     fc.assert(
       fc.property(fc.constantFrom(2 as const, 4 as const), fc.uint8Array({ maxLength: 300 }), (size, bytes) => {
         const raw = bytes.slice(0, Math.floor(bytes.length / size) * size);
         const planes = new Uint8Array(planeBufferBytes(raw.length, size));
         splitPlanes(raw, planes, size);
-        for (let i = 0; i < raw.length; i++) {
-          expect(planes[planeOffset(i % size, raw.length / size) + Math.floor(i / size)]).toBe(raw[i]);
+        for (let element = 0; element < raw.length / size; element++) {
+          const number = Buffer.from(raw).readUIntLE(element * size, size);
+          const rotated = ((number * 2) % 2 ** (8 * size)) + Math.floor(number / 2 ** (8 * size - 1));
+          for (let plane = 0; plane < size; plane++) {
+            expect(planes[planeOffset(plane, raw.length / size) + element]).toBe(Math.floor(rotated / 256 ** plane) % 256);
+          }
         }
         const back = new Uint8Array(raw.length);
         joinPlanes(planes, back, size);
@@ -133,7 +137,7 @@ describe('CodecPool', () => {
       await expect(pool.decode({ codec, elementBytes: 4, body, rawCrc: part.rawCrc ^ 1, raw: target })).rejects.toMatchObject({
         reason: 'checksum',
       });
-      expect(buffer.bytes(200_000, 100_000).every((byte) => byte === 0)).toBe(true);
+      expect(buffer.bytes(200_000, 100_000).every((byte: number) => byte === 0)).toBe(true);
     }
     pool.unregister(region);
   });

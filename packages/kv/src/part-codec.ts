@@ -17,6 +17,21 @@ const WORTHWHILE = 0.97;
 /** Largest window a body may ask the decoder to allocate: 2^23 bytes. */
 const WINDOW_LOG_MAX = 23;
 
+/** zstd as it comes, for whole parts. */
+const WHOLE = { [constants.ZSTD_c_compressionLevel]: 1 };
+/**
+ * For planes, which have hardly a repeated string: entropy coding in small blocks (16 KiB, so that the tables follow layers and
+ * K or V) and next to no search. On SmolLM2's KV twice as fast as level 1 alone, and the exponents shrink 2.72 times, not 2.49.
+ */
+const PLANE = {
+  ...WHOLE,
+  [constants.ZSTD_c_strategy]: constants.ZSTD_fast,
+  [constants.ZSTD_c_minMatch]: 7,
+  [constants.ZSTD_c_targetLength]: 0,
+  [constants.ZSTD_c_windowLog]: 14,
+  [constants.ZSTD_c_hashLog]: 6,
+};
+
 /** Buffers that one thread reuses from job to job. */
 export class CodecScratch {
   #raw = new Uint8Array(0);
@@ -46,7 +61,7 @@ export function encodeBody(
 ): number | undefined {
   const limit = Math.min(out.length, raw.length - 1);
   if (codec === 'zstd') {
-    const body = compress(raw);
+    const body = compress(raw, WHOLE);
     if (body.length > limit) return undefined;
     out.set(body);
     return body.length;
@@ -62,7 +77,7 @@ export function encodeBody(
     const offset = planeOffset(plane, planeBytes);
     let body = planes.subarray(offset, offset + planeBytes);
     if (looksCompressible(body)) {
-      const packed = compress(body);
+      const packed = compress(body, PLANE);
       if (packed.length < body.length) {
         body = packed;
         mask |= 1 << plane;
@@ -119,11 +134,11 @@ function decodePlanes(body: Uint8Array, raw: Uint8Array, elementBytes: 2 | 4, sc
   joinPlanes(planes, raw, elementBytes);
 }
 
-function compress(data: Uint8Array): Uint8Array {
+function compress(data: Uint8Array, params: Record<number, number>): Uint8Array {
   return zstdCompressSync(data, {
     // one output chunk: zstd's own bound (zstd.h, ZSTD_COMPRESSBOUND)
     chunkSize: Math.max(64, data.length + (data.length >>> 8) + 512),
-    params: { [constants.ZSTD_c_compressionLevel]: 1 },
+    params,
   });
 }
 
@@ -155,7 +170,7 @@ function looksCompressible(plane: Uint8Array): boolean {
     const start = Math.floor(((plane.length - run) * i) / (SAMPLE_RUNS - 1));
     sample.set(plane.subarray(start, start + run), i * run);
   }
-  return compress(sample).length < WORTHWHILE * SAMPLE_BYTES;
+  return compress(sample, PLANE).length < WORTHWHILE * SAMPLE_BYTES;
 }
 
 function malformed(message: string): never {

@@ -41,7 +41,7 @@ export interface LoadedEngine extends AsyncDisposable {
 export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   await using stack = new AsyncDisposableStack();
   const family = chipFamily(recipe.chip);
-  const storage = chipStorage(family, recipe);
+  const storage = chipStorage(family, { dtype: recipe.kvDtype, blockTokens: recipe.blockTokens });
   using checkpoint = await openCheckpoint(recipe.modelPath);
   const [weightsHash, tokenizerHash] = await Promise.all([
     checkpoint.weightsHash(),
