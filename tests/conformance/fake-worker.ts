@@ -203,6 +203,7 @@ async function* decode(
           rawBytes: BigInt(bytes ? RAW_BYTES : 0),
           receivedBytes: BigInt(bytes ? SENT_BYTES : 0),
           prefilledTokens,
+          prefillMs: 0,
         },
       },
     };

@@ -113,6 +113,7 @@ export class EngineLoop {
 
   #preempt(sequence: Sequence): void {
     this.preemptions++;
+    sequence.preemptions++;
     this.#parts.hooks.onPreemption?.();
     sequence.pages?.[Symbol.dispose]();
     sequence.pages = undefined;

@@ -42,6 +42,8 @@ export class Sequence {
   recompute: boolean;
   /** Tokens generated so far, the prefill worker's first one included. */
   generated: number;
+  /** Times that it gave its memory up. */
+  preemptions = 0;
   /** Ended, failed or cancelled: nothing more is computed or emitted. */
   left = false;
   readonly #leaving: AbortController;
@@ -89,7 +91,9 @@ export class Sequence {
     this.ids.push(token.id);
     const position = this.generation.firstPosition + this.generated++;
     const reason = finishReason(this.generation, limits, token.id, this.generated, this.ids.length);
-    return reason === undefined ? { ...token, position } : { ...token, position, finishReason: reason };
+    return reason === undefined
+      ? { ...token, position }
+      : { ...token, position, finishReason: reason, preemptions: this.preemptions };
   }
 
   /** Answer position of the next token to be sampled. */

@@ -41,6 +41,8 @@ export type FinishReason = 'stop' | 'length';
 export interface GeneratedToken extends SampledToken {
   position: number;
   finishReason?: FinishReason;
+  /** With `finishReason`: how often the sequence gave its memory up and came back. */
+  preemptions?: number;
 }
 
 /** Pages that hold one sequence, reserved all or nothing. */

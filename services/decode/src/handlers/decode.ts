@@ -57,6 +57,7 @@ export async function* decode(
   using _pages = kv.pages;
   yield { event: { $case: 'kvReady', value: kv.report } };
   let generated = 0;
+  let preemptions = 0;
   let reason = kv.first?.finishReason;
   if (kv.first !== undefined) {
     generated++;
@@ -66,12 +67,13 @@ export async function* decode(
     for await (const token of worker.engine.decode(generation, kv.pages, kv.first, scope.signal)) {
       generated++;
       reason = token.finishReason;
+      preemptions = token.preemptions ?? 0;
       yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt) } };
     }
   }
   scope.log.info({ generated, reason, outcome: kv.report.outcome }, 'decoded');
   yield {
-    event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions: 0 } },
+    event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions } },
   };
 }
 
@@ -132,7 +134,13 @@ async function prefillHere(
       // What the client has read stays; a recomputed near-tie must not change it.
       first: seen ?? result.first,
       firstIsOurs: seen === undefined,
-      report: { outcome, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: generation.promptIds.length },
+      report: {
+        outcome,
+        rawBytes: 0n,
+        receivedBytes: 0n,
+        prefilledTokens: generation.promptIds.length,
+        prefillMs: result.prefillMs,
+      },
     };
   } catch (error) {
     pages[Symbol.dispose]();
@@ -155,5 +163,6 @@ function reportUsed(committed: CommittedKv): workerV1.KvReady {
     rawBytes: BigInt(committed.rawBytes),
     receivedBytes: BigInt(committed.receivedBytes),
     prefilledTokens: 0,
+    prefillMs: 0,
   };
 }

@@ -3,8 +3,8 @@ import { KvReport } from './kv-report.ts';
 
 const decode = { id: 'decode-0', chip: 'cpu', emulated: false };
 const prefill = { id: 'prefill-0', chip: 'ascend', emulated: true };
-const used = { outcome: 'used' as const, rawBytes: 100, receivedBytes: 70, prefilledTokens: 0 };
-const local = { outcome: 'local' as const, rawBytes: 0, receivedBytes: 0, prefilledTokens: 9 };
+const used = { outcome: 'used' as const, rawBytes: 100, receivedBytes: 70, prefilledTokens: 0, prefillMs: 0 };
+const local = { outcome: 'local' as const, rawBytes: 0, receivedBytes: 0, prefilledTokens: 9, prefillMs: 4 };
 const times = { ttftMs: 1, handoffGapMs: 2 };
 
 describe('KvReport', () => {

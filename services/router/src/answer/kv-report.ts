@@ -69,7 +69,7 @@ export class KvReport {
       bytes_sent: travelled ? (this.#transfer?.sentBytes ?? this.#ready?.receivedBytes ?? 0) : 0,
       codec: travelled ? (this.#transfer?.codec ?? '') : '',
       transfer_ms: travelled ? (this.#transfer?.transferMs ?? 0) : 0,
-      prefill_ms: this.#transfer?.prefillMs ?? 0,
+      prefill_ms: (travelled ? this.#transfer : this.#ready)?.prefillMs ?? 0,
       queue_ms: this.#routerQueueMs + this.#prefillQueueMs,
       ttft_ms: times.ttftMs,
       handoff_gap_ms: times.handoffGapMs,

@@ -22,6 +22,7 @@ export interface KvReadyReport {
   rawBytes: number;
   receivedBytes: number;
   prefilledTokens: number;
+  prefillMs: number;
 }
 
 export interface TransferReport {
@@ -112,6 +113,7 @@ function kvReady(message: workerV1.KvReady): KvReadyReport {
     rawBytes: Number(message.rawBytes),
     receivedBytes: Number(message.receivedBytes),
     prefilledTokens: message.prefilledTokens,
+    prefillMs: message.prefillMs,
   };
 }
 

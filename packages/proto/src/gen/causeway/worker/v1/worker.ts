@@ -202,8 +202,9 @@ export interface KvReady {
   outcome: KvOutcome;
   rawBytes: bigint;
   receivedBytes: bigint;
-  /** Tokens whose KV was computed on this worker by prefill. */
+  /** Tokens whose KV was computed on this worker by prefill, and how long that took. */
   prefilledTokens: number;
+  prefillMs: number;
 }
 
 export interface Finished {
@@ -1737,7 +1738,7 @@ export const Reserved: MessageFns<Reserved> = {
 };
 
 function createBaseKvReady(): KvReady {
-  return { outcome: 0, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: 0 };
+  return { outcome: 0, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: 0, prefillMs: 0 };
 }
 
 export const KvReady: MessageFns<KvReady> = {
@@ -1759,6 +1760,9 @@ export const KvReady: MessageFns<KvReady> = {
     }
     if (message.prefilledTokens !== 0) {
       writer.uint32(32).uint32(message.prefilledTokens);
+    }
+    if (message.prefillMs !== 0) {
+      writer.uint32(41).double(message.prefillMs);
     }
     return writer;
   },
@@ -1808,6 +1812,14 @@ export const KvReady: MessageFns<KvReady> = {
             message.prefilledTokens = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.prefillMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1831,6 +1843,7 @@ export const KvReady: MessageFns<KvReady> = {
       ? BigInt(object.receivedBytes)
       : 0n;
     message.prefilledTokens = object.prefilledTokens ?? 0;
+    message.prefillMs = object.prefillMs ?? 0;
     return message;
   },
 };
