@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { armFailpoints } from '@causeway/failpoints';
+import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { KvEndpoint } from '@causeway/kv-transport';
 import type { MainContext } from '@causeway/lifecycle';
 import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
@@ -30,7 +30,8 @@ export async function runWorker(
   const incarnation = randomUUID();
   const log = createLogger({ service: role, level: config.logLevel, fields: { workerId: config.workerId, incarnation } });
   ctx.configure({ drainMs: config.drainMs, log });
-  armConfiguredFailpoints(config, log);
+  // A bad spec is told at once; it is armed after the warm-up, whose frames are not a request's.
+  if (config.failpoints !== undefined) parseFailpoints(config.failpoints);
 
   const registry = new Registry();
   const metrics = createWorkerMetrics(registry);
@@ -76,6 +77,7 @@ export async function runWorker(
   });
   endpoint = kv;
   await warmUpTransport(engine, kv, ctx.lifecycle.drainSignal);
+  armConfiguredFailpoints(config, log);
   using _loop = monitorEventLoop(registry, {
     onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
   });

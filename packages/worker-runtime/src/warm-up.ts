@@ -43,13 +43,17 @@ const LOOPBACK_DEADLINE_MS = 10_000;
  * shows at start, not at the first request, when KV can't travel.
  */
 export async function warmUpTransport(engine: Engine, endpoint: KvEndpoint, signal: AbortSignal): Promise<void> {
+  // Both ends hold pages at the same time.
+  const { blockTokens } = engine.info.descriptor.storage;
+  const tokens = Math.min(PROMPT_TOKENS, Math.floor(engine.stats().totalPages / 2) * blockTokens);
+  if (tokens === 0) return;
   for (let round = 0; round < LOOPBACK_ROUNDS; round++) {
     for (const codec of KV_CODECS) {
-      using from = await engine.reserve(PROMPT_TOKENS, signal);
-      using to = await engine.reserve(PROMPT_TOKENS, signal);
+      using from = await engine.reserve(tokens, signal);
+      using to = await engine.reserve(tokens, signal);
       from.startFilling();
       from.commit();
-      const inbound = endpoint.receive({ pages: to, tokens: PROMPT_TOKENS, deadlineMs: LOOPBACK_DEADLINE_MS, signal });
+      const inbound = endpoint.receive({ pages: to, tokens, deadlineMs: LOOPBACK_DEADLINE_MS, signal });
       const outbound = endpoint.send({ ticket: { ...inbound.ticket, acceptedCodecs: [codec] }, pages: from, signal });
       await Promise.all([inbound.committed, outbound.finish({})]);
     }
