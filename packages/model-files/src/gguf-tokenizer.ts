@@ -10,6 +10,8 @@ const USER_DEFINED = 4;
 
 const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
 
+const stringList = z.array(z.string());
+
 interface PreTokenizer {
   definition: unknown;
   /** A word that is a token is taken whole, before any merge. */
@@ -101,7 +103,7 @@ function refuse(path: string, what: string, value: GgufValue, supported: string)
 }
 
 function strings(path: string, metadata: ReadonlyMap<string, GgufValue>, key: string): string[] {
-  const parsed = z.array(z.string()).safeParse(metadata.get(key));
+  const parsed = stringList.safeParse(metadata.get(key));
   return parsed.success ? parsed.data : fail('invalid_argument', 'malformed_file', `${path}: ${key} is not a list of strings`);
 }
 

@@ -10,6 +10,10 @@ const size = z.number().int().min(1).max(LARGEST_SIZE);
 const positive = z.number().positive().finite();
 const ids = z.union([z.number().int().nonnegative(), z.array(z.number().int().nonnegative()).max(1000)]);
 const object = z.looseObject({});
+const wrapperSchema = z.looseObject({ text_config: object });
+const nestedRopeSchema = z.looseObject({ main: object.optional(), full_attention: object.optional() });
+const nameSchema = z.string().min(1).max(128);
+const generationSchema = z.looseObject({ eos_token_id: ids.nullish() });
 
 const configSchema = z.looseObject({
   ...moeFields,
@@ -64,7 +68,7 @@ export function isWrapped(json: unknown): boolean {
  */
 export function configFromHuggingFace(file: string, json: unknown, generation: unknown): ModelConfig {
   const fields = inOneDialect(json);
-  const architecture = z.string().min(1).max(128).safeParse(fields.model_type);
+  const architecture = nameSchema.safeParse(fields.model_type);
   if (!architecture.success)
     fail('invalid_argument', 'malformed_file', `${file}: model_type, the name of the architecture, is missing`);
   return checkedConfig(file, architecture.data, () => {
@@ -76,7 +80,7 @@ export function configFromHuggingFace(file: string, json: unknown, generation: u
 }
 
 function textConfig(json: unknown): Record<string, unknown> | undefined {
-  const wrapper = z.looseObject({ text_config: object }).safeParse(json);
+  const wrapper = wrapperSchema.safeParse(json);
   return wrapper.success ? wrapper.data.text_config : undefined;
 }
 
@@ -90,7 +94,7 @@ function inOneDialect(json: unknown): Record<string, unknown> {
     for (const other of others) fields[name] ??= fields[other];
   }
   // One set of RoPE parameters per kind of layer (DeepSeek-V4, Gemma): take the plain layers' one.
-  const nested = z.looseObject({ main: object.optional(), full_attention: object.optional() }).safeParse(fields.rope_parameters);
+  const nested = nestedRopeSchema.safeParse(fields.rope_parameters);
   if (nested.success) fields.rope_parameters = nested.data.main ?? nested.data.full_attention ?? fields.rope_parameters;
   return fields;
 }
@@ -123,7 +127,7 @@ function normalise(file: string, config: HfConfig, generation: unknown): ModelCo
 }
 
 function eosIds(config: HfConfig, generation: unknown): number[] {
-  const more = z.looseObject({ eos_token_id: ids.nullish() }).safeParse(generation);
+  const more = generationSchema.safeParse(generation);
   const all = [config.eos_token_id, more.success ? more.data.eos_token_id : undefined];
   return [...new Set(all.flatMap((value) => value ?? []))];
 }

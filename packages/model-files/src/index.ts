@@ -10,4 +10,6 @@ export { readSafetensorsHeader, readTensor } from './safetensors.ts';
 export type { LocatedTensor, TensorInfo } from './tensor-info.ts';
 export { loadTokenizer } from './tokenizer.ts';
 export type { Tokenizer } from './tokenizer.ts';
+export { INLINE_BYTES, TokenizerPool } from './tokenizer-pool.ts';
+export type { TokenizerPoolOptions } from './tokenizer-pool.ts';
 export type { TokenizerSource } from './tokenizer-source.ts';

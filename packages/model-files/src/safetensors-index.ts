@@ -7,6 +7,7 @@ import { exists, FILE_LIMITS, readJson } from './small-file.ts';
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const MOST_SHARDS = 4096;
+const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
 
 /** Files that hold the weights, and which of them each tensor is said to be in (undefined: a single file). */
 export interface ShardTable {
@@ -27,7 +28,7 @@ export function hasSafetensors(dir: string): boolean {
 export function readShardTable(dir: string): ShardTable {
   const index = join(dir, INDEX);
   if (!exists(index)) return { files: [SINGLE], fileOf: undefined };
-  const parsed = z.object({ weight_map: z.record(z.string(), z.string()) }).safeParse(readJson(index, FILE_LIMITS.index));
+  const parsed = indexSchema.safeParse(readJson(index, FILE_LIMITS.index));
   if (!parsed.success) fail('invalid_argument', 'malformed_file', `${index}: ${z.prettifyError(parsed.error)}`);
   const fileOf = new Map(Object.entries(parsed.data.weight_map));
   const files = [...new Set(fileOf.values())].sort();

@@ -1,0 +1,173 @@
+/**
+ * Tokenizes off the event loop. Short inputs are done at once on the calling thread: sending them elsewhere costs more.
+ *
+ * Invariants
+ *  P1  No input above `INLINE_BYTES` is tokenized on the calling thread.
+ *  P2  The queue is bounded; a job that was given up never starts, and one that runs is stopped soon after.
+ */
+import { ServiceError } from '@causeway/errors';
+import type { ChatMessage } from './chat-template.ts';
+import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
+import type { TokenizerJob } from './tokenizer-messages.ts';
+import type { TokenizerSource } from './tokenizer-source.ts';
+import { TokenizerThread } from './tokenizer-thread.ts';
+
+/** UTF-8 bytes tokenized inline: at most 3 µs each (CJK without spaces is the slowest), so 3 ms. */
+export const INLINE_BYTES = 1000;
+/** What the template adds to a message, roughly. */
+const MESSAGE_BYTES = 50;
+/** How long a running job may go on after it was given up, before its thread is replaced. */
+const ABANDONED_MS = 1000;
+/** Compiles the tokenizer's hot code before the first request. */
+const WARM_UP = { text: 'The year 2026, naïve café: 日本語のテキスト, 😀 "quoted" code(); '.repeat(8), times: 20 } as const;
+
+export interface TokenizerPoolOptions {
+  source: TokenizerSource;
+  /** Default 1. */
+  threads?: number;
+  /** Jobs that may wait for a thread; default 1024. */
+  maxQueued?: number;
+}
+
+interface Queued {
+  job: TokenizerJob;
+  start(thread: TokenizerThread): void;
+  reject(error: unknown): void;
+}
+
+/** Threads with a tokenizer each, and one tokenizer on the calling thread for short inputs and for decoding. */
+export class TokenizerPool implements AsyncDisposable {
+  /** For decoding, rendering and facts; its `encode` blocks the calling thread. */
+  readonly tokenizer: Tokenizer;
+  readonly #source: TokenizerSource;
+  readonly #threadCount: number;
+  readonly #maxQueued: number;
+  readonly #threads = new Set<TokenizerThread>();
+  readonly #queue: Queued[] = [];
+  #disposal: Promise<void> | undefined;
+
+  private constructor(options: TokenizerPoolOptions) {
+    this.#source = options.source;
+    this.#threadCount = Math.max(1, options.threads ?? 1);
+    this.#maxQueued = options.maxQueued ?? 1024;
+    this.tokenizer = loadTokenizer(options.source);
+  }
+
+  /** Loads the tokenizer here and in every thread. @throws ServiceError `unsupported_format` when it can't be used. */
+  static async start(options: TokenizerPoolOptions): Promise<TokenizerPool> {
+    const pool = new TokenizerPool(options);
+    for (let i = 0; i < WARM_UP.times; i++) pool.tokenizer.encode(WARM_UP.text);
+    const threads = Array.from({ length: pool.#threadCount }, () => pool.#addThread());
+    try {
+      await Promise.all(threads.map((thread) => thread.ready));
+    } catch (error) {
+      await pool[Symbol.asyncDispose]();
+      throw error;
+    }
+    return pool;
+  }
+
+  /** Jobs that wait for a thread. */
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  /** `Tokenizer.encode`. Rejects with the signal's reason, and ServiceError `queue_full` when too many inputs wait. */
+  encode(text: string, signal?: AbortSignal): Promise<ArrayLike<number>> {
+    return this.#do({ kind: 'text', text }, Buffer.byteLength(text), signal);
+  }
+
+  /** `Tokenizer.encodeChat`. Rejects as `encode` does, and with `bad_request` when the template refuses the messages. */
+  encodeChat(messages: readonly ChatMessage[], signal?: AbortSignal): Promise<ArrayLike<number>> {
+    const bytes = messages.reduce((sum, { role, content }) => sum + Buffer.byteLength(role + content) + MESSAGE_BYTES, 0);
+    return this.#do({ kind: 'chat', messages }, bytes, signal);
+  }
+
+  /** Fails what waits or runs, and ends the threads. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposal ??= this.#stop();
+    return this.#disposal;
+  }
+
+  async #do(job: TokenizerJob, bytes: number, signal: AbortSignal | undefined): Promise<ArrayLike<number>> {
+    if (this.#disposal !== undefined) throw disposed();
+    signal?.throwIfAborted();
+    if (bytes <= INLINE_BYTES)
+      return job.kind === 'text' ? this.tokenizer.encode(job.text) : this.tokenizer.encodeChat(job.messages);
+    if (this.#queue.length >= this.#maxQueued) {
+      throw new ServiceError(`${this.#queue.length} prompts wait to be tokenized already`, {
+        code: 'resource_exhausted',
+        reason: 'queue_full',
+        retry: 'same',
+        retryAfterSeconds: 1,
+      });
+    }
+    return this.#enqueue(job, signal);
+  }
+
+  #enqueue(job: TokenizerJob, signal: AbortSignal | undefined): Promise<Uint32Array> {
+    const { promise, resolve, reject } = Promise.withResolvers<Uint32Array>();
+    let running: TokenizerThread | undefined;
+    const giveUp = (): void => {
+      const index = this.#queue.indexOf(queued);
+      if (index >= 0) this.#queue.splice(index, 1);
+      else if (running !== undefined) this.#abandon(running, settled);
+      reject(signal?.reason);
+    };
+    const settled = Promise.withResolvers<void>();
+    const queued: Queued = {
+      job,
+      reject,
+      start: (thread) => {
+        running = thread;
+        thread
+          .run(job)
+          .then(resolve, reject)
+          .finally(() => {
+            settled.resolve();
+            this.#next();
+          });
+      },
+    };
+    signal?.addEventListener('abort', giveUp, { once: true });
+    this.#queue.push(queued);
+    this.#next();
+    return promise.finally(() => signal?.removeEventListener('abort', giveUp));
+  }
+
+  /** Gives waiting jobs to idle threads, replacing threads that ended. */
+  #next(): void {
+    for (const thread of this.#threads) if (thread.ended) this.#threads.delete(thread);
+    while (this.#queue.length > 0) {
+      const thread = [...this.#threads].find((candidate) => !candidate.busy) ?? this.#spare();
+      if (thread === undefined) return;
+      this.#queue.shift()?.start(thread);
+    }
+  }
+
+  #spare(): TokenizerThread | undefined {
+    return this.#threads.size < this.#threadCount && this.#disposal === undefined ? this.#addThread() : undefined;
+  }
+
+  #addThread(): TokenizerThread {
+    const thread = new TokenizerThread(this.#source);
+    this.#threads.add(thread);
+    return thread;
+  }
+
+  /** Nobody wants this thread's job any more: end it unless it is done soon (P2). */
+  #abandon(thread: TokenizerThread, settled: PromiseWithResolvers<void>): void {
+    const timer = setTimeout(() => void thread[Symbol.asyncDispose](), ABANDONED_MS);
+    timer.unref();
+    void settled.promise.then(() => clearTimeout(timer));
+  }
+
+  async #stop(): Promise<void> {
+    for (const queued of this.#queue.splice(0)) queued.reject(disposed());
+    await Promise.all([...this.#threads].map((thread) => thread[Symbol.asyncDispose]()));
+  }
+}
+
+function disposed(): ServiceError {
+  return new ServiceError('the tokenizer is shut down', { code: 'unavailable', reason: 'draining', retry: 'other' });
+}
