@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fail } from '@causeway/errors';
 
@@ -20,6 +20,15 @@ export interface ChildExit {
 const OUTPUT_LIMIT_LINES = 50_000;
 const KILL_AFTER_MS = 10_000;
 
+/**
+ * The same command under util-linux's setpriv, where there is one: the kernel then kills it when this process ends, even by KILL,
+ * when nobody is left to do it. setpriv replaces itself by the command, so the pid is the command's.
+ */
+function tied(command: string, args: readonly string[]): [string, string[]] {
+  const setpriv = ['/usr/bin/setpriv', '/bin/setpriv'].find((path) => existsSync(path));
+  return setpriv === undefined ? [command, [...args]] : [setpriv, ['--pdeathsig', 'KILL', command, ...args]];
+}
+
 /** A child process whose output is kept line by line and which never outlives its owner. */
 export class Child implements AsyncDisposable {
   readonly #process: ChildProcess;
@@ -29,7 +38,8 @@ export class Child implements AsyncDisposable {
   #exit: ChildExit | undefined;
 
   constructor(options: ChildOptions) {
-    this.#process = spawn(options.command, [...options.args], {
+    const [command, args] = tied(options.command, options.args);
+    this.#process = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       ...(options.env === undefined ? {} : { env: options.env }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
