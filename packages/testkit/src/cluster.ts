@@ -53,10 +53,12 @@ export interface Cluster extends AsyncDisposable {
 
 /** Starts a cluster and waits until every process is ready. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
-  await using stack = new AsyncDisposableStack();
+  await using starting = new AsyncDisposableStack();
+  // Whatever is started later, also after this function has returned, ends with the cluster.
+  let owner = starting;
   const [nats, redis] = await Promise.all([startNats(options.nats), startRedis()]);
-  stack.use(nats);
-  stack.use(redis);
+  owner.use(nats);
+  owner.use(redis);
   const common = {
     CAUSEWAY_NATS_URL: nats.url,
     CAUSEWAY_REDIS_URL: redis.url,
@@ -72,7 +74,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       script: `${ROOT}/services/${role}/src/main.ts`,
       env: { ...common, CAUSEWAY_WORKER_ID: id, ...options.workerEnv, ...options.env?.[id], ...env },
     });
-    stack.use(process);
+    owner.use(process);
     const ready = await process.waitForLog((line) => line.msg === 'ready', 120_000);
     const worker = { id, role, address: String(ready.rpc), observability: String(ready.observability), process };
     const before = workers.findIndex((other) => other.id === id);
@@ -85,7 +87,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       script: `${ROOT}/services/router/src/main.ts`,
       env: { ...common, CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_GRPC_PORT: '0', ...options.env?.router, ...env },
     });
-    stack.use(process);
+    owner.use(process);
     const ready = await process.waitForLog((line) => line.msg === 'ready', 120_000);
     router = { http: String(ready.http), grpc: String(ready.grpc), observability: String(ready.observability), process };
     return router;
@@ -99,7 +101,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     ...(options.router === true ? [startRouter()] : []),
   ]);
   if (router !== undefined) await seesWorkers(router, workers);
-  const owned = stack.move();
+  const owned = starting.move();
+  owner = owned;
   return {
     nats,
     redis,
