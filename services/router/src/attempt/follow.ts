@@ -6,6 +6,7 @@ import type { WorkerRecord } from '@causeway/registry';
 import type { Answer, AnswerPiece } from '../answer/answer.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
+import { nextTurn } from '../turn.ts';
 import { needOf } from '../workers/plan.ts';
 import type { Places } from '../workers/dispatcher.ts';
 import type { Attempt } from './attempt.ts';
@@ -54,6 +55,7 @@ export async function* follow(
   const local = attempt.options.prefill === undefined;
   const progress: Progress = { prefillDone: local, decodeDone: false, prefillLostAt: undefined, lastEventAt: performance.now() };
   for (;;) {
+    await nextTurn();
     const event = await nextEvent(ctx, answer, attempt, progress, router);
     const failure = takeEvent(event, ctx, answer, attempt, places, progress, router);
     for (let piece = answer.take(); piece !== undefined; piece = answer.take()) {
