@@ -15,7 +15,7 @@ let nats: NatsServer;
 let receiver: TestWorker;
 beforeAll(async () => {
   nats = await startNats();
-  receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'auto', descriptor, pages: 64, silenceMs: 3_000 });
+  receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'auto', descriptor, pages: 64 });
 });
 afterAll(async () => {
   await receiver[Symbol.asyncDispose]();
@@ -259,8 +259,19 @@ describe('a receiver', () => {
   });
 
   test('fails when the sender falls silent', async () => {
-    await using it = await scene();
-    await expect(it.inbound.committed).rejects.toMatchObject({ reason: 'worker_lost', message: expect.stringContaining('raw') });
+    await using other = await makeWorker({
+      servers: nats.url,
+      workerId: 'd1',
+      codec: 'none',
+      descriptor,
+      pages: 10,
+      silenceMs: 500,
+    });
+    using pages = other.pool.reserve(10) ?? expect.fail('no pages');
+    const inbound = other.endpoint.receive({ pages, tokens: 160, deadlineMs: 60_000, signal: never });
+    await using sender = await RawSender.connect(nats.url, inbound.ticket, PART);
+    sender.open();
+    await expect(inbound.committed).rejects.toMatchObject({ reason: 'worker_lost', message: expect.stringContaining('raw') });
   });
 
   test('fails when the sender aborts, at the deadline, and when its caller aborts', async () => {

@@ -29,6 +29,7 @@ export function createEndpointMemory(
   const inbound = new SlotArena(slotBytes, slots);
   const outbound = new SlotArena(slotBytes, slots);
   const codecs = new CodecPool(options.codecThreads === undefined ? {} : { threads: options.codecThreads });
+  if (options.codec !== 'none') codecs.warm();
   const poolRegion = codecs.register(pool.buffer);
   const context: EndpointContext = {
     descriptor,

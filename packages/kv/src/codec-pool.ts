@@ -12,7 +12,7 @@ import { CodecScratch } from './part-codec.ts';
 import { decodeRuns, encodeRuns } from './part-job.ts';
 
 export interface CodecPoolOptions {
-  /** Threads, started with the first job; default 1, or 2 where there are four or more processors. */
+  /** Threads, started with the first job or by warm(); default 1, or 2 where there are four or more processors. */
   threads?: number;
 }
 
@@ -59,6 +59,11 @@ export class CodecPool implements AsyncDisposable {
 
   constructor(options: CodecPoolOptions = {}) {
     this.#threadCount = Math.max(1, options.threads ?? (availableParallelism() >= 4 ? 2 : 1));
+  }
+
+  /** Starts the threads now instead of with the first jobs, which then don't wait for them. */
+  warm(): void {
+    while (this.#disposal === undefined && this.#threads.length < this.#threadCount) this.#start();
   }
 
   /** Lets jobs refer to `buffer` by the returned number. The buffer must outlive `unregister` and the jobs that use it. */
