@@ -1,7 +1,12 @@
 export type { Binding } from './binding.ts';
-export { liveBuffers, NativeBuffer, viewAddress } from './memory.ts';
+export { diagnostics, liveBuffers, liveTensors } from './diagnostics.ts';
+export type { Diagnostics } from './diagnostics.ts';
+export { NativeBuffer, viewAddress } from './native-buffer.ts';
+export type { ProviderChoice } from './provider.ts';
 export { Runtime } from './runtime.ts';
-export type { RuntimeOptions, SessionOptions } from './runtime.ts';
-export type { Session } from './session.ts';
-export { ELEMENT_BYTES, liveTensors, Tensor } from './tensor.ts';
+export type { LogLevel, RuntimeOptions } from './runtime.ts';
+export type { Optimization, SessionOptions } from './session-options.ts';
+export type { RunOptions, Session } from './session.ts';
+export type { SessionValue } from './session-values.ts';
+export { ELEMENT_BYTES, Tensor } from './tensor.ts';
 export type { ElementType } from './tensor.ts';

@@ -1,15 +1,18 @@
-/** Loads ONNX Runtime's shared library and the C library through koffi, once per thread. */
+/** Loads shared libraries through koffi, once per thread, and says which platforms have ONNX Runtime's. */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fail } from '@causeway/errors';
 import koffi from 'koffi';
 
-/** Just under 16 MB: ONNX Runtime's call stacks overflow koffi's default for asynchronous calls. */
+/** Just under 16 MB, koffi's limit: ONNX Runtime's call stacks overflow koffi's default for asynchronous calls. */
 const STACK_BYTES = 16 * 1024 * 1024 - 1;
 
 // Only before the first load; refused afterwards.
 koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+
+/** A C function, callable on this thread or (`.async`) on libuv's pool. */
+export type NativeFunction = ReturnType<ReturnType<typeof koffi.load>['func']>;
 
 type Library = ReturnType<typeof koffi.load>;
 const libraries = new Map<string, Library>();
@@ -24,15 +27,21 @@ export function library(path: string): Library {
   return handle;
 }
 
+/** glibc. @throws ServiceError `unsupported_platform`. */
+export function libc(): Library {
+  try {
+    return library('libc.so.6');
+  } catch (cause) {
+    const here = `${process.platform} on ${process.arch}`;
+    fail('failed_precondition', 'unsupported_platform', `native memory needs Linux with glibc; this is ${here}`, { cause });
+  }
+}
+
 /** Path of the library inside the onnxruntime-node package. @throws ServiceError `unsupported_platform`. */
-export function onnxRuntimePath(): string {
-  const { platform, arch } = process;
+export function onnxRuntimePath(platform: string = process.platform, arch: string = process.arch): string {
   if (platform !== 'linux' || (arch !== 'x64' && arch !== 'arm64')) {
-    fail(
-      'failed_precondition',
-      'unsupported_platform',
-      `ONNX Runtime is bound for linux on x64 and arm64; this is ${platform} on ${arch}`,
-    );
+    const here = `${platform} on ${arch}`;
+    fail('failed_precondition', 'unsupported_platform', `ONNX Runtime is bound for linux on x64 and arm64; this is ${here}`);
   }
   const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
   const path = join(root, 'bin', 'napi-v6', platform, arch, 'libonnxruntime.so.1');

@@ -1,118 +1,137 @@
-import { fail, ServiceError } from '@causeway/errors';
-import koffi from 'koffi';
-import { api, check, create, cString, pointers } from './api.ts';
+/**
+ * Invariants
+ *  R1  One environment per process: ONNX Runtime shares it, so a second Runtime must agree with the first on its settings.
+ *  R2  The environment is released after every session, and every session after its runs.
+ */
+import { fail } from '@causeway/errors';
+import { api } from './api.ts';
+import { live } from './diagnostics.ts';
+import { trimHeap } from './memory-map.ts';
+import { callAsync, check, create } from './native-call.ts';
+import { builtInProviders, PluginLibraries } from './provider.ts';
 import { Session } from './session.ts';
-import type { Tensor } from './tensor.ts';
+import { createNativeSession, type SessionOptions } from './session-options.ts';
 
 export interface RuntimeOptions {
-  /** Threads of one operator, this process's only pool. */
+  /** Threads of one operator, the calling one included: the only pool of all sessions. */
   threads: number;
   /** Threads spin while they wait: faster alone, wasteful beside others. Default false. */
   spin?: boolean;
+  /** What ONNX Runtime writes to standard error. Default `warning`. */
+  logLevel?: LogLevel;
 }
 
-export interface SessionOptions {
-  /** Weights for initialisers that the graph declares external. Copied or packed while the session is made; free them afterwards. */
-  initializers?: ReadonlyMap<string, Tensor>;
-  /** Execution provider by ONNX Runtime's name; default the CPU's. */
-  provider?: string;
-}
+const LOG_LEVELS = { verbose: 0, info: 1, warning: 2, error: 3, fatal: 4 } as const;
+export type LogLevel = keyof typeof LOG_LEVELS;
 
-const WARNING = 2;
-const ALL_OPTIMIZATIONS = 99;
+const MAX_THREADS = 1024;
+const STARTING = 'starting ONNX Runtime';
+
+/** Settings of the environment while a Runtime of this thread has it (R1). */
+let current: { settings: string; runtimes: number } | undefined;
 
 /** ONNX Runtime's environment: one thread pool for all sessions. */
 export class Runtime implements AsyncDisposable {
   readonly #env: bigint;
+  readonly #plugins: PluginLibraries;
   readonly #sessions = new Set<Session>();
+  readonly #making = new Set<Promise<Session>>();
   #closing: Promise<void> | undefined;
 
   private constructor(env: bigint) {
     this.#env = env;
+    this.#plugins = new PluginLibraries(env);
+    live.runtimes++;
   }
 
-  /** @throws ServiceError `unsupported_platform` or `runtime`. */
+  /**
+   * Starts ONNX Runtime, or joins the Runtime that this process has.
+   * @throws ServiceError `unsupported_platform`, `invalid_argument`, or `failed_precondition` when the other Runtime has other settings.
+   */
   static create(options: RuntimeOptions): Runtime {
-    const ort = api();
-    const threading = create('making threading options', (out) => ort.CreateThreadingOptions(out));
-    try {
-      check(ort.SetGlobalIntraOpNumThreads(threading, options.threads), 'setting threads');
-      check(ort.SetGlobalInterOpNumThreads(threading, 1), 'setting threads');
-      check(ort.SetGlobalSpinControl(threading, options.spin === true ? 1 : 0), 'setting threads');
-      return new Runtime(
-        create('starting ONNX Runtime', (out) => ort.CreateEnvWithGlobalThreadPools(WARNING, 'causeway', threading, out)),
-      );
-    } finally {
-      ort.ReleaseThreadingOptions(threading);
+    const { threads, spin = false, logLevel = 'warning' } = options;
+    if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+      fail('invalid_argument', 'bad_config', `threads is a number from 1 to ${MAX_THREADS}, not ${threads}`);
     }
+    const severity = LOG_LEVELS[logLevel];
+    if (severity === undefined) {
+      fail(
+        'invalid_argument',
+        'bad_config',
+        `logLevel is one of ${Object.keys(LOG_LEVELS).join(', ')}, not ${logLevel as string}`,
+      );
+    }
+    const settings = `threads ${threads}, spin ${spin}, log level ${logLevel}`;
+    if (current !== undefined && current.settings !== settings) {
+      fail('failed_precondition', 'runtime', `ONNX Runtime runs with ${current.settings} in this process, not with ${settings}`);
+    }
+    const env = createEnvironment(threads, spin, severity);
+    current = { settings, runtimes: (current?.runtimes ?? 0) + 1 };
+    return new Runtime(env);
   }
 
   /** Execution providers in this build of the library. */
   providers(): string[] {
-    const list: unknown[] = [null];
-    const count: unknown[] = [0];
-    check(api().GetAvailableProviders(list, count), 'listing providers');
-    const n = Number(count[0]);
-    const names = (koffi.decode(list[0] as bigint, koffi.array('void *', n)) as bigint[]).map(
-      (p) => koffi.decode(p, 'char', -1) as string,
-    );
-    check(api().ReleaseAvailableProviders(list[0], n), 'listing providers');
-    return names;
+    return builtInProviders();
   }
 
-  /** Makes a session off the event loop. @throws ServiceError `provider_missing` or `runtime` with ONNX Runtime's message. */
+  /**
+   * Makes a session off the event loop. `graph` is a serialised ONNX ModelProto, copied before this returns.
+   * @throws ServiceError `provider_missing`, or `runtime` with ONNX Runtime's message.
+   */
   async createSession(graph: Uint8Array, options: SessionOptions = {}): Promise<Session> {
     if (this.#closing !== undefined) fail('failed_precondition', 'runtime', 'ONNX Runtime was used after it was disposed');
-    const ort = api();
-    using stack = new DisposableStack();
-    const handle = create('making session options', (out) => ort.CreateSessionOptions(out));
-    stack.defer(() => ort.ReleaseSessionOptions(handle));
-    check(ort.DisablePerSessionThreads(handle), 'setting session options');
-    check(ort.SetSessionGraphOptimizationLevel(handle, ALL_OPTIMIZATIONS), 'setting session options');
-    this.#appendProvider(handle, options.provider);
-    const entries = [...(options.initializers ?? [])];
-    const names = entries.map(([name]) => cString(name));
-    for (const [, tensor] of entries) stack.use(tensor.retain());
-    const nameArray = pointers(names.map((name) => name.address));
-    const valueArray = pointers(entries.map(([, tensor]) => tensor.handle));
-    if (entries.length > 0)
-      check(ort.AddExternalInitializers(handle, nameArray, valueArray, entries.length), 'handing weights over');
-    const bytes = new Uint8Array(new ArrayBuffer(graph.byteLength + 64), 0, graph.byteLength);
-    bytes.set(graph);
-    const out: unknown[] = [null];
-    const status = await new Promise<unknown>((resolve, reject) =>
-      ort.CreateSessionFromArray.async(this.#env, bytes, bytes.byteLength, handle, out, (error: unknown, result: unknown) =>
-        error === null || error === undefined ? resolve(result) : reject(error as Error),
-      ),
-    );
-    void names;
-    check(status, 'making a session');
-    const session: Session = new Session(out[0] as bigint, () => void this.#sessions.delete(session));
-    this.#sessions.add(session);
-    return session;
+    const making = this.#createSession(graph, options);
+    this.#making.add(making);
+    try {
+      return await making;
+    } finally {
+      this.#making.delete(making);
+    }
   }
 
-  /** Ends every session, then the environment. Idempotent. */
+  /** Waits for sessions in the making and for runs, ends every session, then the environment (R2). Idempotent. */
   [Symbol.asyncDispose](): Promise<void> {
-    this.#closing ??= Promise.all([...this.#sessions].map((session) => session[Symbol.asyncDispose]())).then(() =>
-      api().ReleaseEnv(this.#env),
-    );
+    this.#closing ??= this.#close();
     return this.#closing;
   }
 
-  #appendProvider(options: bigint, provider: string | undefined): void {
-    if (provider === undefined || provider === 'CPUExecutionProvider') return;
-    const known = this.providers();
-    if (!known.includes(provider)) {
-      fail('failed_precondition', 'provider_missing', `this ONNX Runtime has no ${provider}; it has ${known.join(', ')}`);
-    }
+  async #createSession(graph: Uint8Array, options: SessionOptions): Promise<Session> {
+    const handle = await createNativeSession(this.#env, this.#plugins, graph, options);
+    const session = this.#adopt(handle);
+    // Packing leaves freed copies of weights in malloc's heap: over a third of what the process then holds.
+    if (options.initializers !== undefined && options.initializers.size > 0) await trimHeap();
+    return session;
+  }
+
+  #adopt(handle: bigint): Session {
     try {
-      check(
-        api().SessionOptionsAppendExecutionProvider(options, provider.replace(/ExecutionProvider$/, ''), null, null, 0),
-        `starting ${provider}`,
-      );
+      const session: Session = new Session(handle, () => void this.#sessions.delete(session));
+      this.#sessions.add(session);
+      return session;
     } catch (error) {
-      throw new ServiceError((error as Error).message, { code: 'failed_precondition', reason: 'provider_missing', cause: error });
+      api().ReleaseSession(handle);
+      throw error;
     }
   }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#making);
+    await Promise.all([...this.#sessions].map((session) => session[Symbol.asyncDispose]()));
+    this.#plugins.unregister();
+    await callAsync(api().ReleaseEnv, [this.#env]);
+    live.runtimes--;
+    if (current !== undefined && --current.runtimes === 0) current = undefined;
+  }
+}
+
+function createEnvironment(threads: number, spin: boolean, severity: number): bigint {
+  const ort = api();
+  using stack = new DisposableStack();
+  const threading = create(STARTING, (out) => ort.CreateThreadingOptions(out));
+  stack.defer(() => ort.ReleaseThreadingOptions(threading));
+  check(ort.SetGlobalIntraOpNumThreads(threading, threads), STARTING);
+  check(ort.SetGlobalInterOpNumThreads(threading, 1), STARTING);
+  check(ort.SetGlobalSpinControl(threading, spin ? 1 : 0), STARTING);
+  return create(STARTING, (out) => ort.CreateEnvWithGlobalThreadPools(severity, 'causeway', threading, out));
 }

@@ -1,42 +1,60 @@
-import { ServiceError } from '@causeway/errors';
-import koffi from 'koffi';
-import { api, check, create, type CString, cString } from './api.ts';
-import { Binding } from './binding.ts';
+import { fail, ServiceError } from '@causeway/errors';
+import { api } from './api.ts';
+import { beginRun, Binding, type ValueNames, valueNames } from './binding.ts';
+import { live } from './diagnostics.ts';
+import { callAsync, check, create, takeMessage } from './native-call.ts';
+import { type SessionValue, sessionValues } from './session-values.ts';
 
-/** A loaded graph. Runs are asynchronous: the event loop stays free. */
+export interface RunOptions {
+  /** Ends the run between two nodes of the graph. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Runs on this thread and blocks it: what the asynchronous way is measured against. */
+export let runHere: (session: Session, binding: Binding) => void;
+
+/** The OrtSession, for measurements. */
+export let sessionHandle: (session: Session) => bigint;
+
+/** A loaded graph; made by `Runtime.createSession`. Runs are asynchronous: the event loop stays free. */
 export class Session implements AsyncDisposable {
-  readonly inputs: readonly string[];
-  readonly outputs: readonly string[];
+  readonly inputs: readonly SessionValue[];
+  readonly outputs: readonly SessionValue[];
   readonly #handle: bigint;
-  readonly #inputNames: ReadonlyMap<string, CString>;
-  readonly #outputNames: ReadonlyMap<string, CString>;
-  readonly #onClose: () => void;
+  readonly #inputNames: ValueNames;
+  readonly #outputNames: ValueNames;
+  readonly #bindings = new WeakSet<Binding>();
+  readonly #onClosed: () => void;
   readonly #runs = new Set<Promise<void>>();
   #closing: Promise<void> | undefined;
 
-  /** Made by Runtime.createSession only. */
-  constructor(handle: bigint, onClose: () => void) {
+  constructor(handle: bigint, onClosed: () => void) {
     this.#handle = handle;
-    this.#onClose = onClose;
-    this.inputs = names(handle, 'Input');
-    this.outputs = names(handle, 'Output');
-    this.#inputNames = new Map(this.inputs.map((name) => [name, cString(name)]));
-    this.#outputNames = new Map(this.outputs.map((name) => [name, cString(name)]));
+    this.#onClosed = onClosed;
+    this.inputs = sessionValues(handle, 'Input');
+    this.outputs = sessionValues(handle, 'Output');
+    this.#inputNames = valueNames(this.inputs);
+    this.#outputNames = valueNames(this.outputs);
+    live.sessions++;
   }
 
+  /** An empty binding for this session's inputs and outputs. It may outlive the session, but not run then. */
   createBinding(): Binding {
-    return new Binding(this.#inputNames, this.#outputNames);
+    const binding = new Binding(this.#inputNames, this.#outputNames);
+    this.#bindings.add(binding);
+    return binding;
   }
 
   /**
-   * Runs the graph over a binding. Aborting `signal` terminates it.
-   * @throws ServiceError `cancelled`, or `runtime` with ONNX Runtime's message.
+   * Runs the graph over a binding, which nothing may change meanwhile. Several runs may be under way, each with its own binding.
+   * Aborting the signal ends the run at the next node of the graph; what it wrote until then stays.
+   * @throws ServiceError `cancelled`, `failed_precondition/runtime` for misuse, or `internal/runtime` with ONNX Runtime's message.
    */
-  async run(binding: Binding, options: { signal?: AbortSignal } = {}): Promise<void> {
-    if (this.#closing !== undefined)
-      throw new ServiceError('a session was used after it was disposed', { code: 'failed_precondition', reason: 'runtime' });
-    options.signal?.throwIfAborted();
-    const run = this.#run(binding, options.signal);
+  async run(binding: Binding, options: RunOptions = {}): Promise<void> {
+    this.#check(binding);
+    const { signal } = options;
+    if (signal?.aborted === true) throw cancelled(signal);
+    const run = this.#run(binding, signal);
     this.#runs.add(run);
     try {
       await run;
@@ -45,57 +63,54 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** Waits for runs under way, then releases the session. Idempotent. */
+  /** Waits for the runs under way, then releases the session, off the event loop. Idempotent. */
   [Symbol.asyncDispose](): Promise<void> {
-    this.#closing ??= Promise.allSettled(this.#runs).then(() => {
-      api().ReleaseSession(this.#handle);
-      this.#onClose();
-    });
+    this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#runs);
+    await callAsync(api().ReleaseSession, [this.#handle]);
+    live.sessions--;
+    this.#onClosed();
+  }
+
+  #check(binding: Binding): void {
+    if (this.#closing !== undefined) fail('failed_precondition', 'runtime', 'a session was used after it was disposed');
+    if (!this.#bindings.has(binding)) fail('failed_precondition', 'runtime', 'a binding of another session was run');
   }
 
   async #run(binding: Binding, signal: AbortSignal | undefined): Promise<void> {
     const ort = api();
-    const options = signal === undefined ? null : create('making run options', (out) => ort.CreateRunOptions(out));
-    const terminate = (): void => check(ort.RunOptionsSetTerminate(options), 'terminating a run');
-    const arrays = binding.begin();
-    try {
-      signal?.addEventListener('abort', terminate, { once: true });
-      const status = await new Promise<unknown>((resolve, reject) =>
-        ort.Run.async(
-          this.#handle,
-          options,
-          arrays.inNames,
-          arrays.inValues,
-          arrays.inValues.length,
-          arrays.outNames,
-          arrays.outValues.length,
-          arrays.outValues,
-          (error: unknown, result: unknown) => (error === null || error === undefined ? resolve(result) : reject(error as Error)),
-        ),
-      );
-      if (signal?.aborted === true && status !== null) {
-        ort.ReleaseStatus(status);
-        throw new ServiceError('the run was cancelled', { code: 'cancelled', reason: 'cancelled', cause: signal.reason });
-      }
-      check(status, 'running a graph');
-    } finally {
-      signal?.removeEventListener('abort', terminate);
-      if (options !== null) ort.ReleaseRunOptions(options);
-      binding.end();
+    using arrays = beginRun(binding);
+    using stack = new DisposableStack();
+    let options: bigint | null = null;
+    if (signal !== undefined) {
+      const handle = create('making run options', (out) => ort.CreateRunOptions(out));
+      stack.defer(() => ort.ReleaseRunOptions(handle));
+      // Sets a flag that the run looks at between nodes; set before the run starts, it ends at once.
+      const terminate = (): void => void takeMessage(ort.RunOptionsSetTerminate(handle));
+      signal.addEventListener('abort', terminate, { once: true });
+      stack.defer(() => signal.removeEventListener('abort', terminate));
+      options = handle;
     }
+    const status = await callAsync(ort.Run, [this.#handle, options, ...arrays.args], binding);
+    if (status !== null && signal?.aborted === true) throw cancelled(signal, takeMessage(status));
+    check(status, 'running a graph');
+  }
+
+  static {
+    runHere = (session, binding) => {
+      session.#check(binding);
+      using arrays = beginRun(binding);
+      check(api().Run(session.#handle, null, ...arrays.args), 'running a graph');
+    };
+    sessionHandle = (session) => session.#handle;
   }
 }
 
-function names(session: bigint, side: 'Input' | 'Output'): string[] {
-  const ort = api();
-  const allocator = create('getting the allocator', (out) => ort.GetAllocatorWithDefaultOptions(out));
-  const count: unknown[] = [0];
-  check(ort[`SessionGet${side}Count`](session, count), 'reading a session');
-  return Array.from({ length: Number(count[0]) }, (_, i) => {
-    const text = create('reading a session', (out) => ort[`SessionGet${side}Name`](session, i, allocator, out));
-    const name = koffi.decode(text, 'char', -1) as string;
-    check(ort.AllocatorFree(allocator, text), 'reading a session');
-    return name;
-  });
+function cancelled(signal: AbortSignal, message?: string): ServiceError {
+  const text = message === undefined ? 'the run was cancelled before it started' : `the run was cancelled: ${message}`;
+  return new ServiceError(text, { code: 'cancelled', reason: 'cancelled', cause: signal.reason });
 }

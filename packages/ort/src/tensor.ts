@@ -1,8 +1,11 @@
 import { fail } from '@causeway/errors';
-import { api, create } from './api.ts';
-import type { NativeBuffer } from './memory.ts';
+import { api } from './api.ts';
+import { live } from './diagnostics.ts';
+import { Lifetime } from './lifetime.ts';
+import { create } from './native-call.ts';
+import type { NativeBuffer } from './native-buffer.ts';
 
-/** Element types, ONNX's TensorProto numbers, and bytes of an element. */
+/** Element types: ONNX's TensorProto.DataType number, and bytes of an element. */
 const TYPES = {
   f32: [1, 4],
   u8: [2, 1],
@@ -20,25 +23,32 @@ export const ELEMENT_BYTES = Object.fromEntries(Object.entries(TYPES).map(([type
   Record<ElementType, number>
 >;
 
-let memoryInfo: bigint | undefined;
-let live = 0;
+const BY_NUMBER = new Map<number, ElementType>(Object.entries(TYPES).map(([type, [n]]) => [n, type as ElementType]));
 
-/** Tensors that are not disposed. */
-export function liveTensors(): number {
-  return live;
+/** Element type of ONNX's number; undefined for those that tensors here cannot have. */
+export function elementType(onnxNumber: number): ElementType | undefined {
+  return BY_NUMBER.get(onnxNumber);
 }
 
-/** A shaped view of native memory that ONNX Runtime can read and write. Keeps its buffer mapped. */
+/** ONNX Runtime refuses more long before. */
+const MAX_RANK = 32;
+
+// OrtArenaAllocator, OrtMemTypeDefault: the CPU's memory. Made once per thread, never released.
+let cpuMemory: bigint | undefined;
+
+/** The tensor's OrtValue, valid while the tensor is held. @throws ServiceError after disposal. For this package only. */
+export let nativeValue: (tensor: Tensor) => bigint;
+
+/** A shaped view of native memory that ONNX Runtime can read and write. It holds its buffer; bindings and runs hold it. */
 export class Tensor implements Disposable {
   readonly buffer: NativeBuffer;
+  /** Bytes from the start of the buffer. */
   readonly offset: number;
   readonly type: ElementType;
   readonly shape: readonly number[];
   readonly byteLength: number;
-  readonly #hold: Disposable;
   readonly #value: bigint;
-  #uses = 0;
-  #disposed = false;
+  readonly #lifetime: Lifetime;
 
   private constructor(buffer: NativeBuffer, offset: number, type: ElementType, shape: readonly number[], byteLength: number) {
     this.buffer = buffer;
@@ -46,73 +56,72 @@ export class Tensor implements Disposable {
     this.type = type;
     this.shape = shape;
     this.byteLength = byteLength;
-    this.#hold = buffer.retain();
-    memoryInfo ??= create('making memory info', (out) => api().CreateCpuMemoryInfo(1, 0, out));
-    const dims = new BigInt64Array(new ArrayBuffer(shape.length * 8 + 128), 0, shape.length);
-    for (const [i, dim] of shape.entries()) dims[i] = BigInt(dim);
-    this.#value = create('making a tensor', (out) =>
-      api().CreateTensorWithDataAsOrtValue(
-        memoryInfo,
-        buffer.address + BigInt(offset),
-        byteLength,
-        dims,
-        shape.length,
-        TYPES[type][0],
-        out,
-      ),
-    );
-    live++;
+    const memory = buffer.retain();
+    try {
+      this.#value = createValue(buffer.address + BigInt(offset), byteLength, type, shape);
+    } catch (error) {
+      memory[Symbol.dispose]();
+      throw error;
+    }
+    live.tensors++;
+    this.#lifetime = new Lifetime('a tensor', () => {
+      api().ReleaseValue(this.#value);
+      memory[Symbol.dispose]();
+      live.tensors--;
+    });
   }
 
-  /** @throws ServiceError when the shape does not fit into the buffer from `offset`. */
+  /**
+   * A tensor over the buffer's bytes from `offset` on, elements in row-major order.
+   * @throws ServiceError when the shape is none or does not fit into the buffer, or the buffer was disposed.
+   */
   static of(buffer: NativeBuffer, offset: number, type: ElementType, shape: readonly number[]): Tensor {
     const elements = shape.reduce((product, dim) => product * dim, 1);
-    const byteLength = elements * ELEMENT_BYTES[type];
-    if (!Number.isSafeInteger(byteLength) || shape.some((dim) => !Number.isInteger(dim) || dim < 0)) {
-      fail('invalid_argument', 'runtime', `[${shape.join(', ')}] is not a shape`);
+    const byteLength = elements * (ELEMENT_BYTES[type] ?? Number.NaN);
+    if (shape.length > MAX_RANK || !shape.every(isSize) || !isSize(byteLength)) {
+      fail('invalid_argument', 'runtime', `${type} [${shape.slice(0, MAX_RANK).join(', ')}] is not a tensor's type and shape`);
     }
-    if (!(offset >= 0 && offset + byteLength <= buffer.byteLength)) {
-      fail(
-        'out_of_range',
-        'runtime',
-        `a ${type} [${shape.join(', ')}] at ${offset} does not fit into ${buffer.byteLength} bytes`,
-      );
+    if (!(isSize(offset) && offset + byteLength <= buffer.byteLength)) {
+      const what = `a ${type} [${shape.join(', ')}] at ${offset}`;
+      fail('out_of_range', 'runtime', `${what} does not fit into ${buffer.byteLength} bytes`);
     }
     return new Tensor(buffer, offset, type, [...shape], byteLength);
   }
 
-  /** The OrtValue, for this package. */
-  get handle(): bigint {
-    if (this.#disposed) fail('failed_precondition', 'runtime', 'a tensor was used after it was disposed');
-    return this.#value;
+  /** Whether the owner is done with it; a binding or run may still hold it. */
+  get disposed(): boolean {
+    return this.#lifetime.ended;
   }
 
-  /** Keeps the OrtValue while native code may use it. */
+  /** Keeps the tensor while native code may use it, even when it is disposed meanwhile. Dispose the result to end that. */
   retain(): Disposable {
-    void this.handle;
-    this.#uses++;
-    let held = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (!held) return;
-        held = false;
-        this.#uses--;
-        this.#releaseIfUnused();
-      },
+    return this.#lifetime.hold();
+  }
+
+  /** Frees the tensor, or lets the last holder free it. Idempotent. */
+  [Symbol.dispose](): void {
+    this.#lifetime.end();
+  }
+
+  static {
+    nativeValue = (tensor) => {
+      tensor.#lifetime.check();
+      return tensor.#value;
     };
   }
+}
 
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#releaseIfUnused();
-  }
+function createValue(address: bigint, byteLength: number, type: ElementType, shape: readonly number[]): bigint {
+  cpuMemory ??= create('describing memory', (out) => api().CreateCpuMemoryInfo(1, 0, out));
+  // Its own ArrayBuffer: a small typed array would live on the V8 heap and move.
+  const dims = new BigInt64Array(new ArrayBuffer(Math.max(1, shape.length) * 8), 0, shape.length);
+  for (const [i, dim] of shape.entries()) dims[i] = BigInt(dim);
+  const number = TYPES[type][0];
+  return create('making a tensor', (out) =>
+    api().CreateTensorWithDataAsOrtValue(cpuMemory, address, byteLength, dims, shape.length, number, out),
+  );
+}
 
-  #releaseIfUnused(): void {
-    if (!this.#disposed || this.#uses > 0) return;
-    this.#uses = -1;
-    api().ReleaseValue(this.#value);
-    this.#hold[Symbol.dispose]();
-    live--;
-  }
+function isSize(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
 }
