@@ -29,7 +29,8 @@ export function renderCompose(topology: Topology): string {
           },
           redis: {
             image: '${CAUSEWAY_REDIS_IMAGE:-redis:7-alpine}',
-            command: ['redis-server', '--save', '', '--appendonly', 'no'],
+            // Reached by other containers only: no port is published.
+            command: ['redis-server', '--save', '', '--appendonly', 'no', '--protected-mode', 'no'],
             restart: 'unless-stopped',
           },
           ...Object.fromEntries(specs.map((spec) => [spec.name, service(spec, topology, spec === specs[0], workers)])),
