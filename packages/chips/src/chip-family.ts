@@ -33,10 +33,17 @@ export function chipFamily(name: string): ChipFamily {
  * KV storage of a worker of this family; omitted choices take the family's default.
  * @throws ServiceError `bad_config` that names what the family can hold.
  */
-export function chipStorage(family: ChipFamily, choice: { dtype?: KvDtype | undefined; blockTokens?: number | undefined }): KvStorage {
+export function chipStorage(
+  family: ChipFamily,
+  choice: { dtype?: KvDtype | undefined; blockTokens?: number | undefined },
+): KvStorage {
   const dtype = choice.dtype ?? family.dtypes[0];
   if (dtype === undefined || !family.dtypes.includes(dtype)) {
-    fail('invalid_argument', 'bad_config', `chip family ${family.name} cannot store KV as ${dtype}; it can: ${family.dtypes.join(', ')}`);
+    fail(
+      'invalid_argument',
+      'bad_config',
+      `chip family ${family.name} cannot store KV as ${dtype}; it can: ${family.dtypes.join(', ')}`,
+    );
   }
   const blockTokens = choice.blockTokens ?? family.blockTokens[0];
   if (blockTokens === undefined || !family.blockTokens.includes(blockTokens)) {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ServiceError } from '@causeway/errors';
+import type { ServiceError } from '@causeway/errors';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { armFailpoints, FAILPOINTS, failpoint, failpointHits, parseFailpoints } from './index.ts';

@@ -35,14 +35,15 @@ export async function runWorker(
 
   const registry = new Registry();
   const metrics = createWorkerMetrics(registry);
+  /** Filled once NATS is reached; /readyz answers before that. */
+  const transport: { endpoint?: KvEndpoint } = {};
   await using observability = createObservabilityServer({
     host: config.host,
     port: config.observabilityPort,
     registry,
     lifecycle: ctx.lifecycle,
-    ready: () => (endpoint?.connected === false ? ['NATS is not connected'] : []),
+    ready: () => (transport.endpoint?.connected === false ? ['NATS is not connected'] : []),
   });
-  let endpoint: KvEndpoint | undefined;
   await observability.listen();
   log.info(
     { port: observability.port, model: config.modelPath, chip: config.chip, threads: config.threads },
@@ -75,7 +76,7 @@ export async function runWorker(
     ...(config.kvRecord === undefined ? {} : { recordFrames: config.kvRecord }),
     ...(config.kvTamper === 'off' ? {} : { tamper: keyOfLayerZero(info.descriptor) }),
   });
-  endpoint = kv;
+  transport.endpoint = kv;
   await warmUpTransport(engine, kv, ctx.lifecycle.drainSignal);
   armConfiguredFailpoints(config, log);
   using _loop = monitorEventLoop(registry, {
