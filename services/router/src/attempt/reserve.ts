@@ -26,12 +26,14 @@ export function openAttempt(ctx: RequestContext, answer: Answer, places: Places,
   answer.beginAttempt();
   answer.report.begin(places.decode, places.prefill);
   answer.report.waited(places.waitedMs);
+  const { prefill, decode } = places;
+  ctx.log.debug({ attempt: answer.report.attempts, prefillWorker: prefill?.id, decodeWorker: decode.id }, 'an attempt begins');
   return new Attempt(ctx, router.channels, {
     number: answer.report.attempts,
     model: answer.options.model,
     generation: nextGeneration(answer, router.config.recovery),
-    decode: places.decode,
-    prefill: places.prefill,
+    decode,
+    prefill,
   });
 }
 
