@@ -1,0 +1,134 @@
+/** Writes docs/benchmarks.md from the raw reports in docs/reports, so that every figure in it has a file.  node tests/bench/render.ts */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { showSpread, type Spread } from './bench-report.ts';
+
+const DOCS = resolve(import.meta.dirname, '../../docs');
+
+interface Report<S> {
+  date: string;
+  commit: string;
+  command: string;
+  machine: { cpu: string; cores: number; memoryGiB: number; node: string };
+  setting: Record<string, unknown>;
+  repeats: unknown[];
+  summary: S;
+}
+
+function read<S>(name: string): Report<S> {
+  return JSON.parse(readFileSync(join(DOCS, 'reports', `${name}.json`), 'utf8')) as Report<S>;
+}
+
+function source(name: string, report: Report<unknown>): string {
+  const { machine } = report;
+  return `\`${report.command}\` · [every repeat](reports/${name}.json) · commit ${report.commit}, ${machine.cpu} ${machine.cores} cores, Node ${machine.node}`;
+}
+
+interface ClusterSummary {
+  engineAlone: { ttftMs: Spread; tokensPerSecond: Spread; gapMs: Spread };
+  cluster: { ttftMs: Spread; tokensPerSecond: Spread; gapMs: Spread };
+  ratios: { ttft: Spread; tokensPerSecond: Spread };
+}
+
+function cluster(name: string): string {
+  const report = read<ClusterSummary>(name);
+  const { engineAlone, cluster: through, ratios } = report.summary;
+  const { model, promptTokens, threads } = report.setting as { model: string; promptTokens: number; threads: number };
+  return `### ${model}, prompt of ${promptTokens} tokens, ${threads} thread${threads === 1 ? '' : 's'} per process
+
+| | engine alone | through the cluster | cluster / engine |
+| --- | ---: | ---: | ---: |
+| time to first token, ms | ${showSpread(engineAlone.ttftMs, 0)} | ${showSpread(through.ttftMs, 0)} | ${showSpread(ratios.ttft)} |
+| first to second token (handoff gap), ms | ${showSpread(engineAlone.gapMs, 0)} | ${showSpread(through.gapMs, 0)} | |
+| tokens/s after the second | ${showSpread(engineAlone.tokensPerSecond, 0)} | ${showSpread(through.tokensPerSecond, 0)} | ${showSpread(ratios.tokensPerSecond)} |
+
+${source(name, report)}
+`;
+}
+
+function transport(name: string): string {
+  const report = read<{ transportMBps: Spread; rawMBps: Spread; ratio: Spread }>(name);
+  const { transportMBps, rawMBps, ratio } = report.summary;
+  return `| | MB/s |
+| --- | ---: |
+| KV transport, codec \`none\` | ${showSpread(transportMBps, 0)} |
+| raw \`nats\` publish/subscribe of equal parts | ${showSpread(rawMBps, 0)} |
+| ratio, pair by pair | ${showSpread(ratio)} |
+
+${source(name, report)}
+`;
+}
+
+interface PlacementRow {
+  tokens: number;
+  local: { secondTokenMs: Spread; streamPauseMs: Spread };
+  disaggregated: { secondTokenMs: Spread; streamPauseMs: Spread };
+}
+
+function placement(name: string): string {
+  const report = read<PlacementRow[]>(name);
+  const rows = report.summary.map(
+    (row) =>
+      `| ${row.tokens} | ${showSpread(row.local.secondTokenMs, 0)} | ${showSpread(row.disaggregated.secondTokenMs, 0)} | ` +
+      `${showSpread(row.local.streamPauseMs, 0)} | ${showSpread(row.disaggregated.streamPauseMs, 0)} |`,
+  );
+  return `| prompt tokens | newcomer's 2nd token, ms: local | disaggregated | running stream's longest pause, ms: local | disaggregated |
+| ---: | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+}
+
+function segments(name: string): string {
+  const report = JSON.parse(readFileSync(join(DOCS, 'reports', `${name}.json`), 'utf8')) as {
+    checkpoint: string;
+    promptTokens: number;
+    threads: number;
+    results: { segments: number; prefillMs: number; decodeStepMs: number }[];
+    perCut: { decodeStepMs: number };
+  };
+  const rows = report.results.map((row) => `| ${row.segments} | ${row.prefillMs.toFixed(0)} | ${row.decodeStepMs.toFixed(2)} |`);
+  return `| segments | prefill of ${report.promptTokens} tokens, ms | decode step, ms |
+| ---: | ---: | ---: |
+${rows.join('\n')}
+
+A cut costs ${report.perCut.decodeStepMs.toFixed(3)} ms of a decode step (${report.checkpoint}, ${report.threads} threads); what it does to prefill is
+within the noise. \`node tests/bench/segment-cut.ts\` · [report](reports/${name}.json)
+`;
+}
+
+const page = `# Benchmarks
+
+Figures of one machine that other work shares: read the ratios, which compare both arms alternating in one run, before the absolute
+numbers. Shown is the median (least–largest) of the repeats. This page is written by \`node tests/bench/render.ts\` from the raw
+reports beside it; each section names the command that makes its report.
+
+## Through the cluster against the engine alone
+
+The engine alone runs in one process with as many threads as a worker has. The cluster is router, prefill worker, NATS and decode worker
+as separate processes on the same cores, so prefill, transfer and router compete for them: on two cores this is the worst case, and the
+figures below are below what separate machines give.
+
+${cluster('cluster-smollm2-512')}
+${cluster('cluster-tiny-moe-512')}
+## KV transport against raw NATS
+
+Two processes on one nats-server, 1 MiB parts. The transport checksums every part (CRC-32C), keeps its credits and commits by a digest
+over the whole; raw NATS does none of that.
+
+${transport('kv-transport')}
+## Where a prompt should be prefilled
+
+A newcomer beside a running stream, both workers on the same two cores. Prefilled \`local\`ly the newcomer has its second token earlier, at
+the cost of a pause of the running stream as long as the prefill; \`disaggregated\` keeps the stream going. Up to about 32 tokens the
+newcomer gains more than the stream loses; beyond it the pause grows with the prompt. That is the default of
+\`CAUSEWAY_LOCAL_PREFILL_TOKENS\`. With workers on machines of their own the newcomer's loss shrinks to the transfer alone.
+
+${placement('placement')}
+## Cost of a cut between graph segments
+
+${segments('segment-cut')}`;
+
+writeFileSync(join(DOCS, 'benchmarks.md'), page);
+console.log('wrote docs/benchmarks.md');
