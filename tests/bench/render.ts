@@ -81,20 +81,21 @@ ${source(name, report)}
 }
 
 function segments(name: string): string {
-  const report = JSON.parse(readFileSync(join(DOCS, 'reports', `${name}.json`), 'utf8')) as {
-    checkpoint: string;
-    promptTokens: number;
-    threads: number;
-    results: { segments: number; prefillMs: number; decodeStepMs: number }[];
+  const report = read<{
+    results: { segments: number; prefillMs: Spread; decodeStepMs: Spread }[];
     perCut: { decodeStepMs: number };
-  };
-  const rows = report.results.map((row) => `| ${row.segments} | ${row.prefillMs.toFixed(0)} | ${row.decodeStepMs.toFixed(2)} |`);
-  return `| segments | prefill of ${report.promptTokens} tokens, ms | decode step, ms |
+  }>(name);
+  const { model, promptTokens, threads } = report.setting as { model: string; promptTokens: number; threads: number };
+  const rows = report.summary.results.map(
+    (row) => `| ${row.segments} | ${showSpread(row.prefillMs, 0)} | ${showSpread(row.decodeStepMs)} |`,
+  );
+  return `| segments | prefill of ${promptTokens} tokens, ms | decode step, ms |
 | ---: | ---: | ---: |
 ${rows.join('\n')}
 
-A cut costs ${report.perCut.decodeStepMs.toFixed(3)} ms of a decode step (${report.checkpoint}, ${report.threads} threads); what it does to prefill is
-within the noise. \`node tests/bench/segment-cut.ts\` · [report](reports/${name}.json)
+${model}, ${threads} threads; variants take turns. By the medians a cut adds ${report.summary.perCut.decodeStepMs.toFixed(3)} ms to a decode step.
+
+${source(name, report)}
 `;
 }
 

@@ -1,17 +1,18 @@
 /**
  * What a cut between segments costs: prefill and decode times of one model as 1, 2, 5 and as many segments as it has layers,
- * through the engine. Prints one JSON object.
+ * through the engine. Writes docs/reports/segment-cut.json.
  *
  * Usage: node tests/bench/segment-cut.ts [CHECKPOINT] [--threads N] [--steps N] [--rounds N]
  */
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createEngine, type Generation } from '@causeway/engine';
 import { type KvDescriptor, PagePool } from '@causeway/kv';
 import { openCheckpoint } from '@causeway/model-files';
 import { loadModel } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
+import { spread, writeReport } from './bench-report.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -28,18 +29,20 @@ const rounds = Number(values.rounds);
 const PROMPT_TOKENS = 256;
 const BLOCK_TOKENS = 16;
 
-interface Figures {
+/** One round of one variant. */
+interface Repeat {
   segments: number;
-  loadMs: number;
+  round: number;
   prefillMs: number;
+  /** Median over the round's steps. */
   decodeStepMs: number;
 }
 
 /** The model in some number of segments, ready to be measured. */
 interface Variant extends AsyncDisposable {
-  /** Prefills a prompt and decodes an answer; times are kept unless it is to warm up. */
-  round(seed: number, warmUp: boolean): Promise<void>;
-  figures(): Figures;
+  /** Prefills a prompt and decodes an answer; */
+  round(seed: number): Promise<Repeat>;
+  segments: number;
 }
 
 const median = (numbers: readonly number[]): number => numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
@@ -52,7 +55,6 @@ function evenCuts(layers: number, wanted: number): number[] {
 
 async function start(runtime: Runtime, cuts: readonly number[]): Promise<Variant> {
   await using stack = new AsyncDisposableStack();
-  const started = performance.now();
   const checkpoint = stack.use(await openCheckpoint(path));
   const model = stack.use(await loadModel({ checkpoint, precision: 'fast', cuts }));
   const storage = { dtype: 'f32', layout: 'NHD', blockTokens: BLOCK_TOKENS, shards: { count: 1, index: 0 } } as const;
@@ -82,9 +84,9 @@ async function start(runtime: Runtime, cuts: readonly number[]): Promise<Variant
       hooks: { onPrefillChunk: ({ ms }) => void chunks.push(ms), onStep: ({ ms }) => void decodeSteps.push(ms) },
     }),
   );
-  const loadMs = performance.now() - started;
   const { signal } = new AbortController();
-  const round = async (seed: number, warmUp: boolean): Promise<void> => {
+  const round = async (seed: number): Promise<Repeat> => {
+    chunks.length = decodeSteps.length = 0;
     const generation: Generation = {
       promptIds: Uint32Array.from({ length: PROMPT_TOKENS }, (_, t) => (t * 7919 + seed) % model.vocabSize),
       replayIds: new Uint32Array(),
@@ -99,16 +101,15 @@ async function start(runtime: Runtime, cuts: readonly number[]): Promise<Variant
     let tokens = 1;
     for await (const token of engine.decode(generation, reserved, first, signal)) tokens += token.position > 0 ? 1 : 0;
     if (tokens !== steps) throw new Error(`${tokens} tokens of ${steps}`);
-    if (warmUp) chunks.length = decodeSteps.length = 0;
+    return {
+      segments: model.segments.length,
+      round: seed,
+      prefillMs: rounded(chunks.reduce((sum, ms) => sum + ms, 0)),
+      decodeStepMs: rounded(median(decodeSteps)),
+    };
   };
-  const figures = (): Figures => ({
-    segments: model.segments.length,
-    loadMs: rounded(loadMs),
-    prefillMs: rounded(median(chunks)),
-    decodeStepMs: rounded(median(decodeSteps)),
-  });
   const owned = stack.move();
-  return { round, figures, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { round, segments: model.segments.length, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 const { layers } = await openCheckpoint(path).then((checkpoint) => {
@@ -122,24 +123,38 @@ for (const wanted of [1, 2, 5, layers].filter((count, i, all) => count <= layers
   variants.push(stack.use(await start(runtime, evenCuts(layers, wanted))));
 }
 // Variants take turns, so that whatever else the machine does touches all of them.
-for (let i = 0; i <= rounds; i++) for (const variant of variants) await variant.round(i, i === 0);
-const results = variants.map((variant) => variant.figures());
-const [one, ...more] = results;
-const last = more.at(-1);
-const perCut = (field: 'prefillMs' | 'decodeStepMs'): number | undefined =>
-  one === undefined || last === undefined ? undefined : rounded((last[field] - one[field]) / (last.segments - one.segments));
-console.log(
-  JSON.stringify(
-    {
-      bench: 'segment-cut',
-      checkpoint: path.split('/').at(-1),
-      threads: Number(values.threads),
-      promptTokens: PROMPT_TOKENS,
-      decodeSteps: steps * rounds,
-      results,
-      perCut: { prefillMs: perCut('prefillMs'), decodeStepMs: perCut('decodeStepMs') },
-    },
-    undefined,
-    2,
-  ),
-);
+// The first round warms up.
+const repeats: Repeat[] = [];
+for (let i = 0; i <= rounds; i++) {
+  for (const variant of variants) {
+    const repeat = await variant.round(i);
+    if (i > 0) repeats.push(repeat);
+  }
+}
+const results = variants.map(({ segments }) => {
+  const own = repeats.filter((repeat) => repeat.segments === segments);
+  return {
+    segments,
+    prefillMs: spread(own.map((repeat) => repeat.prefillMs)),
+    decodeStepMs: spread(own.map((repeat) => repeat.decodeStepMs)),
+  };
+});
+const [one, last] = [results[0], results.at(-1)];
+const perCut = (field: 'prefillMs' | 'decodeStepMs'): number =>
+  one === undefined || last === undefined || last === one
+    ? 0
+    : rounded((last[field].median - one[field].median) / (last.segments - one.segments));
+writeReport('segment-cut', {
+  command: `node tests/bench/segment-cut.ts ${process.argv.slice(2).join(' ')}`.trim(),
+  peers: { '1 segment': 'the same model uncut, same commit' },
+  setting: {
+    model: basename(path),
+    threads: Number(values.threads),
+    promptTokens: PROMPT_TOKENS,
+    decodeStepsPerRound: steps - 1,
+    rounds,
+    precision: 'fast',
+  },
+  repeats,
+  summary: { results, perCut: { prefillMs: perCut('prefillMs'), decodeStepMs: perCut('decodeStepMs') } },
+});
