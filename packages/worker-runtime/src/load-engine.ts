@@ -43,10 +43,8 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   const family = chipFamily(recipe.chip);
   const storage = chipStorage(family, { dtype: recipe.kvDtype, blockTokens: recipe.blockTokens });
   using checkpoint = await openCheckpoint(recipe.modelPath);
-  const [weightsHash, tokenizerHash] = await Promise.all([
-    checkpoint.weightsHash(),
-    checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash,
-  ]);
+  const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
+  const weightsHash = await checkpoint.weightsHash();
   const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
   const model = stack.use(
     await loadModel({
