@@ -5,7 +5,7 @@ import { library, type NativeFunction, onnxRuntimePath } from './library.ts';
 
 /** The version that has every slot below. */
 const API_VERSION = 22;
-const SLOTS = 311;
+const SLOTS = 313;
 
 const OUT = '_Out_ void **out';
 
@@ -60,6 +60,13 @@ const SIGNATURES = {
   SetGlobalIntraOpNumThreads: [147, 'void *SetGlobalIntraOpNumThreads(void *options, int n)'],
   SetGlobalInterOpNumThreads: [148, 'void *SetGlobalInterOpNumThreads(void *options, int n)'],
   SetGlobalSpinControl: [149, 'void *SetGlobalSpinControl(void *options, int allow)'],
+  SessionOptionsAppendExecutionProvider_CUDA_V2: [
+    204,
+    'void *SessionOptionsAppendExecutionProvider_CUDA_V2(void *options, void *cuda)',
+  ],
+  CreateCUDAProviderOptions: [205, `void *CreateCUDAProviderOptions(${OUT})`],
+  UpdateCUDAProviderOptions: [206, 'void *UpdateCUDAProviderOptions(void *cuda, void *keys, void *values, size_t n)'],
+  ReleaseCUDAProviderOptions: [208, 'void ReleaseCUDAProviderOptions(void *p)'],
   AddExternalInitializers: [210, 'void *AddExternalInitializers(void *options, void *names, void *values, size_t n)'],
   SessionOptionsAppendExecutionProvider: [
     216,
@@ -75,7 +82,7 @@ const SIGNATURES = {
     304,
     'void *SessionOptionsAppendExecutionProvider_V2(void *options, void *env, void *devices, size_t n, void *keys, void *values, size_t nOptions)',
   ],
-  EpDevice_EpName: [309, 'const char *EpDevice_EpName(void *device)'],
+  EpDevice_EpName: [312, 'const char *EpDevice_EpName(void *device)'],
 } as const;
 
 type Api = Record<keyof typeof SIGNATURES, NativeFunction>;

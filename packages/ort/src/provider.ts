@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { ServiceError } from '@causeway/errors';
 import koffi from 'koffi';
 import { api } from './api.ts';
-import { check, type CString, cString, pointers, readString, takeMessage } from './native-call.ts';
+import { check, create, type CString, cString, pointers, readString, takeMessage } from './native-call.ts';
 
 /** Where a session's nodes run; what the provider cannot do falls back to the CPU. */
 export interface ProviderChoice {
@@ -17,9 +17,7 @@ export interface ProviderChoice {
 }
 
 const CPU = 'CPUExecutionProvider';
-
-/** Names under which `SessionOptionsAppendExecutionProvider` knows providers, where it is not the name less its ending. */
-const SHORT_NAMES: Readonly<Record<string, string>> = { WebGpuExecutionProvider: 'WebGPU' };
+const CUDA = 'CUDAExecutionProvider';
 
 /** Execution providers in this build of the library. */
 export function builtInProviders(): string[] {
@@ -41,12 +39,18 @@ export function appendProvider(env: bigint, plugins: PluginLibraries, options: b
   const names = builtInProviders();
   if (!names.includes(choice.name)) missing(`this ONNX Runtime has no ${choice.name}`, names);
   if (choice.name === CPU) return;
-  const short = SHORT_NAMES[choice.name] ?? choice.name.replace(/ExecutionProvider$/, '');
-  const { keys, values, count, texts } = optionArrays(choice.options);
-  const status: unknown = api().SessionOptionsAppendExecutionProvider(options, short, keys, values, count);
-  const message = takeMessage(status);
-  void texts;
-  if (message !== undefined) missing(`${choice.name} cannot be used: ${message}`, names);
+  const given = optionArrays(choice.options);
+  const message =
+    choice.name === CUDA
+      ? appendCuda(options, given)
+      : takeMessage(
+          api().SessionOptionsAppendExecutionProvider(options, choice.name, given.keys, given.values, given.texts.length / 2),
+        );
+  if (message !== undefined)
+    missing(
+      `${choice.name} cannot be used: ${message}`,
+      names.filter((name) => name !== choice.name),
+    );
 }
 
 /** Libraries of plug-in providers that one environment has registered, by absolute path. */
@@ -90,6 +94,20 @@ export class PluginLibraries {
   }
 }
 
+/** CUDA has calls of its own. Gives ONNX Runtime's message when it fails. */
+function appendCuda(sessionOptions: bigint, { keys, values, texts }: OptionArrays): string | undefined {
+  const ort = api();
+  const cuda = create('making CUDA options', (out) => ort.CreateCUDAProviderOptions(out));
+  try {
+    return (
+      takeMessage(ort.UpdateCUDAProviderOptions(cuda, keys, values, texts.length / 2)) ??
+      takeMessage(ort.SessionOptionsAppendExecutionProvider_CUDA_V2(sessionOptions, cuda))
+    );
+  } finally {
+    ort.ReleaseCUDAProviderOptions(cuda);
+  }
+}
+
 function appendPlugin(
   env: bigint,
   plugins: PluginLibraries,
@@ -99,24 +117,34 @@ function appendPlugin(
   plugins.register(choice.library);
   const devices = plugins.devices().get(choice.name);
   if (devices === undefined) missing(`${choice.library} brings no device of ${choice.name}`, plugins.names());
-  const { keys, values, count, texts } = optionArrays(choice.options);
+  const { keys, values, texts } = optionArrays(choice.options);
   const message = takeMessage(
-    api().SessionOptionsAppendExecutionProvider_V2(sessionOptions, env, pointers(devices), devices.length, keys, values, count),
+    api().SessionOptionsAppendExecutionProvider_V2(
+      sessionOptions,
+      env,
+      pointers(devices),
+      devices.length,
+      keys,
+      values,
+      texts.length / 2,
+    ),
   );
-  void texts;
   if (message !== undefined) missing(`${choice.name} of ${choice.library} cannot be used: ${message}`, plugins.names());
 }
 
-function optionArrays(options: Readonly<Record<string, string>> = {}): {
+/** Parallel arrays of C strings, and the strings, which must be referenced as long as C reads the arrays. */
+interface OptionArrays {
   keys: BigUint64Array;
   values: BigUint64Array;
-  count: number;
+  /** Keys, then values. */
   texts: readonly CString[];
-} {
+}
+
+function optionArrays(options: Readonly<Record<string, string>> = {}): OptionArrays {
   const keys = Object.keys(options).map(cString);
   const values = Object.values(options).map(cString);
   const addresses = (texts: readonly CString[]): BigUint64Array => pointers(texts.map(({ address }) => address));
-  return { keys: addresses(keys), values: addresses(values), count: keys.length, texts: [...keys, ...values] };
+  return { keys: addresses(keys), values: addresses(values), texts: [...keys, ...values] };
 }
 
 function readPointers(address: bigint, count: number): bigint[] {
