@@ -37,7 +37,7 @@ export async function test(
     const code = await run(args, { ...env, ...(options.full ? { CAUSEWAY_TEST_FULL: '1' } : {}) });
     const counted = count(reportFile, code, options.args.length === 0);
     for (const skip of counted.skips) out.line(`skipped  ${skip}`);
-    for (const name of counted.unused) out.line(`note     tests/skips.txt lists "${name}", which was not skipped`);
+    for (const name of counted.unused) out.line(`note     tests/skips.txt lists "${name}", and there is no such test`);
     for (const failure of counted.failures) out.line(`${out.red('failed')}   ${failure}`);
     out.line(`${counted.passed} passed, ${counted.failed} failed, ${counted.skipped} skipped`);
     return counted.failed === 0 ? 0 : 1;

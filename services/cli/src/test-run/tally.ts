@@ -30,7 +30,7 @@ export interface Tally {
   failures: readonly string[];
   /** Skipped tests with their listed reason. */
   skips: readonly string[];
-  /** Listed skips that no test made use of. */
+  /** Listed names that no test has. */
   unused: readonly string[];
 }
 
@@ -39,22 +39,22 @@ export function tally(report: TestReport, list: SkipList): Tally {
   let passed = 0;
   const failures = list.problems.map((problem) => `tests/skips.txt: ${problem}`);
   const skips: string[] = [];
-  const used = new Set<string>();
+  const met = new Set<string>();
   for (const file of report.testResults) {
     for (const test of file.assertionResults) {
       const name = [...test.ancestorTitles, test.title].join(' > ');
+      met.add(name);
       if (test.status === 'passed') passed += 1;
       else if (test.status === 'failed') failures.push(`${name} (${file.name})`);
       else {
         const reason = list.reasons.get(name);
         if (reason === undefined) failures.push(`${name} (${file.name}): skipped, but not listed in tests/skips.txt`);
         else skips.push(`${name}: ${reason}`);
-        used.add(name);
       }
     }
     const told = file.assertionResults.some((test) => test.status === 'failed');
     if (file.status === 'failed' && !told) failures.push(`${file.name}: ${file.message.split('\n')[0] ?? ''}`);
   }
-  const unused = [...list.reasons.keys()].filter((name) => !used.has(name));
+  const unused = [...list.reasons.keys()].filter((name) => !met.has(name));
   return { passed, failed: failures.length, skipped: skips.length, failures, skips, unused };
 }
