@@ -3,7 +3,8 @@
  *
  * Invariants
  *  D1  The pieces together equal the decoding of all tokens at once.
- *  D2  A piece never ends inside a character: trailing replacement characters are held back until more bytes decide.
+ *  D2  A piece never ends inside a character: a trailing replacement character is held back until more bytes decide. An unfinished
+ *      character at the end of UTF-8 decodes to exactly one (WHATWG Encoding, UTF-8 decoder).
  *  D3  Work per token is bounded: only a short window of tokens is decoded again.
  */
 
@@ -16,8 +17,6 @@ export interface DecodeStream {
 }
 
 const REPLACEMENT = '\u{fffd}';
-/** First bytes of an unfinished UTF-8 character: at most three, each possibly shown as a replacement character. */
-const MOST_HELD = 3;
 /** From so many undecided tokens on, the window is shortened (D3). */
 const LONG_WINDOW = 8;
 
@@ -53,7 +52,7 @@ export function createDecodeStream(decode: (ids: readonly number[]) => string, i
       if (isSilent(id)) return '';
       pending.push(id);
       const text = textOf(pending);
-      const end = text.length - heldBack(text);
+      const end = text.endsWith(REPLACEMENT) ? text.length - 1 : text.length;
       const piece = text.slice(given, Math.max(given, end));
       given += piece.length;
       if (end === text.length) {
@@ -73,11 +72,4 @@ export function createDecodeStream(decode: (ids: readonly number[]) => string, i
       return rest;
     },
   };
-}
-
-/** Characters at the end of `text` that further bytes may change. */
-function heldBack(text: string): number {
-  let held = 0;
-  while (held < MOST_HELD && text.charAt(text.length - 1 - held) === REPLACEMENT) held++;
-  return held;
 }

@@ -44,6 +44,7 @@ export class TokenizerPool implements AsyncDisposable {
   readonly #maxQueued: number;
   readonly #threads = new Set<TokenizerThread>();
   readonly #queue: Queued[] = [];
+  #replaced = 0;
   #disposal: Promise<void> | undefined;
 
   private constructor(options: TokenizerPoolOptions) {
@@ -70,6 +71,11 @@ export class TokenizerPool implements AsyncDisposable {
   /** Jobs that wait for a thread. */
   get queued(): number {
     return this.#queue.length;
+  }
+
+  /** Threads that ended and gave way to another, since the start: crashed, or stopped with a job that nobody wanted. */
+  get replaced(): number {
+    return this.#replaced;
   }
 
   /** `Tokenizer.encode`. Rejects with the signal's reason, and ServiceError `queue_full` when too many inputs wait. */
@@ -137,7 +143,11 @@ export class TokenizerPool implements AsyncDisposable {
 
   /** Gives waiting jobs to idle threads, replacing threads that ended. */
   #next(): void {
-    for (const thread of this.#threads) if (thread.ended) this.#threads.delete(thread);
+    for (const thread of this.#threads) {
+      if (!thread.ended) continue;
+      this.#threads.delete(thread);
+      this.#replaced++;
+    }
     while (this.#queue.length > 0) {
       const thread = [...this.#threads].find((candidate) => !candidate.busy) ?? this.#spare();
       if (thread === undefined) return;
