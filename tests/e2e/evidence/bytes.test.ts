@@ -1,7 +1,7 @@
 /** Bytes: what a token takes, what NATS counts, what Python reads, how well it compresses. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,9 +17,11 @@ import {
   engineAlone,
   engineGeneration,
   goldenPrompts,
+  heldAt,
   idle,
   needsSmollm2,
   prose,
+  release,
   scrape,
   SMOLLM2,
   startTestCluster,
@@ -128,10 +130,10 @@ describe.each(CASES)('$model, $dtype pages', ({ path, elements, skip, note, dtyp
         },
       );
       running.catch(() => undefined);
-      await eventually(() => access(join(folder, `sent.${prefill.process.pid}.hit`)).then(() => true), { timeoutMs: 30_000 });
+      await heldAt(folder, 'sent', prefill);
       const atPrefill = await scrape(prefill);
       const atDecode = await scrape(decode);
-      await writeFile(join(folder, 'sent.go'), '');
+      await release(folder, 'sent');
       const result = await running;
       expect(result.tokens).toHaveLength(100);
 

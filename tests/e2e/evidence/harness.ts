@@ -1,6 +1,6 @@
 /** What the evidence tests share: the two models, attempts over a cluster, the same generation in an engine alone, counters. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { readConfig } from '@causeway/config';
 import type { Generation } from '@causeway/engine';
@@ -20,6 +20,10 @@ import {
   startCluster,
 } from '@causeway/testkit';
 import { loadEngine, type LoadedEngine, workerConfig } from '@causeway/worker-runtime';
+import { vi } from 'vitest';
+
+// Starting processes takes seconds, and on a busy machine many: nothing here waits for a time, but all of it may take one.
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
@@ -155,7 +159,9 @@ export async function scrape(worker: Pick<ClusterWorker, 'observability'>): Prom
         (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) &&
         Object.entries(labels).every(([label, value]) => line.includes(`${label}="${value}"`)),
     );
-    if (samples.length === 0) throw new Error(`${worker.observability} has no metric ${name} ${JSON.stringify(labels)}`);
+    // A counter with labels has no sample before it is first raised, but it is always declared.
+    const declared = `# TYPE ${name.replace(/_(sum|count)$/, '')} `;
+    if (!lines.some((line) => line.startsWith(declared))) throw new Error(`${worker.observability} has no metric ${name}`);
     return samples.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
   };
 }
@@ -165,7 +171,7 @@ export async function freePages(worker: Pick<ClusterWorker, 'observability'>): P
 }
 
 /** Waits until every page of a worker is free and nothing runs or waits there. */
-export async function idle(worker: ClusterWorker, timeoutMs = 15_000): Promise<void> {
+export async function idle(worker: ClusterWorker, timeoutMs = 60_000): Promise<void> {
   await eventually(
     async () => {
       const metric = await scrape(worker);
@@ -178,6 +184,17 @@ export async function idle(worker: ClusterWorker, timeoutMs = 15_000): Promise<v
     },
     { timeoutMs, what: `${worker.id} idle` },
   );
+}
+
+/** Waits until a process that was started with this failpoint and folder is held there. */
+export async function heldAt(folder: string, failpoint: string, worker: ClusterWorker): Promise<void> {
+  const hit = `${folder}/${failpoint}.${worker.process.pid}.hit`;
+  await eventually(() => existsSync(hit), { timeoutMs: 60_000, intervalMs: 5, what: `${worker.id} at ${failpoint}` });
+}
+
+/** Lets go who is held at a failpoint. */
+export async function release(folder: string, failpoint: string): Promise<void> {
+  await writeFile(`${folder}/${failpoint}.go`, '');
 }
 
 interface GoldenCase {
