@@ -34,6 +34,8 @@ export class Attempt implements AsyncDisposable {
   readonly #scope;
   readonly #prefillScope;
   readonly #running: Promise<void>[] = [];
+  /** The decode worker has the KV and the first token, or has ended. */
+  #decodeBegun = false;
 
   /** Opens the Decode stream and asks for room. */
   constructor(ctx: RequestContext, channels: ChannelPool, options: AttemptOptions) {
@@ -55,11 +57,6 @@ export class Attempt implements AsyncDisposable {
   /** Starts the prefill worker on the ticket. */
   startPrefill(ticket: Ticket): void {
     this.#running.push(this.#read('prefill_failed', this.#prefillScope.signal, () => this.#prefillEvents(ticket)));
-  }
-
-  /** Tells the decode worker the first token, as the prefill worker chose it. */
-  forwardFirstToken(token: WorkerToken): void {
-    this.#commands.tryPush({ command: { $case: 'firstToken', value: { token: token.wire } } });
   }
 
   /** The prefill worker is lost: the decode worker prefills what it reserved. */
@@ -84,6 +81,7 @@ export class Attempt implements AsyncDisposable {
     for await (const message of client.decode(this.#commands, this.#call(this.#scope.signal))) {
       const event = decodeEvent(message);
       finished ||= event.kind === 'finished' || event.kind === 'decode_failed';
+      this.#decodeBegun ||= finished || event.kind === 'kv_ready';
       yield event;
     }
     if (!finished) throw endedEarly(decode);
@@ -98,9 +96,18 @@ export class Attempt implements AsyncDisposable {
     for await (const message of client.prefill(request, this.#call(this.#prefillScope.signal))) {
       const event = prefillEvent(message);
       finished ||= event.kind === 'sent' || event.kind === 'prefill_failed';
+      if (event.kind === 'first_token') this.#forwardFirstToken(event.token);
       yield event;
     }
     if (!finished) throw endedEarly(prefill);
+  }
+
+  /**
+   * Tells the decode worker the first token, unless it knows: it has begun. (A message to a stream that has ended would keep the
+   * HTTP/2 stream open for ever.)
+   */
+  #forwardFirstToken(token: WorkerToken): void {
+    if (!this.#decodeBegun) this.#commands.tryPush({ command: { $case: 'firstToken', value: { token: token.wire } } });
   }
 
   #call(signal: AbortSignal): { signal: AbortSignal; requestId: string; deadlineMs: number } {

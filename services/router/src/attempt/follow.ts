@@ -42,8 +42,8 @@ interface Progress {
 }
 
 /**
- * Follows an attempt to its end: gives the answer's pieces in order as tokens come, forwards the first one to the decode worker,
- * notes the commit, and decides what a lost prefill worker means. Ends `finished` with the answer's last piece, `lost` otherwise.
+ * Follows an attempt to its end: gives the answer's pieces in order as tokens come, notes the commit, and decides what a lost
+ * prefill worker means. Ends `finished` with the answer's last piece, `lost` otherwise.
  */
 export async function* follow(
   ctx: RequestContext,
@@ -116,7 +116,6 @@ function takeEvent(
   if (event.kind !== 'quiet') progress.lastEventAt = performance.now();
   switch (event.kind) {
     case 'first_token':
-      attempt.forwardFirstToken(event.token);
       answer.offer(event.token, attempt.number);
       return undefined;
     case 'token':
