@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { diagnostics, type ProviderChoice, Runtime } from './index.ts';
-import { addGraph } from './testing/graphs.ts';
+import { addGraph } from './testing/small-graphs.ts';
 
 let runtime: Runtime;
 beforeAll(() => {
