@@ -31,6 +31,7 @@ export interface MainContext {
 const DEFAULT_DRAIN_MS = 10_000;
 /** After the drain time, how long `main` may take to unwind before the process exits anyway. */
 const UNWIND_MS = 5_000;
+const AWAKE_MS = 60_000;
 
 /**
  * Runs a process: called once, in main.ts.
@@ -93,6 +94,8 @@ export async function runMain(handle: ProcessHandle, main: (ctx: MainContext) =>
     );
   });
 
+  // Threads and sockets that are only starting hold nothing: without this an empty event loop would end the process with code 13.
+  const awake = setInterval(() => undefined, AWAKE_MS);
   const tasks = new TaskGroup({ onCrash: (error, name) => crash(error, `background task ${name} failed`) });
   try {
     await main({
@@ -117,6 +120,7 @@ export async function runMain(handle: ProcessHandle, main: (ctx: MainContext) =>
   }
   lifecycle.stop('main ended');
   await tasks[Symbol.asyncDispose]();
+  clearInterval(awake);
   for (const timer of drainTimers) clearTimeout(timer);
   for (const [event, listener] of handlers) handle.off(event, listener);
   exit(exitCode);

@@ -29,7 +29,6 @@ await runMain(process, async (ctx) => {
     onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
   });
 
-  using _awake = stayAwake();
   await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads);
   const model = config.modelName ?? tokenizer.name;
   await using redis = await connectRedis({
@@ -90,10 +89,4 @@ function armConfiguredFailpoints(config: RouterConfig, log: Logger): void {
     ...(config.failpointDir === undefined ? {} : { dir: config.failpointDir }),
     onAct: (point, detail) => log.warn({ ...point, detail }, 'failpoint'),
   });
-}
-
-/** Holds the process open: threads and sockets that are only starting don't, and an empty event loop would end it. */
-function stayAwake(): Disposable {
-  const timer = setInterval(() => undefined, 2_147_483_647);
-  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
