@@ -8,8 +8,21 @@ import koffi from 'koffi';
 /** Just under 16 MB, koffi's limit: ONNX Runtime's call stacks overflow koffi's default for asynchronous calls. */
 const STACK_BYTES = 16 * 1024 * 1024 - 1;
 
+/**
+ * How koffi 3.3 runs asynchronous calls (its src/koffi/src/call.cc, ffi.cc; doc/misc.md), and what follows:
+ * - They are N-API work on libuv's pool, in the order they were made: UV_THREADPOOL_SIZE of them at once (4 unless the environment
+ *   says otherwise), shared with file access, DNS lookups, node:crypto and node:zlib. A run waits for nothing else on that pool (its
+ *   operators' threads are ONNX Runtime's), so more runs than threads only wait for one another; but as many long runs as there are
+ *   threads keep every other user of the pool waiting.
+ * - `max_async_calls` (256, the default) may run or wait per thread of JavaScript; one more throws, and is `resource_exhausted` here.
+ * - Every call made gets a stack of its own at once, waiting or not. `resident_async_pools` of them are kept, of which only touched
+ *   pages cost memory; others are mapped for the call and unmapped after it. 16 runs side by side took 46 to 51 us each with the
+ *   default of 8 and 16 to 18 us with 32, the most there can be (two threads).
+ */
+const RESIDENT_STACKS = 32;
+
 // Only before the first load; refused afterwards.
-koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES, resident_async_pools: RESIDENT_STACKS });
 
 /** A C function, callable on this thread or (`.async`) on libuv's pool. */
 export type NativeFunction = ReturnType<ReturnType<typeof koffi.load>['func']>;

@@ -1,7 +1,7 @@
 /** mmap and its kin (glibc, Linux on x64 and arm64: the constants are the same on both). */
 import { fail } from '@causeway/errors';
 import { libc, type NativeFunction } from './library.ts';
-import { callAsync } from './native-call.ts';
+import { callAsync, releaseAsync } from './native-call.ts';
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -61,7 +61,7 @@ export function map(length: number, fd: number, offset: number): bigint {
 export function unmap(address: bigint, length: number): void {
   const { munmap } = calls();
   if (length < LARGE) munmap(address, length);
-  else callAsync(munmap, [address, length]).catch(() => munmap(address, length));
+  else void releaseAsync(munmap, [address, length]);
 }
 
 /** Drops the content of whole pages: they read as zero, or as the file, afterwards. */

@@ -65,6 +65,11 @@ export function callAsync(fn: NativeFunction, args: readonly unknown[], keep?: u
   });
 }
 
+/** Calls C that frees something on libuv's pool; on this thread, blocking it, when too many calls wait. */
+export async function releaseAsync(fn: NativeFunction, args: readonly unknown[]): Promise<void> {
+  await callAsync(fn, args).catch(() => void fn(...args));
+}
+
 function refused(cause: unknown): ServiceError {
   const message = `a native call was refused: ${(cause as Error).message}`;
   return new ServiceError(message, { code: 'resource_exhausted', reason: 'runtime', retry: 'same', cause });

@@ -7,11 +7,12 @@ import { fail } from '@causeway/errors';
 import { api } from './api.ts';
 import { live } from './diagnostics.ts';
 import { trimHeap } from './memory-map.ts';
-import { callAsync, check, create } from './native-call.ts';
+import { check, create, releaseAsync } from './native-call.ts';
 import { builtInProviders, PluginLibraries } from './provider.ts';
 import { Session } from './session.ts';
 import { createNativeSession, type SessionOptions } from './session-options.ts';
 
+/** Settings of the environment, the same for every Runtime of a process (R1). */
 export interface RuntimeOptions {
   /** Threads of one operator, the calling one included: the only pool of all sessions. */
   threads: number;
@@ -22,6 +23,7 @@ export interface RuntimeOptions {
 }
 
 const LOG_LEVELS = { verbose: 0, info: 1, warning: 2, error: 3, fatal: 4 } as const;
+/** Least severe messages that ONNX Runtime writes. */
 export type LogLevel = keyof typeof LOG_LEVELS;
 
 const MAX_THREADS = 1024;
@@ -119,7 +121,7 @@ export class Runtime implements AsyncDisposable {
     await Promise.allSettled(this.#making);
     await Promise.all([...this.#sessions].map((session) => session[Symbol.asyncDispose]()));
     this.#plugins.unregister();
-    await callAsync(api().ReleaseEnv, [this.#env]);
+    await releaseAsync(api().ReleaseEnv, [this.#env]);
     live.runtimes--;
     if (current !== undefined && --current.runtimes === 0) current = undefined;
   }

@@ -2,9 +2,10 @@ import { fail, ServiceError } from '@causeway/errors';
 import { api } from './api.ts';
 import { beginRun, Binding, type ValueNames, valueNames } from './binding.ts';
 import { live } from './diagnostics.ts';
-import { callAsync, check, create, takeMessage } from './native-call.ts';
+import { callAsync, check, create, releaseAsync, takeMessage } from './native-call.ts';
 import { type SessionValue, sessionValues } from './session-values.ts';
 
+/** What one run is given besides its binding. */
 export interface RunOptions {
   /** Ends the run between two nodes of the graph. */
   signal?: AbortSignal | undefined;
@@ -71,7 +72,7 @@ export class Session implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await Promise.allSettled(this.#runs);
-    await callAsync(api().ReleaseSession, [this.#handle]);
+    await releaseAsync(api().ReleaseSession, [this.#handle]);
     live.sessions--;
     this.#onClosed();
   }
