@@ -4,6 +4,7 @@ import { callAsync, check, cString, create, pointers } from './native-call.ts';
 import { appendProvider, type PluginLibraries, type ProviderChoice } from './provider.ts';
 import { nativeValue, type Tensor } from './tensor.ts';
 
+/** How a session is made of a graph. */
 export interface SessionOptions {
   /**
    * Weights for initialisers that the graph declares external. ONNX Runtime copies or packs every one of them while the session is
@@ -23,6 +24,7 @@ export interface SessionOptions {
 }
 
 const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
+/** ONNX Runtime's GraphOptimizationLevel. */
 export type Optimization = keyof typeof LEVELS;
 
 const SETTING = 'setting session options';

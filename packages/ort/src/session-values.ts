@@ -3,6 +3,7 @@ import { api } from './api.ts';
 import { create, readCount, readString, check, pointerArray } from './native-call.ts';
 import { type ElementType, elementType } from './tensor.ts';
 
+/** One input or output of a session. */
 export interface SessionValue {
   name: string;
   /** `other`: a type that no tensor here can have (a string, a sequence, ...). */

@@ -16,6 +16,7 @@ const TYPES = {
   f16: [10, 2],
   bf16: [16, 2],
 } as const;
+/** Element types that a tensor here can have. */
 export type ElementType = keyof typeof TYPES;
 
 /** Bytes of one element. */
