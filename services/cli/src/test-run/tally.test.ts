@@ -14,7 +14,9 @@ function report(...tests: [string[], string, 'passed' | 'failed' | 'skipped' | '
 }
 
 test('a listed skip counts as skipped, one that is not listed as failed', () => {
-  const list = parseSkipList('# comment\n\ngroup > needs a GPU :: no GPU on this machine\nnever met :: a reason\nfine :: on other machines\n');
+  const list = parseSkipList(
+    '# comment\n\ngroup > needs a GPU :: no GPU on this machine\nnever met :: a reason\nfine :: on other machines\n',
+  );
   const result = tally(
     report([['group'], 'needs a GPU', 'skipped'], [['group'], 'other', 'skipped'], [[], 'fine', 'passed'], [[], 'later', 'todo']),
     list,
