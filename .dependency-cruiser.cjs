@@ -58,13 +58,6 @@ module.exports = {
       to: { path: '\\.test\\.ts$' },
     },
     {
-      name: 'files-are-named-for-what-they-are',
-      comment: 'utils, helpers, common, shared and misc name nothing.',
-      severity: 'error',
-      from: {},
-      to: { path: '/(util|utils|helper|helpers|common|shared|misc)[./]', pathNot: 'node_modules' },
-    },
-    {
       name: 'no-unresolvable',
       comment: 'pnpm links a package only what its own package.json declares: an undeclared dependency does not resolve.',
       severity: 'error',

@@ -3,7 +3,7 @@ import { renderProcesses, type ProcessSpec } from './processes.ts';
 import type { Topology } from './schema.ts';
 
 /** In a container each process has an address of its own, so all use the same ports. */
-export const CONTAINER_PORTS = { rpc: 50_061, observability: 9100, http: 8000, grpc: 50_051 } as const;
+const CONTAINER_PORTS = { rpc: 50_061, observability: 9100, http: 8000, grpc: 50_051 } as const;
 
 const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit. CI checks that it is up to date.
 #   docker compose up --build      HTTP http://127.0.0.1:8000/v1 · gRPC 127.0.0.1:50051 · Prometheus :9090 · Grafana :3000

@@ -25,7 +25,7 @@ const chunk = z.object({
   error: z.object({ message: z.string() }).optional(),
 });
 
-export type KvReport = z.infer<typeof report>;
+type KvReport = z.infer<typeof report>;
 
 export interface Message {
   role: 'system' | 'user' | 'assistant';
