@@ -35,6 +35,7 @@ describe('processes of a topology', () => {
       CAUSEWAY_DRAIN_MS: '30000',
       CAUSEWAY_MODEL_PATH: '/models/m',
       CAUSEWAY_MODEL_NAME: 'm',
+      UV_THREADPOOL_SIZE: '8',
       CAUSEWAY_WORKER_ID: 'd',
       CAUSEWAY_RPC_PORT: '0',
       CAUSEWAY_CHIP: 'cpu',

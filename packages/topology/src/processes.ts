@@ -60,6 +60,9 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
   );
 }
 
+/** Threads of libuv's pool in a worker: runs of ONNX Runtime wait there beside file reads; Node's 4 would let long runs hold those up. */
+const UV_THREADPOOL_SIZE = '8';
+
 function sharedEnv(topology: Topology, placement: Placement, name: string, observability: number): Record<string, string> {
   return {
     CAUSEWAY_NATS_URL: placement.natsUrl,
@@ -91,6 +94,7 @@ function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Rec
 
 function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: number): Record<string, string> {
   return {
+    UV_THREADPOOL_SIZE,
     CAUSEWAY_WORKER_ID: name,
     CAUSEWAY_RPC_PORT: String(rpcPort),
     CAUSEWAY_CHIP: pool.chip,
