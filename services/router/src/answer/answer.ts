@@ -47,6 +47,8 @@ export class Answer {
   failures = 0;
   /** performance.now() until which refusals for lack of room are waited out; set at the first. */
   busyUntil: number | undefined;
+  /** The last attempt was refused because KV cannot travel now: the next one prefills where it decodes, if the request allows it. */
+  kvStuck = false;
   readonly #emitted: number[] = [];
   /** Tokens that came before the one that is due: the two workers' streams are not ordered among each other. */
   readonly #early = new Map<number, WorkerToken>();
@@ -74,6 +76,7 @@ export class Answer {
 
   /** Forgets tokens of a lost attempt that were never given. */
   beginAttempt(): void {
+    this.kvStuck = false;
     this.#early.clear();
   }
 

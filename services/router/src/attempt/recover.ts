@@ -29,7 +29,13 @@ export async function recover(ctx: RequestContext, answer: Answer, failure: Atte
   ctx.signal.throwIfAborted();
   if (error.retry !== 'other' && FINAL.has(error.code)) throw withoutInternals(error);
   if (error.code === 'resource_exhausted') return waitForRoom(ctx, answer, error, router);
+  if (error.reason === 'dependency_unavailable') {
+    // No KV can travel now, and none of the workers is to blame: the next attempt does without, or waits.
+    answer.kvStuck = true;
+    return waitForRoom(ctx, answer, error, router);
+  }
 
+  answer.busyUntil = undefined;
   answer.avoid.add(worker.incarnation);
   if (error.reason === 'worker_lost') router.directory.remove(worker);
   answer.failures++;
@@ -54,7 +60,7 @@ export async function recover(ctx: RequestContext, answer: Answer, failure: Atte
   if (answer.emitted.length > 0) router.metrics.migrated();
 }
 
-/** A full worker isn't a lost one: asked again, or another, until the time for waiting is over. */
+/** A full worker, or one without NATS, isn't a lost one: asked again, or another, until the time for waiting is over. */
 async function waitForRoom(ctx: RequestContext, answer: Answer, error: ServiceError, router: RouterParts): Promise<void> {
   answer.busyUntil ??= performance.now() + router.config.queueWaitMs;
   if (performance.now() >= answer.busyUntil) {

@@ -21,10 +21,11 @@ export function needOf(answer: Answer): Need {
 export function plan(ctx: RequestContext, answer: Answer, need: Need, router: RouterParts): Promise<Places> {
   const { config } = router;
   const recovering = answer.failures > 0;
-  const placement = decidePlacement(need.promptTokens, answer.options.placement, {
+  const decided = decidePlacement(need.promptTokens, answer.options.placement, {
     mode: config.placement,
     localPrefillTokens: config.localPrefillTokens,
   });
+  const placement = answer.kvStuck && decided.by === 'length' ? { mode: 'local' as const, by: decided.by } : decided;
   const waitMs = Math.min(
     recovering ? Math.max(config.recoveryWaitMs, config.queueWaitMs) : config.queueWaitMs,
     ctx.remainingMs(),
