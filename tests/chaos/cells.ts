@@ -43,6 +43,13 @@ export const ARMING: Readonly<Record<FailpointName, Arming>> = {
   migrating: { process: 'router', spec: `mid_decode:${MID_ANSWER}=pause,migrating=pause` },
 };
 
+/** Tokens that the client must have when its request waits at a failpoint of the router. */
+export const TOKENS_BY: Partial<Readonly<Record<FailpointName, number>>> = {
+  after_first_token: 1,
+  mid_decode: MID_ANSWER + 1,
+  migrating: MID_ANSWER + 1,
+};
+
 /** Every phase x victim x signal; recovery, sampling, API and spares take turns so that each meets every phase and victim. */
 export const CELLS: readonly Cell[] = FAILPOINTS.flatMap((phase, p) =>
   VICTIMS.flatMap((victim, v) =>

@@ -28,7 +28,8 @@ export interface AnswerRequest {
   readonly seed: number;
   readonly requestId: string;
   readonly signal: AbortSignal;
-  readonly placement?: 'disaggregated' | 'local';
+  /** Default: `disaggregated`; `auto` leaves it to the router. */
+  readonly placement?: 'disaggregated' | 'local' | 'auto';
   /** Called after everything that came. */
   readonly onReceived?: (received: Received) => void;
 }
@@ -65,6 +66,10 @@ export function startAnswer(router: Pick<ClusterRouter, 'grpc' | 'http'>, reques
   return { received, done };
 }
 
+function wish({ placement = 'disaggregated' }: AnswerRequest): 'disaggregated' | 'local' | undefined {
+  return placement === 'auto' ? undefined : placement;
+}
+
 async function overGrpc(address: string, request: AnswerRequest, received: Received): Promise<void> {
   // A router that is stopped for a while must not be given up by its client.
   using channels = createChannelPool({ keepaliveTimeMs: 600_000 });
@@ -74,7 +79,7 @@ async function overGrpc(address: string, request: AnswerRequest, received: Recei
       input: { $case: 'messages', value: { messages: [{ role: 'user', content: request.prompt }] } },
       sampling: { temperature: request.temperature, seed: BigInt(request.seed) },
       maxTokens: request.maxTokens,
-      placement: request.placement ?? 'disaggregated',
+      placement: wish(request) ?? '',
     },
     { signal: request.signal, requestId: request.requestId },
   );
@@ -115,7 +120,7 @@ async function overHttp(address: string, request: AnswerRequest, received: Recei
       seed: request.seed,
       stream: true,
       stream_options: { include_usage: true },
-      causeway: { placement: request.placement ?? 'disaggregated' },
+      causeway: { placement: wish(request) },
     }),
     signal: request.signal,
   });

@@ -5,69 +5,16 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Cluster, type ClusterRouter, type ClusterWorker, eventually, type LogLine, startCluster } from '@causeway/testkit';
 import { ARMING, type Cell, spareRole } from './cells.ts';
-import { type AnswerRequest, type Received, startAnswer } from './client.ts';
+import { longRequest, MAX_TOKENS, type Reference } from './answers.ts';
+import { startAnswer } from './client.ts';
+import { metric } from './metric.ts';
 
 const MODEL = fileURLToPath(new URL('../../models/tiny-moe', import.meta.url));
 /** Small messages: the prompt's KV takes some 25 frames. */
 const MAX_PAYLOAD = 65_536;
 
-const NOTES = Array.from(
-  { length: 40 },
-  (_, i) => `The code of the box ${i} is ${100 + i * 7}. Mia put the map in the garden. Tom sleeps in room ${i}.`,
-).join(' ');
-/** Some 1,200 tokens, five chunks; the model counts beyond the limit, for a second or so. */
-const PROMPT = `${NOTES} Count from 1 to 90.`;
-const MAX_TOKENS = 300;
-const SEED = 7;
-
 /** Log lines that explain no failure. */
 const DULL = new Set(['converting weights', 'sending KV', 'loading the model', 'the event loop was busy for too long']);
-
-/** An undisturbed answer. */
-export interface Reference {
-  readonly ids: readonly number[];
-  readonly text: string;
-}
-
-/** What is asked of the router, less what differs from cell to cell. */
-export function longRequest(cell: Pick<Cell, 'api' | 'temperature'>, requestId: string, signal: AbortSignal): AnswerRequest {
-  return {
-    api: cell.api,
-    temperature: cell.temperature,
-    prompt: PROMPT,
-    maxTokens: MAX_TOKENS,
-    seed: SEED,
-    requestId,
-    signal,
-  };
-}
-
-/** How what a client received differs from the undisturbed answer; undefined: it doesn't. */
-export function difference(received: Received, reference: Reference, api: 'grpc' | 'http'): string | undefined {
-  if (received.error !== undefined) return `the stream broke: ${received.error.message}`;
-  if (api === 'grpc' && received.ids.join() !== reference.ids.join()) {
-    return `tokens [${received.ids.join()}] instead of [${reference.ids.join()}]`;
-  }
-  if (received.text !== reference.text)
-    return `text ${JSON.stringify(received.text)} instead of ${JSON.stringify(reference.text)}`;
-  if (received.completionTokens !== reference.ids.length) return `${received.completionTokens} tokens were counted`;
-  return received.finishReason === undefined ? 'the answer has no finish reason' : undefined;
-}
-
-/** How what came before a break contradicts the undisturbed answer. */
-export function contradiction(received: Received, reference: Reference): string | undefined {
-  if (!reference.ids.join().startsWith(received.ids.join()) || !reference.text.startsWith(received.text)) {
-    return `received [${received.ids.join()}] ${JSON.stringify(received.text)}, which does not begin [${reference.ids.join()}]`;
-  }
-  return undefined;
-}
-
-/** Value of an unlabelled or fully named sample; undefined when it isn't there. */
-export async function metric(observability: string, name: string): Promise<number | undefined> {
-  const response = await fetch(`http://${observability}/metrics`, { signal: AbortSignal.timeout(5_000) });
-  const line = (await response.text()).split('\n').find((candidate) => candidate.startsWith(`${name} `));
-  return line === undefined ? undefined : Number(line.slice(name.length + 1));
-}
 
 export class Lane implements AsyncDisposable {
   readonly cluster: Cluster;

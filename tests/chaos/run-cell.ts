@@ -4,9 +4,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FailpointName } from '@causeway/failpoints';
 import { eventually } from '@causeway/testkit';
-import { ARMING, type Cell } from './cells.ts';
+import { ARMING, type Cell, TOKENS_BY } from './cells.ts';
 import { type RunningAnswer, startAnswer } from './client.ts';
-import { contradiction, difference, type Lane, longRequest } from './lane.ts';
+import { contradiction, difference, longRequest, type Reference } from './answers.ts';
+import type { Lane } from './lane.ts';
 import { strike } from './victims.ts';
 
 /** From the release of the paused request to its end: longer is a hang. STOP alone takes 15 s of it. */
@@ -56,6 +57,8 @@ async function meet(lane: Lane, cell: Cell, progress: Progress, signal: AbortSig
   const id = `chaos-${cell.phase}-${cell.victim}-${cell.signal}`.toLowerCase().replaceAll('_', '-');
   const running = startAnswer(lane.router, longRequest(cell, id, signal));
   const dead = await reach(lane, cell, dir, id, running);
+  const due = cell.api === 'grpc' ? (TOKENS_BY[cell.phase] ?? 0) : 0;
+  await eventually(() => running.received.ids.length >= due, { intervalMs: 2, what: `${due} tokens at the client` });
 
   progress.tokensBefore = running.received.ids.length;
   const began = performance.now();
@@ -146,10 +149,7 @@ async function ended(running: RunningAnswer): Promise<RunningAnswer['received']>
   }
 }
 
-function brokenAsExpected(
-  received: RunningAnswer['received'],
-  reference: Parameters<typeof contradiction>[1],
-): string | undefined {
+function brokenAsExpected(received: RunningAnswer['received'], reference: Reference): string | undefined {
   if (received.error === undefined) return 'the router was killed, yet its stream ended as if nothing had happened';
   return contradiction(received, reference);
 }

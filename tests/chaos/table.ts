@@ -60,8 +60,8 @@ export function runTable(cells: readonly Cell[]): TableRun {
       if (pending === undefined) throw new Error(`cell ${cell.name} does not run`);
       return pending.promise;
     },
-    done: Promise.allSettled([...results.values()].map((pending) => pending.promise)).then((settled) =>
-      settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])),
+    done: Promise.allSettled(cells.map((cell) => results.get(cell.name)?.promise)).then((settled) =>
+      settled.flatMap((one) => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : [])),
     ),
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
