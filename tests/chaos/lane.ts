@@ -124,10 +124,12 @@ export class Lane implements AsyncDisposable {
   async idle(): Promise<void> {
     const running = 'vllm:num_requests_running{model_name="tiny-moe"}';
     await eventually(async () => ((await metric(this.router.observability, running)) ?? 0) === 0, {
+      timeoutMs: 30_000,
       what: 'no request at the router',
     });
     for (const worker of this.#workers()) {
       await eventually(async () => (await metric(worker.observability, 'causeway_kv_pages{state="used"}')) === 0, {
+        timeoutMs: 30_000,
         what: `all pages of ${worker.id} free`,
       });
     }

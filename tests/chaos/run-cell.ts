@@ -11,7 +11,7 @@ import type { Lane } from './lane.ts';
 import { strike } from './victims.ts';
 
 /** From the release of the paused request to its end: longer is a hang. STOP alone takes 15 s of it. */
-const ANSWER_LIMIT_MS = 60_000;
+const ANSWER_LIMIT_MS = 90_000;
 
 /** What came of a cell. */
 export interface CellResult {

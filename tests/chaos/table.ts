@@ -60,24 +60,14 @@ export function runTable(cells: readonly Cell[]): TableRun {
       if (pending === undefined) throw new Error(`cell ${cell.name} does not run`);
       return pending.promise;
     },
-    done: Promise.allSettled(cells.map((cell) => results.get(cell.name)?.promise)).then((settled) =>
-      settled.flatMap((one) => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : [])),
+    done: Promise.allSettled([...results.values()].map(({ promise }) => promise)).then((settled) =>
+      settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])),
     ),
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
       await workers;
     },
   };
-}
-
-/** Cells that together meet every phase, every victim and both signals; the same ones every time. */
-export function coveringCells(): readonly Cell[] {
-  const phases = [...new Set(CELLS.map((cell) => cell.phase))];
-  const victims = [...new Set(CELLS.map((cell) => cell.victim))];
-  return CELLS.filter((cell) => {
-    const distance = (victims.indexOf(cell.victim) - phases.indexOf(cell.phase) + 10) % 5;
-    return cell.signal === 'STOP' ? distance === 0 : distance === 2 || distance === 4;
-  });
 }
 
 /** The table as text, one line a cell. */
