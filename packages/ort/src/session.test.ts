@@ -1,4 +1,4 @@
-import { GraphBuilder } from '@causeway/onnx-graph';
+import { GraphBuilder, int, ints } from '@causeway/onnx-graph';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { diagnostics, NativeBuffer, Runtime, Tensor } from './index.ts';
 import { addGraph, attentionGraph, integers, matMulGraph, numbers } from './testing/small-graphs.ts';
@@ -64,6 +64,50 @@ describe('a session', () => {
     using binding = session.createBinding().input('x', x.tensor).output('y', y.tensor);
     await session.run(binding);
     expect([...y.values]).toEqual(expected);
+  });
+
+  describe('copies or packs every weight, whatever uses it', () => {
+    const [k, n] = [64, 64];
+    const bits = { K: int(k), N: int(n), bits: int(4), block_size: int(32) };
+    const scales = (g: GraphBuilder) => g.constant('scales', 'f32', [n * (k / 32)], new Float32Array(n * (k / 32)).fill(1));
+    const uses: [string, 'f32' | 'u8', number[], (g: GraphBuilder) => string][] = [
+      ['a product', 'f32', [k, n], (g) => g.op('MatMul', ['x', 'w'])],
+      ['a product on the left', 'f32', [1, 1], (g) => g.op('MatMul', ['w', 'x'])],
+      ['a transposed product', 'f32', [n, k], (g) => g.op('MatMul', ['x', g.op('Transpose', ['w'], { perm: ints(1, 0) })])],
+      ['a sum', 'f32', [n], (g) => g.op('Add', ['x', 'w'])],
+      ['one number', 'f32', [1], (g) => g.op('Add', ['x', 'w'])],
+      ['a folded constant', 'f32', [n], (g) => g.op('Mul', ['x', g.op('Add', ['w', g.scalar(1)])])],
+      ['a norm', 'f32', [n], (g) => g.node('SimplifiedLayerNormalization', ['x', 'w'])[0] as string],
+      ['a table', 'f32', [1000, n], (g) => g.op('Add', ['x', g.op('Gather', ['w', g.int64s(7)], { axis: int(0) })])],
+      ...[0, 4].map((level): [string, 'u8', number[], (g: GraphBuilder) => string] => [
+        `4-bit numbers at level ${level}`,
+        'u8',
+        [n, k / 32, 16],
+        (g) => g.contrib('MatMulNBits', ['x', 'w', scales(g)], { ...bits, accuracy_level: int(level) }),
+      ]),
+    ];
+    test.each(uses)('%s', async (_use, type, shape, build) => {
+      const g = new GraphBuilder('use');
+      g.input('x', 'f32', [1, k]);
+      g.external('w', type, shape);
+      g.rename(build(g), 'y');
+      g.output('y', 'f32', [1, n]);
+      using buffer = NativeBuffer.allocate(shape.reduce((product, dim) => product * dim, type === 'u8' ? 1 : 4));
+      // As f32, 0x3f3f3f3f is 0.747.
+      buffer.bytes().fill(0x3f);
+      using weight = Tensor.of(buffer, 0, type, shape);
+      await using session = await runtime.createSession(g.serialize(), { initializers: new Map([['w', weight]]) });
+      using x = numbers([1, k], (i) => i % 5);
+      using y = numbers([1, n]);
+      using binding = session.createBinding().input('x', x.tensor).output('y', y.tensor);
+      await session.run(binding);
+      const first = [...y.values];
+      expect(first.some((value) => value !== 0)).toBe(true);
+      buffer.bytes().fill(0xff);
+      y.values.fill(Number.NaN);
+      await session.run(binding);
+      expect([...y.values]).toEqual(first);
+    });
   });
 
   test('runs several bindings at once', async () => {
