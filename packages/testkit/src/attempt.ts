@@ -52,16 +52,14 @@ export async function runAttempt(options: AttemptOptions): Promise<AttemptResult
   const call = { signal, requestId };
   const commands = new AsyncQueue<workerV1.DecodeCommand>(8);
   const result: AttemptResult = { tokens: [], kv: undefined, sent: undefined, finished: undefined };
-  const take = (token: workerV1.Token): void => {
-    const index = token.position - generation.firstPosition;
-    result.tokens[index] ??= token;
-  };
+  const place = (token: workerV1.Token): number => token.position - generation.firstPosition;
   const runPrefill = async (ticket: workerV1.PrefillRequest['ticket'], address: string): Promise<void> => {
     const client = options.channels.client(workerV1.PrefillDefinition, address);
     for await (const message of client.prefill({ ...base, ticket }, call)) {
       options.onEvent?.(message);
       if (message.event?.$case === 'firstToken') {
-        take(message.event.value);
+        // Over the decode worker's copy of it, which knows from the manifest only its id, and may come first.
+        result.tokens[place(message.event.value)] = message.event.value;
         commands.tryPush({ command: { $case: 'firstToken', value: { token: message.event.value } } });
       }
       if (message.event?.$case === 'sent') result.sent = message.event.value;
@@ -80,7 +78,7 @@ export async function runAttempt(options: AttemptOptions): Promise<AttemptResult
         prefill.catch(() => ended.abort(new Error('the prefill failed')));
       }
       if (event?.$case === 'kvReady') result.kv = event.value;
-      if (event?.$case === 'token') take(event.value);
+      if (event?.$case === 'token') result.tokens[place(event.value)] ??= event.value;
       if (event?.$case === 'finished') result.finished = event.value;
     }
     await prefill;
