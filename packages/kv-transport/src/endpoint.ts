@@ -68,6 +68,7 @@ export class KvEndpoint implements AsyncDisposable {
   readonly #log: TransportLog;
   readonly #timer: NodeJS.Timeout;
   #rttMs = 1;
+  #lastTick = performance.now();
   /** Both connections are up and subscribed. */
   #settled = true;
   #disposal: Promise<void> | undefined;
@@ -378,11 +379,13 @@ export class KvEndpoint implements AsyncDisposable {
   }
 
   #tick(): void {
+    const now = performance.now();
+    const stalledMs = Math.max(0, now - this.#lastTick - 2 * TICK_MS);
+    this.#lastTick = now;
     // silence while the connection is away is nobody's fault
     if (!this.connected || !this.#settled) return;
-    const now = performance.now();
-    for (const transfer of this.#inbound.values()) transfer.tick(now);
-    for (const transfer of this.#outbound.values()) transfer.tick(now);
+    for (const transfer of this.#inbound.values()) transfer.tick(now, stalledMs);
+    for (const transfer of this.#outbound.values()) transfer.tick(now, stalledMs);
   }
 
   #checkOpen(): void {

@@ -174,9 +174,12 @@ export class Inbound implements InboundTransfer {
         `part ${header.object}/${header.part} ends at ${part.end}; credit was given up to ${this.#credit.upTo}`,
       );
     }
-    if (crc32c(frame.subarray(FRAME_HEADER_BYTES)) !== header.bodyCrc) return this.#badChecksum(part);
+    const body = frame.subarray(FRAME_HEADER_BYTES);
+    // a raw body is summed once, by the placing, just before it is written
+    const intact = header.codec === 'none' ? header.rawCrc === header.bodyCrc : crc32c(body) === header.bodyCrc;
+    if (!intact) return this.#badChecksum(part);
     this.#decoding.add(part.index);
-    const job = this.#place(this.#table, part, header, frame.subarray(FRAME_HEADER_BYTES));
+    const job = this.#place(this.#table, part, header, body);
     this.#jobs.add(job);
     void job.finally(() => this.#jobs.delete(job));
   }
@@ -189,8 +192,9 @@ export class Inbound implements InboundTransfer {
     this.#offend('malformed_frame', error.message);
   }
 
-  /** Every 250 ms: repeats credit, asks for what was lost, watches the sender. */
-  tick(now: number): void {
+  /** Every 250 ms: repeats credit, asks for what was lost, watches the sender; `stalledMs` is time in which this process itself stood still. */
+  tick(now: number, stalledMs: number): void {
+    this.#heardAt = Math.min(now, this.#heardAt + stalledMs);
     if (this.#phase !== 'receiving' || this.#credit === undefined || this.#table === undefined) return;
     this.#credit.grant();
     this.#sendCredit();

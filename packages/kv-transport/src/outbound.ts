@@ -147,8 +147,9 @@ export class Outbound implements OutboundTransfer {
     }
   }
 
-  /** Every 250 ms: repeats what was not answered, shows life, watches the receiver. */
-  tick(now: number): void {
+  /** Every 250 ms: repeats what was not answered, shows life, watches the receiver; `stalledMs` is time in which this process itself stood still. */
+  tick(now: number, stalledMs: number): void {
+    this.#heardAt = Math.min(now, this.#heardAt + stalledMs);
     if (!this.#active) return;
     const { silenceMs } = this.#options.context;
     if (now - this.#heardAt > silenceMs) {

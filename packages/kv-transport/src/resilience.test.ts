@@ -298,6 +298,32 @@ describe('a transfer', () => {
     await expect(outbound.finish({})).rejects.toMatchObject({ reason: 'worker_lost', message: expect.stringContaining('d0') });
   });
 
+  test('goes on after the process itself stood still for longer than a silence may last', async () => {
+    await using nats = await startNats();
+    await using sender = await makeWorker({
+      servers: nats.url,
+      workerId: 'p0',
+      codec: 'none',
+      descriptor,
+      pages: 8,
+      silenceMs: 700,
+    });
+    await using receiver = await makeWorker({
+      servers: nats.url,
+      workerId: 'd0',
+      codec: 'none',
+      descriptor,
+      pages: 8,
+      silenceMs: 700,
+    });
+    await using pair = begin(sender, receiver, 8);
+    pair.outbound.offer(2 * PAGE_TOKENS);
+    await eventually(() => receiver.endpoint.counters.rawBytesReceived > 0 || undefined, { what: 'a part' });
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1600);
+    await Promise.all([pair.outbound.finish({}), pair.inbound.committed]);
+    expect(pair.equal()).toBe(true);
+  });
+
   test('is refused before any work when the workers do not match', async () => {
     await using nats = await startNats();
     await using sender = await makeWorker({

@@ -1,7 +1,7 @@
 /** Bytes: what a token takes, what NATS counts, what Python reads, how well it compresses. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ import type { kvV1 } from '@causeway/proto';
 import { eventually } from '@causeway/testkit';
 import { slotTokenBytes } from '@causeway/worker-runtime';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type TappedFrame, tapFrames } from './frame-tap.ts';
+import { recordsOf, type TappedFrame, tapFrames } from './frame-tap.ts';
 import {
   engineAlone,
   engineGeneration,
@@ -146,13 +146,13 @@ describe.each(CASES)('$model, $dtype pages', ({ path, elements, skip, note, dtyp
 
       // The recording is complete once the sender has ended; it begins with what the worker sent itself to warm up.
       await prefill.process.stop();
-      const transfer = Buffer.from(ticket!.transferId);
-      await writeFile(recording, framesOf(await readFile(recording), transfer));
+      const transfer = Buffer.from(ticket!.transferId).toString('hex');
+      await writeFile(recording, Buffer.concat(await recordsOf(recording, transfer)));
       const { stdout } = await run('python3', [DECODER, recording, '--page-bytes', String(1 << 20)], { maxBuffer: 64 << 20 });
       const report = JSON.parse(stdout) as PythonReport;
       expect(report).toMatchObject({
         problems: [],
-        transfers: [transfer.toString('hex')],
+        transfers: [transfer],
         frames: result.sent?.stats?.frames,
         rawBytes: promptIds.length * tokenBytes,
         frameBytes: Number(result.sent?.stats?.sentBytes),
@@ -217,16 +217,6 @@ describe.each(CASES)('$model, $dtype pages', ({ path, elements, skip, note, dtyp
 interface PythonReport {
   frames: number;
   rawBytes: number;
-}
-
-/** The records of one transfer: u32 little-endian length, frame; the frame's transfer id is its bytes 8..23. */
-function framesOf(recording: Buffer, transfer: Buffer): Buffer {
-  const records: Buffer[] = [];
-  for (let at = 0; at < recording.length; at += 4 + recording.readUInt32LE(at)) {
-    const record = recording.subarray(at, at + 4 + recording.readUInt32LE(at));
-    if (record.subarray(4 + 8, 4 + 24).equals(transfer)) records.push(record);
-  }
-  return Buffer.concat(records);
 }
 
 function total(frames: readonly TappedFrame[], field: 'rawBytes' | 'bytes'): number {

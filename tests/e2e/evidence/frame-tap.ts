@@ -1,4 +1,5 @@
 /** Listens to the frames that cross a NATS server, read by the layout of docs/wire.md, with none of the product's code. */
+import { readFile } from 'node:fs/promises';
 import { connect } from 'nats';
 
 export interface TappedFrame {
@@ -49,4 +50,17 @@ export async function tapFrames(natsUrl: string): Promise<FrameTap> {
     flush: () => connection.flush(),
     [Symbol.asyncDispose]: () => connection.close(),
   };
+}
+
+/** The complete records of one transfer in a file of recorded frames: u32 little-endian length, then the frame. */
+export async function recordsOf(path: string, transfer: string): Promise<Buffer[]> {
+  const file = await readFile(path);
+  const records: Buffer[] = [];
+  for (let at = 0; at + 4 <= file.length; ) {
+    const end = at + 4 + file.readUInt32LE(at);
+    const record = file.subarray(at, end);
+    if (end <= file.length && record.toString('hex', 4 + 8, 4 + 24) === transfer) records.push(record);
+    at = end;
+  }
+  return records;
 }
