@@ -102,13 +102,32 @@ describe('a receiver', () => {
     await it.sender.connection.flush();
     it.sender.progress(it.sender.table.totalBytes);
     const missing = await eventually(() => it.sender.last('missing'), { what: 'a bitmap' });
-    const absent = Array.from({ length: partCount }, (_, i) => i).filter(
-      (i) => ((missing.have[i >>> 3] ?? 0) & (1 << (i & 7))) === 0,
-    );
+    const absent = Array.from({ length: partCount }, (_, i) => i).filter((part) => {
+      const bit = part - missing.firstPart;
+      return bit >= 0 && ((missing.have[bit >>> 3] ?? 0) & (1 << (bit & 7))) === 0;
+    });
     expect(new Set(absent)).toEqual(lost);
     for (const index of lost) it.sender.publish(it.sender.frame(index));
     await it.inbound.committed;
     expect(Buffer.compare(it.received(), it.sender.raw)).toBe(0);
+  });
+
+  test('tells a sender that comes too late how the transfer ended', async () => {
+    await using it = await scene(false);
+    it.inbound.cancel('nobody wants it any more');
+    await expect(it.inbound.committed).rejects.toMatchObject({ reason: 'cancelled' });
+    it.sender.open();
+    const refused = await eventually(() => it.sender.last('refused'), { what: 'the refusal' });
+    expect(refused).toMatchObject({ reason: 'cancelled', message: expect.stringContaining('nobody wants it') });
+  });
+
+  test.each([64, 960, 1 << 21])('refuses parts of %i bytes', async (partBytes) => {
+    await using it = await scene(false);
+    it.sender.open({ partBytes });
+    await expect(it.inbound.committed).rejects.toMatchObject({
+      reason: 'malformed_frame',
+      message: expect.stringContaining(String(partBytes)),
+    });
   });
 
   test('answers every manifest after the commit again', async () => {
@@ -271,7 +290,7 @@ describe('a receiver', () => {
     const inbound = other.endpoint.receive({ pages, tokens: 160, deadlineMs: 60_000, signal: never });
     await using sender = await RawSender.connect(nats.url, inbound.ticket, PART);
     sender.open();
-    await expect(inbound.committed).rejects.toMatchObject({ reason: 'worker_lost', message: expect.stringContaining('raw') });
+    await expect(inbound.committed).rejects.toMatchObject({ reason: 'transfer_failed', message: expect.stringContaining('raw') });
   });
 
   test('fails when the sender aborts, at the deadline, and when its caller aborts', async () => {

@@ -32,7 +32,8 @@ export class CodecTally {
 
 /** Manifest digest: SHA-256 over the CRC-32C values (u32 little-endian) of all raw parts in order. */
 export function partsDigest(crcs: Uint32Array): Buffer {
-  const bytes = Buffer.alloc(4 * crcs.length);
-  for (const [index, crc] of crcs.entries()) bytes.writeUInt32LE(crc, 4 * index);
-  return createHash('sha256').update(bytes).digest();
+  // every processor that ONNX Runtime is built for is little-endian
+  return createHash('sha256')
+    .update(new Uint8Array(crcs.buffer, crcs.byteOffset, crcs.byteLength))
+    .digest();
 }

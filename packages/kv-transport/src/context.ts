@@ -1,6 +1,7 @@
 /** What an endpoint lends to its transfers. */
 import type { CodecPool, Fingerprint, KvDescriptor, MemoryRun, PageSet, Segment, SlotArena } from '@causeway/kv';
 import type { CreditBudget } from './credit.ts';
+import type { LinkMeters } from './link-meter.ts';
 import type { TransportCounters } from './types.ts';
 
 /** Where the transport reports what happened; pino's loggers fit. */
@@ -22,6 +23,7 @@ export interface EndpointContext {
   log: TransportLog;
   codecs: CodecPool;
   credits: CreditBudget;
+  links: LinkMeters;
   inboundArena: RegisteredArena;
   outboundArena: RegisteredArena;
   /** Aborts when the endpoint closes. */

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { CreditBudget } from './credit.ts';
+import { LinkMeter, LinkMeters } from './link-meter.ts';
 
 const MIB = 1 << 20;
+const link = { bandwidth: 0 };
 
 function clock() {
   let time = 0;
@@ -11,7 +13,7 @@ function clock() {
 describe('credits', () => {
   test('are never given for KV that does not exist yet', () => {
     const budget = new CreditBudget({ budgetBytes: 16 * MIB });
-    const account = budget.open(1000, 1, () => undefined);
+    const account = budget.open(link, 1000, 1, () => undefined);
     expect(account.grant()).toBe(false);
     account.offered(2500);
     expect(account.grant()).toBe(true);
@@ -24,7 +26,7 @@ describe('credits', () => {
     const budget = new CreditBudget({ budgetBytes: 16 * MIB, now: time.now });
     const total = 40 * MIB;
     const transfers = Array.from({ length: 12 }, () => {
-      const state = { received: 0, account: budget.open(MIB, 1, () => undefined) };
+      const state = { received: 0, account: budget.open(link, MIB, 1, () => undefined) };
       state.account.offered(total);
       return state;
     });
@@ -35,7 +37,6 @@ describe('credits', () => {
         expect(budget.outstanding).toBeLessThanOrEqual(16 * MIB);
         if (transfer.received + MIB <= transfer.account.upTo) {
           transfer.received += MIB;
-          budget.arrived(MIB);
           transfer.account.received(MIB, transfer.received);
         }
       }
@@ -48,11 +49,11 @@ describe('credits', () => {
   test('of a sender that fell silent stop counting', () => {
     const time = clock();
     const budget = new CreditBudget({ budgetBytes: 4 * MIB, now: time.now });
-    const silent = budget.open(MIB, 1, () => undefined);
+    const silent = budget.open(link, MIB, 1, () => undefined);
     silent.offered(100 * MIB);
     silent.grant();
     expect(budget.outstanding).toBe(4 * MIB);
-    const other = budget.open(MIB, 1, () => undefined);
+    const other = budget.open(link, MIB, 1, () => undefined);
     other.offered(100 * MIB);
     expect(other.grant()).toBe(false);
     time.advance(4000);
@@ -63,10 +64,10 @@ describe('credits', () => {
   test('set free by one transfer reach the one that waits, and it is told', () => {
     let told = 0;
     const budget = new CreditBudget({ budgetBytes: 2 * MIB });
-    const first = budget.open(MIB, 1, () => undefined);
+    const first = budget.open(link, MIB, 1, () => undefined);
     first.offered(50 * MIB);
     first.grant();
-    const second = budget.open(MIB, 1, () => told++);
+    const second = budget.open(link, MIB, 1, () => told++);
     second.offered(50 * MIB);
     expect(second.grant()).toBe(false);
     first.received(MIB, MIB);
@@ -78,7 +79,8 @@ describe('credits', () => {
     const windowAfter = (responseMs: number) => {
       const time = clock();
       const budget = new CreditBudget({ budgetBytes: 16 * MIB, now: time.now });
-      const account = budget.open(65_536, responseMs, () => undefined);
+      const link = new LinkMeter(time.now);
+      const account = budget.open(link, 65_536, responseMs, () => undefined);
       account.offered(1000 * MIB);
       let received = 0;
       for (let round = 0; round < 200; round++) {
@@ -87,7 +89,7 @@ describe('credits', () => {
         // the window arrives at 200 MB/s
         while (received + 65_536 <= account.upTo) {
           time.advance(65_536 / 200_000);
-          budget.arrived(65_536);
+          link.arrived(65_536);
           received += 65_536;
           account.received(65_536, received);
         }
@@ -100,5 +102,30 @@ describe('credits', () => {
     expect(near).toBeLessThan(2 * MIB);
     expect(far).toBeGreaterThan(4 * near);
     expect(far).toBeLessThanOrEqual(16 * MIB);
+  });
+});
+
+describe('links', () => {
+  test('are measured each by itself, and known again by their incarnation', () => {
+    const meters = new LinkMeters();
+    const near = { workerId: 'near', incarnation: '1' };
+    const far = { workerId: 'far', incarnation: '1' };
+    expect(meters.of(near)).toBe(meters.of(near));
+    expect(meters.of(far)).not.toBe(meters.of(near));
+    expect(meters.of({ ...near, incarnation: '2' })).not.toBe(meters.of(near));
+  });
+
+  test('carry what arrived while they were busy', () => {
+    const time = clock();
+    const fast = new LinkMeter(time.now);
+    const slow = new LinkMeter(time.now);
+    for (let ms = 0; ms < 200; ms++) {
+      time.advance(1);
+      fast.arrived(100_000);
+      if (ms % 10 === 0) slow.arrived(100_000);
+    }
+    time.advance(10_000);
+    expect(fast.bandwidth).toBeCloseTo(100_000, -4);
+    expect(slow.bandwidth).toBeCloseTo(10_000, -3);
   });
 });

@@ -3,6 +3,8 @@
  * stay under one budget; within it a transfer's window follows twice measured bandwidth x round trip.
  */
 
+import type { LinkMeter } from './link-meter.ts';
+
 /** Credits of one transfer. Positions are raw bytes in object, then part order. */
 export interface CreditAccount {
   /** Grants as far as window, offer and budget allow. Returns true when the limit moved. */
@@ -26,11 +28,6 @@ export interface CreditBudgetOptions {
 
 /** Credits that a silent sender holds aren't counted after this time, or a dead one would starve the others. */
 const SILENT_MS = 3_000;
-/** Frames closer than this belong to one busy stretch. */
-const BUSY_GAP_MS = 50;
-/** A stretch is measured once it is this long: shorter ones show how fast a socket buffer empties, not what the link carries. */
-const STRETCH_MS = 15;
-const SMOOTHING = 0.3;
 
 interface Account extends CreditAccount {
   outstanding(now: number): number;
@@ -39,24 +36,15 @@ interface Account extends CreditAccount {
   readonly granted: () => void;
 }
 
-/** Measures what the link carries and shares the budget among open transfers, first come first served. */
+/** Shares the budget among open transfers, first come first served. */
 export class CreditBudget {
   readonly #budget: number;
   readonly #now: () => number;
   readonly #accounts = new Set<Account>();
-  #bandwidth = 0;
-  #stretchStart = 0;
-  #stretchBytes = 0;
-  #lastFrame = Number.NEGATIVE_INFINITY;
 
   constructor(options: CreditBudgetOptions) {
     this.#budget = options.budgetBytes;
     this.#now = options.now ?? (() => performance.now());
-  }
-
-  /** Frame bytes per ms while the link was busy; 0 before anything was measured. */
-  get bandwidth(): number {
-    return this.#bandwidth;
   }
 
   /** Bytes granted and not received, over all transfers that were heard lately. */
@@ -67,30 +55,11 @@ export class CreditBudget {
     return sum;
   }
 
-  /** Notes a frame's arrival, for the bandwidth. */
-  arrived(frameBytes: number): void {
-    const now = this.#now();
-    if (now - this.#lastFrame > BUSY_GAP_MS) {
-      this.#stretchStart = now;
-      this.#stretchBytes = 0;
-    } else {
-      this.#stretchBytes += frameBytes;
-      const ms = now - this.#stretchStart;
-      if (ms >= STRETCH_MS) {
-        const rate = this.#stretchBytes / ms;
-        this.#bandwidth = this.#bandwidth === 0 ? rate : this.#bandwidth + SMOOTHING * (rate - this.#bandwidth);
-        this.#stretchStart = now;
-        this.#stretchBytes = 0;
-      }
-    }
-    this.#lastFrame = now;
-  }
-
   /**
-   * An account for a transfer cut into parts of at most `partBytes`; `rttMs` is the round trip sender - server - receiver.
+   * An account for a transfer over `link`, cut into parts of at most `partBytes`; `rttMs` is the round trip sender - server - receiver.
    * `granted` is called when another transfer's progress made room for this one.
    */
-  open(partBytes: number, rttMs: number, granted: () => void): CreditAccount {
+  open(link: Pick<LinkMeter, 'bandwidth'>, partBytes: number, rttMs: number, granted: () => void): CreditAccount {
     const floor = 4 * partBytes;
     let upTo = 0;
     let received = 0;
@@ -125,7 +94,7 @@ export class CreditBudget {
           sawResponse = true;
           sampleAt = undefined;
         }
-        const target = 2 * this.#bandwidth * minResponse;
+        const target = 2 * link.bandwidth * minResponse;
         window = Math.min(this.#budget, Math.max(floor, window, Math.min(target, 2 * window)));
         this.#serveOthers(account);
       },

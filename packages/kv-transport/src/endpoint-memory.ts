@@ -6,6 +6,7 @@ import { newCounters } from './counters.ts';
 import { CreditBudget } from './credit.ts';
 import type { KvEndpointOptions } from './endpoint-options.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
+import { LinkMeters } from './link-meter.ts';
 
 const DEFAULT_BUDGET = 16 << 20;
 const MAX_SLOTS = 1024;
@@ -38,6 +39,7 @@ export function createEndpointMemory(
     log,
     codecs,
     credits: new CreditBudget({ budgetBytes: budget }),
+    links: new LinkMeters(),
     inboundArena: { arena: inbound, region: codecs.register(inbound.buffer) },
     outboundArena: { arena: outbound, region: codecs.register(outbound.buffer) },
     signal,

@@ -2,6 +2,7 @@ import { fail } from '@causeway/errors';
 import type { Fingerprint, KvCodec, KvDescriptor, PagePool } from '@causeway/kv';
 import type { TransportLog } from './context.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
+import type { NatsAccess } from './nats-link.ts';
 import type { Tamper } from './part-encoder.ts';
 import { PART_ALIGNMENT } from './part-table.ts';
 
@@ -15,6 +16,7 @@ export const SMALLEST_PART = 1024;
 export interface KvEndpointOptions {
   /** NATS servers, comma-separated. */
   servers: string;
+  access?: NatsAccess;
   workerId: string;
   /** Random, new at each start; default: made here. */
   incarnation?: string;

@@ -87,6 +87,7 @@ export class KvEndpoint implements AsyncDisposable {
     const link = (kind: 'bulk' | 'control') =>
       NatsLink.connect({
         servers: options.servers,
+        access: options.access,
         name: `causeway ${options.workerId} ${kind}`,
         connectDeadlineMs: options.connectDeadlineMs ?? 30_000,
         signal: options.signal,
@@ -295,10 +296,9 @@ export class KvEndpoint implements AsyncDisposable {
   }
 
   #frame(subject: string, frame: Uint8Array): void {
-    const { counters, credits } = this.#context;
+    const { counters } = this.#context;
     counters.framesReceived++;
     counters.frameBytesReceived += frame.length;
-    credits.arrived(frame.length);
     const transferId = transferOfFrameSubject(subject);
     const transfer = this.#inbound.get(transferId);
     if (transfer === undefined) {
@@ -330,15 +330,11 @@ export class KvEndpoint implements AsyncDisposable {
           return;
         }
         const ended = this.#recent.get(transferId);
-        // whoever still asks hears how it ended
-        if (
-          ended !== undefined &&
-          ended.sender !== undefined &&
-          ended.epoch === control.epoch &&
-          control.message.$case !== 'abort'
-        ) {
-          this.#reply(ended.sender, { transferId, epoch: ended.epoch }, ended.answer);
-        }
+        // whoever still asks, or comes too late, hears how it ended
+        const { message } = control;
+        if (ended === undefined || ended.epoch !== control.epoch || message.$case === 'abort') return;
+        const sender = ended.sender ?? (message.$case === 'open' ? message.value : undefined);
+        if (sender !== undefined) this.#reply(sender, { transferId, epoch: ended.epoch }, ended.answer);
         return;
       }
       const control = decodeReceiverControl(data);

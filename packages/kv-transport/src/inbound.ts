@@ -19,15 +19,21 @@ import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { CreditAccount } from './credit.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
 import type { EndpointContext } from './context.ts';
+import { SMALLEST_PART } from './endpoint-options.ts';
 import { FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts';
+import type { LinkMeter } from './link-meter.ts';
 import { LossWatch } from './loss-watch.ts';
 import { Offences } from './offences.ts';
 import { PartBitmap } from './part-bitmap.ts';
 import { placePart } from './part-placer.ts';
 import { type PartLocation, PartTable } from './part-table.ts';
+import { silence } from './silence.ts';
 import type { Incarnation } from './subjects.ts';
 import type { CommittedKv, InboundTransfer, Ticket } from './types.ts';
 import { count, descriptorFromProto, fingerprintFromProto } from './wire-types.ts';
+
+/** Longest bitmap of one Missing, bytes: with any max_payload it is one message; what lies beyond comes with the next. */
+const BITMAP_BYTES = 512;
 
 type Phase = 'waiting' | 'receiving' | 'committed' | 'failed';
 
@@ -58,6 +64,7 @@ export class Inbound implements InboundTransfer {
   #have = new PartBitmap(0);
   #crcs = new Uint32Array(0);
   #credit: CreditAccount | undefined;
+  #link: LinkMeter | undefined;
   #creditSent = { upTo: -1, received: 0 };
   #manifest: kvV1.Manifest | undefined;
   #published = 0;
@@ -148,6 +155,7 @@ export class Inbound implements InboundTransfer {
       return;
     }
     this.#receivedBytes += frame.length;
+    this.#link?.arrived(frame.length);
     this.#heardAt = performance.now();
     this.#firstFrame ??= this.#heardAt;
     this.#loss.arrived(this.#heardAt);
@@ -195,22 +203,13 @@ export class Inbound implements InboundTransfer {
   /** Every 250 ms: repeats credit, asks for what was lost, watches the sender; `stalledMs` is time in which this process itself stood still. */
   tick(now: number, stalledMs: number): void {
     this.#heardAt = Math.min(now, this.#heardAt + stalledMs);
+    if (stalledMs > 0) this.#credit?.heard();
     if (this.#phase !== 'receiving' || this.#credit === undefined || this.#table === undefined) return;
     this.#credit.grant();
     this.#sendCredit();
     void this.#askIfLost(now);
-    if (now - this.#heardAt > this.#options.context.silenceMs) {
-      this.fail(
-        new ServiceError(
-          `nothing was heard of the sending worker ${this.#sender?.workerId} for ${this.#options.context.silenceMs} ms`,
-          {
-            code: 'unavailable',
-            reason: 'worker_lost',
-            retry: 'other',
-          },
-        ),
-      );
-    }
+    const { silenceMs } = this.#options.context;
+    if (now - this.#heardAt > silenceMs) this.fail(silence('sending', this.#sender?.workerId, silenceMs));
   }
 
   /** The connection was away: silence of that time is nobody's fault, and what was under way is lost. */
@@ -230,8 +229,9 @@ export class Inbound implements InboundTransfer {
     this.#sender = { workerId: open.workerId, incarnation: open.incarnation, chip: open.chip.slice(0, 64) };
     compareFingerprints(this.ticket.fingerprint, fingerprintFromProto(open.fingerprint));
     compareDescriptors(this.ticket.descriptor, descriptorFromProto(open.descriptor));
-    if (open.partBytes > this.ticket.maxPartBytes) {
-      throw new ServiceError(`the sender wants parts of ${open.partBytes} bytes; the ticket allows ${this.ticket.maxPartBytes}`, {
+    if (open.partBytes < SMALLEST_PART || open.partBytes > this.ticket.maxPartBytes) {
+      const allowed = `${SMALLEST_PART} to ${this.ticket.maxPartBytes}`;
+      throw new ServiceError(`the sender wants parts of ${open.partBytes} bytes; ${allowed} are allowed`, {
         code: 'invalid_argument',
         reason: 'malformed_frame',
       });
@@ -240,8 +240,9 @@ export class Inbound implements InboundTransfer {
     this.#table = table;
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
-    const rtt = this.#options.context.rttMs() + open.rttUs / 1000;
-    this.#credit = this.#options.context.credits.open(open.partBytes, rtt, () => this.#sendCredit());
+    const { credits, links, rttMs } = this.#options.context;
+    this.#link = links.of(this.#sender);
+    this.#credit = credits.open(this.#link, open.partBytes, rttMs() + open.rttUs / 1000, () => this.#sendCredit());
     if (this.#options.pages.state === 'reserved') this.#options.pages.startFilling();
     this.#phase = 'receiving';
     this.#sendCredit();
@@ -343,7 +344,7 @@ export class Inbound implements InboundTransfer {
       rawBytes: BigInt(this.#rawBytes),
       receivedBytes: BigInt(this.#receivedBytes),
       decodeCosts: this.#tally.toProto(),
-      bytesPerSecond: BigInt(Math.round(this.#options.context.credits.bandwidth * 1000)),
+      bytesPerSecond: BigInt(Math.round((this.#link?.bandwidth ?? 0) * 1000)),
     };
   }
 
@@ -385,7 +386,7 @@ export class Inbound implements InboundTransfer {
 
   #askForMissing(): void {
     if (this.#sender === undefined || this.#table === undefined) return;
-    this.#options.reply(this.#sender, { $case: 'missing', value: { have: this.#have.bytes } });
+    this.#options.reply(this.#sender, { $case: 'missing', value: this.#have.window(BITMAP_BYTES) });
   }
 
   #end(phase: 'committed' | 'failed', answer: ReceiverMessage): void {

@@ -2,12 +2,32 @@
  * One NATS connection that knows whether it is up. Nothing is published while it is down: `nats` would drop it silently.
  * nats 2.29 doesn't copy at publish(); a buffer must rest until the receiver has acknowledged it.
  */
-import { fail } from '@causeway/errors';
+import { readFile } from 'node:fs/promises';
+import { fail, ServiceError } from '@causeway/errors';
 import { awaitDependency } from '@causeway/lifecycle';
-import { connect, Events, type NatsConnection, type NatsError } from 'nats';
+import {
+  connect,
+  type ConnectionOptions,
+  credsAuthenticator,
+  ErrorCode,
+  Events,
+  type NatsConnection,
+  type NatsError,
+} from 'nats';
+
+/** How a client shows who it is, and whom it trusts. */
+export interface NatsAccess {
+  user?: string | undefined;
+  password?: string | undefined;
+  /** Path of a `.creds` file (JWT and NKey seed). */
+  credsFile?: string | undefined;
+  /** Path of a PEM file with the certificate authority of the server; the connection is then encrypted. */
+  caFile?: string | undefined;
+}
 
 export interface NatsLinkOptions {
   servers: string;
+  access?: NatsAccess | undefined;
   /** Shown in the server's connection list. */
   name: string;
   connectDeadlineMs: number;
@@ -36,9 +56,13 @@ export class NatsLink implements AsyncDisposable {
     void this.#watch();
   }
 
-  /** Connects, waiting for the server. @throws ServiceError `dependency_unavailable` at the deadline */
+  /**
+   * Connects, waiting for the server.
+   * @throws ServiceError `dependency_unavailable` at the deadline, `bad_config` when the server refuses the credentials or a file can't be read
+   */
   static async connect(options: NatsLinkOptions): Promise<NatsLink> {
     const servers = options.servers.split(',').map((server) => server.trim());
+    const access = await accessOptions(options.access ?? {});
     const connection = await awaitDependency({
       what: `NATS at ${options.servers} (${options.name})`,
       deadlineMs: options.connectDeadlineMs,
@@ -46,6 +70,7 @@ export class NatsLink implements AsyncDisposable {
       onRetry: (message) => options.onWaiting(message),
       attempt: () =>
         connect({
+          ...access,
           servers,
           name: options.name,
           maxReconnectAttempts: -1,
@@ -56,7 +81,7 @@ export class NatsLink implements AsyncDisposable {
           noEcho: false,
           pingInterval: 5_000,
           maxPingOut: 3,
-        }),
+        }).catch(refused),
     });
     return new NatsLink(connection, options);
   }
@@ -134,4 +159,39 @@ export class NatsLink implements AsyncDisposable {
     }
     this.#up = false;
   }
+}
+
+async function accessOptions({ user, password, credsFile, caFile }: NatsAccess): Promise<Partial<ConnectionOptions>> {
+  return {
+    ...(user === undefined ? {} : { user }),
+    ...(password === undefined ? {} : { pass: password }),
+    ...(credsFile === undefined ? {} : { authenticator: credsAuthenticator(await secretFile(credsFile)) }),
+    ...(caFile === undefined ? {} : { tls: { ca: (await secretFile(caFile)).toString() } }),
+  };
+}
+
+function secretFile(path: string): Promise<Buffer> {
+  return readFile(path).catch((cause: unknown) => {
+    throw new ServiceError(`the file ${path} for NATS cannot be read`, {
+      code: 'failed_precondition',
+      reason: 'bad_config',
+      cause,
+    });
+  });
+}
+
+const REFUSALS: readonly string[] = [
+  ErrorCode.AuthorizationViolation,
+  ErrorCode.AuthenticationExpired,
+  ErrorCode.PermissionsViolation,
+];
+
+/** Waiting doesn't help against a refusal. */
+function refused(cause: unknown): never {
+  if (!REFUSALS.includes((cause as NatsError).code)) throw cause as Error;
+  throw new ServiceError(`the NATS server refused this worker: ${(cause as Error).message}; check its user and password`, {
+    code: 'permission_denied',
+    reason: 'bad_config',
+    cause,
+  });
 }

@@ -21,8 +21,9 @@ import { FramesInFlight } from './frames-in-flight.ts';
 import { frameBytes, type OutboundFrame, PartEncoder } from './part-encoder.ts';
 import type { PartLocation } from './part-table.ts';
 import { learnFromReceiver } from './link-policies.ts';
-import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
 import { refusalError } from './refusal.ts';
+import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
+import { silence } from './silence.ts';
 import type { OutboundTransfer, TransferStats } from './types.ts';
 import { count } from './wire-types.ts';
 
@@ -45,6 +46,7 @@ export class Outbound implements OutboundTransfer {
   readonly #hold: Disposable;
   readonly #done = Promise.withResolvers<TransferStats>();
   readonly #aborter = new AbortController();
+  readonly #failure = new AbortController();
   #wake = Promise.withResolvers<void>();
   #barrier: Promise<void> = Promise.resolve();
   #opened = false;
@@ -55,6 +57,7 @@ export class Outbound implements OutboundTransfer {
   #upTo = 0;
   #finishing: { firstToken?: number } | undefined;
   #manifestSent = false;
+  #digest: Uint8Array | undefined;
   #sentMarked = false;
   #ackedParts = 0;
   #active = true;
@@ -85,6 +88,21 @@ export class Outbound implements OutboundTransfer {
 
   get epoch(): number {
     return this.#options.ticket.epoch;
+  }
+
+  get failed(): AbortSignal {
+    return this.#failure.signal;
+  }
+
+  get stats(): TransferStats {
+    const { policy, table } = this.#options;
+    return {
+      rawBytes: table.totalBytes,
+      ...this.#stats,
+      codec: this.#tally.main,
+      codecReason: policy.decision.reason,
+      transferMs: performance.now() - (this.#firstFrameAt ?? performance.now()),
+    };
   }
 
   offer(endToken: number): void {
@@ -120,6 +138,7 @@ export class Outbound implements OutboundTransfer {
       error.message,
     );
     this.#end();
+    this.#failure.abort(error);
     this.#done.reject(error);
   }
 
@@ -134,7 +153,7 @@ export class Outbound implements OutboundTransfer {
         case 'credit':
           return this.#credit(message.value);
         case 'missing':
-          return this.#missing(message.value.have);
+          return this.#missing(message.value);
         case 'committed':
           return this.#committed(message.value);
         case 'refused':
@@ -152,10 +171,7 @@ export class Outbound implements OutboundTransfer {
     this.#heardAt = Math.min(now, this.#heardAt + stalledMs);
     if (!this.#active) return;
     const { silenceMs } = this.#options.context;
-    if (now - this.#heardAt > silenceMs) {
-      const message = `nothing was heard of the receiving worker ${this.#options.ticket.workerId} for ${silenceMs} ms`;
-      return this.fail(new ServiceError(message, { code: 'unavailable', reason: 'worker_lost', retry: 'other' }), true);
-    }
+    if (now - this.#heardAt > silenceMs) return this.fail(silence('receiving', this.#options.ticket.workerId, silenceMs), true);
     if (!this.#opened) this.#sayOpen();
     else {
       if (this.#manifestSent) this.#sayManifest();
@@ -287,18 +303,21 @@ export class Outbound implements OutboundTransfer {
   }
 
   /** S3: what is there is acknowledged; what was published and isn't there goes out again. */
-  #missing(have: Uint8Array): void {
+  #missing({ firstPart, have }: kvV1.Missing): void {
     const { partCount } = this.#options.table;
-    if (have.length !== (partCount + 7) >>> 3) {
-      throw new ServiceError(`a bitmap of ${have.length} bytes for ${partCount} parts`, {
+    if (firstPart > partCount || have.length > (partCount - firstPart + 7) >>> 3) {
+      throw new ServiceError(`a bitmap of ${have.length} bytes from part ${firstPart} for ${partCount} parts`, {
         code: 'invalid_argument',
         reason: 'malformed_frame',
       });
     }
+    while (this.#ackedParts < firstPart) this.#acknowledge(this.#ackedParts++);
     const before = performance.now() - RESEND_MS;
-    for (let index = 0; index < this.#cursor; index++) {
+    const end = Math.min(this.#cursor, firstPart + 8 * have.length);
+    for (let index = firstPart; index < end; index++) {
+      const bit = index - firstPart;
       const sentAt = this.#sentAt[index] as number;
-      if (((have[index >>> 3] as number) & (1 << (index & 7))) !== 0) this.#acknowledge(index);
+      if (((have[bit >>> 3] as number) & (1 << (bit & 7))) !== 0) this.#acknowledge(index);
       else if (this.#acknowledged[index] === 0 && sentAt !== 0 && sentAt <= before) this.#resend.add(index);
     }
     this.#wakeLanes();
@@ -311,16 +330,9 @@ export class Outbound implements OutboundTransfer {
 
   #committed(committed: kvV1.Committed): void {
     if (!this.#manifestSent) return;
-    const { policy, table, context, ticket } = this.#options;
+    const { policy, context, ticket } = this.#options;
     learnFromReceiver(policy, committed);
-    const transferMs = performance.now() - (this.#firstFrameAt ?? performance.now());
-    const stats: TransferStats = {
-      rawBytes: table.totalBytes,
-      ...this.#stats,
-      codec: this.#tally.main,
-      codecReason: policy.decision.reason,
-      transferMs,
-    };
+    const { stats } = this;
     context.counters.transfersCommitted++;
     context.log.info({ transfer: ticket.transferId, receiver: ticket.workerId, receiverChip: ticket.chip, ...stats }, 'KV sent');
     this.#end();
@@ -358,7 +370,8 @@ export class Outbound implements OutboundTransfer {
   }
 
   #sayManifest(): void {
-    this.#say(manifestMessage(this.#options.table, partsDigest(this.#crcs), this.#stats.sentBytes, this.#finishing?.firstToken));
+    this.#digest ??= partsDigest(this.#crcs);
+    this.#say(manifestMessage(this.#options.table, this.#digest, this.#stats.sentBytes, this.#finishing?.firstToken));
   }
 
   /** A message that the server refuses for its size ends the transfer; the caller hears why. */

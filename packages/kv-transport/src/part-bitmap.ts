@@ -29,6 +29,12 @@ export class PartBitmap {
     return ((this.bytes[index >>> 3] ?? 0) & (1 << (index & 7))) !== 0;
   }
 
+  /** What is known around the first gap: the bitmap from part `firstPart` on, at most `bytes` long; everything before it is in place. */
+  window(bytes: number): { firstPart: number; have: Uint8Array } {
+    const first = this.contiguous >>> 3;
+    return { firstPart: 8 * first, have: this.bytes.subarray(first, first + bytes) };
+  }
+
   add(index: number): void {
     if (this.has(index)) return;
     this.bytes[index >>> 3] = (this.bytes[index >>> 3] ?? 0) | (1 << (index & 7));

@@ -210,7 +210,7 @@ describe('a transfer', () => {
     have[0] = 0b1111_1010;
     const again = await eventually(
       () => {
-        receiver.answer({ $case: 'missing', value: { have } });
+        receiver.answer({ $case: 'missing', value: { have, firstPart: 0 } });
         const resent = receiver.frames.filter((frame) => frame.resent);
         return resent.length >= 2 ? resent : undefined;
       },
@@ -295,7 +295,10 @@ describe('a transfer', () => {
     const { ticket } = receiver.endpoint.receive({ pages: to, tokens: 128, deadlineMs: 30_000, signal: never });
     await receiver[Symbol.asyncDispose]();
     const outbound = sender.endpoint.send({ ticket, pages: from, signal: never });
-    await expect(outbound.finish({})).rejects.toMatchObject({ reason: 'worker_lost', message: expect.stringContaining('d0') });
+    await expect(outbound.finish({})).rejects.toMatchObject({
+      reason: 'transfer_failed',
+      message: expect.stringContaining('d0'),
+    });
   });
 
   test('goes on after the process itself stood still for longer than a silence may last', async () => {

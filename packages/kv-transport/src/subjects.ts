@@ -42,6 +42,23 @@ export function controlWildcard(self: Incarnation): string {
   return `${CONTROL}.${address(self)}.*.*`;
 }
 
+/** What a worker may publish and subscribe to; for the NATS server's authorization. */
+export interface SubjectPermissions {
+  publish: readonly string[];
+  subscribe: readonly string[];
+}
+
+/**
+ * The least that a worker needs. It hears its own subjects only. Prefill workers send frames to anybody, decode workers answer
+ * anybody; towards itself a worker may do both, as it does while it warms up.
+ */
+export function subjectPermissions(role: 'prefill' | 'decode', workerId: string): SubjectPermissions {
+  const self = subjectToken(workerId);
+  const own = [`${FRAMES}.${self}.>`, `${CONTROL}.${self}.>`];
+  const others = role === 'prefill' ? [`${FRAMES}.>`, `${CONTROL}.*.*.*.rx`] : [`${CONTROL}.*.*.*.tx`];
+  return { publish: [...own, ...others], subscribe: own };
+}
+
 /** Transfer id at the end of a frame subject. */
 export function transferOfFrameSubject(subject: string): string {
   return subject.slice(subject.lastIndexOf('.') + 1);

@@ -74,6 +74,10 @@ export interface OutboundTransfer {
   finish(options: { firstToken?: number }): Promise<TransferStats>;
   /** Gives the transfer up and tells the receiver. Idempotent. */
   abort(reason: string): void;
+  /** Aborts, with the error, when the transfer fails: what is computed for it is in vain. */
+  readonly failed: AbortSignal;
+  /** Counts so far. */
+  readonly stats: TransferStats;
 }
 
 export interface ReceiveOptions {

@@ -35,7 +35,8 @@ export interface DependencyOptions<T> {
 
 /**
  * Tries until the attempt succeeds; used for what a process needs at start.
- * Throws ServiceError `unavailable/dependency_unavailable` when the deadline passes, with the last cause; the signal's reason when it aborts.
+ * Throws ServiceError `unavailable/dependency_unavailable` when the deadline passes, with the last cause; the signal's reason when it aborts;
+ * an attempt's own `bad_config` at once.
  */
 export async function awaitDependency<T>(options: DependencyOptions<T>): Promise<T> {
   using deadline = deadlineSignal(options.deadlineMs, options.signal);
@@ -44,6 +45,8 @@ export async function awaitDependency<T>(options: DependencyOptions<T>): Promise
     try {
       return await options.attempt(deadline.signal);
     } catch (error) {
+      // waiting mends no configuration
+      if (error instanceof ServiceError && error.reason === 'bad_config') throw error;
       last = error;
     }
     if (!deadline.signal.aborted) {

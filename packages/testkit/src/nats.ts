@@ -16,6 +16,8 @@ export interface NatsOptions {
   port?: number;
   /** More lines for its configuration file. */
   extraConfig?: string;
+  /** A user of `extraConfig` as whom the start is checked. */
+  login?: { user: string; password: string };
 }
 
 /** Counters of `/varz`. Bytes and messages as seen by the server: `in` is what clients sent. */
@@ -56,12 +58,15 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
   ];
   await writeFile(config, `${lines.join('\n')}\n`);
   const url = `nats://127.0.0.1:${port}`;
+  const login = options.login === undefined ? {} : { user: options.login.user, pass: options.login.password };
   const monitoringUrl = `http://127.0.0.1:${monitoringPort}`;
   const server = new RestartableServer(
     { command, args: ['-c', config] },
     async (child) => {
       await child.waitForLine(/Server is ready/);
-      const connection = await eventually(() => connect({ servers: url, timeout: 1000 }), { what: `nats-server on ${port}` });
+      const connection = await eventually(() => connect({ servers: url, timeout: 1000, ...login }), {
+        what: `nats-server on ${port}`,
+      });
       await connection.close();
     },
     () => rm(folder, { recursive: true, force: true }),
