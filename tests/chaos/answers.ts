@@ -44,7 +44,8 @@ export function difference(received: Received, reference: Reference, api: 'grpc'
 
 /** How what came before a break contradicts the undisturbed answer. */
 export function contradiction(received: Received, reference: Reference): string | undefined {
-  if (!reference.ids.join().startsWith(received.ids.join()) || !reference.text.startsWith(received.text)) {
+  const begins = received.ids.every((id, i) => id === reference.ids[i]);
+  if (!begins || !reference.text.startsWith(received.text)) {
     return `received [${received.ids.join()}] ${JSON.stringify(received.text)}, which does not begin [${reference.ids.join()}]`;
   }
   return undefined;

@@ -7,6 +7,8 @@ import type { ClusterRouter } from '@causeway/testkit';
 export interface Received {
   /** Empty over HTTP, which carries text only. */
   ids: number[];
+  /** Messages that brought a token: over HTTP the chunks with a `content`, empty ones included. */
+  pieces: number;
   text: string;
   finishReason: string | undefined;
   completionTokens: number | undefined;
@@ -44,6 +46,7 @@ export interface RunningAnswer {
 export function startAnswer(router: Pick<ClusterRouter, 'grpc' | 'http'>, request: AnswerRequest): RunningAnswer {
   const received: Received = {
     ids: [],
+    pieces: 0,
     text: '',
     finishReason: undefined,
     completionTokens: undefined,
@@ -85,6 +88,7 @@ async function overGrpc(address: string, request: AnswerRequest, received: Recei
   );
   for await (const message of stream) {
     received.ids.push(...message.tokenIds);
+    received.pieces += message.tokenIds.length;
     received.text += message.text;
     if (message.usage?.kv !== undefined) {
       const { kv } = message.usage;
@@ -137,6 +141,7 @@ async function overHttp(address: string, request: AnswerRequest, received: Recei
 function takeChunk(chunk: Chunk, received: Received): void {
   if (chunk.error !== undefined) throw new Error(chunk.error.message);
   for (const choice of chunk.choices ?? []) {
+    if (choice.delta?.content !== undefined) received.pieces++;
     received.text += choice.delta?.content ?? '';
     received.finishReason = choice.finish_reason ?? received.finishReason;
   }

@@ -57,20 +57,25 @@ async function meet(lane: Lane, cell: Cell, progress: Progress, signal: AbortSig
   const id = `chaos-${cell.phase}-${cell.victim}-${cell.signal}`.toLowerCase().replaceAll('_', '-');
   const running = startAnswer(lane.router, longRequest(cell, id, signal));
   const dead = await reach(lane, cell, dir, id, running);
-  const due = cell.api === 'grpc' ? (TOKENS_BY[cell.phase] ?? 0) : 0;
-  await eventually(() => running.received.ids.length >= due, { intervalMs: 2, what: `${due} tokens at the client` });
+  const tokens = TOKENS_BY[cell.phase] ?? 0;
+  // Over HTTP a token without text of its own brings no chunk.
+  const due = cell.api === 'grpc' ? tokens : Math.min(1, tokens);
+  await eventually(() => tokensAt(running, cell) >= due, { intervalMs: 2, what: `${due} tokens at the client` });
 
-  progress.tokensBefore = running.received.ids.length;
+  progress.tokensBefore = tokensAt(running, cell);
   const began = performance.now();
   const { back } = await strike(lane, cell, id);
   await release(dir, cell.phase);
   // The place of a worker killed on the way is taken again, but not before the answer had to go elsewhere.
   const successor = dead === undefined ? Promise.resolve() : lane.restartWorker(dead);
+  const endedAt = running.done.then(() => performance.now());
+  const helpedAt = Promise.race(dead === undefined ? [back] : [back, successor]).then(() => performance.now());
   const [received] = await Promise.all([ended(running), back, successor]);
+  const waited = (await endedAt) >= (await helpedAt);
   progress.outcome = received.outcome ?? '';
   progress.attempts = received.attempts;
   progress.seconds = (performance.now() - began) / 1000;
-  progress.exercised = touched(cell, received);
+  progress.exercised = touched(cell, received, waited);
   const routerKilled = cell.victim === 'router' && cell.signal === 'KILL';
   const wrong = routerKilled ? brokenAsExpected(received, reference) : difference(received, reference, cell.api);
   if (wrong !== undefined) throw new Error(wrong);
@@ -91,9 +96,18 @@ async function meet(lane: Lane, cell: Cell, progress: Progress, signal: AbortSig
   await lane.idle();
 }
 
-/** Whether the answer shows that its victim was needed: a lost decode worker costs an attempt, a prompt whose prefill worker was lost before the commit is prefilled again. */
-function touched(cell: Cell, received: RunningAnswer['received']): boolean {
+/** Tokens that the client has. Over HTTP the first chunk brings the role and an empty content, and no token. */
+function tokensAt({ received }: RunningAnswer, cell: Cell): number {
+  return cell.api === 'grpc' ? received.pieces : Math.max(0, received.pieces - 1);
+}
+
+/**
+ * Whether the answer shows that its victim was needed: a lost decode worker costs an attempt, a prompt whose prefill worker was
+ * lost before the commit is prefilled again. At `migrating` no decode worker is left: the answer cannot end before one is back.
+ */
+function touched(cell: Cell, received: RunningAnswer['received'], waited: boolean): boolean {
   const again = (received.attempts ?? 1) > 1;
+  if (cell.phase === 'migrating' && cell.victim === 'decode') return again && waited;
   if (cell.victim === 'decode') return again;
   const beforeCommit = cell.phase === 'reserved' || cell.phase === 'after_frame_k' || cell.phase === 'sent';
   if (cell.victim === 'prefill' && cell.signal === 'KILL' && beforeCommit) return again || received.outcome === 'recomputed';

@@ -104,10 +104,12 @@ async function whole(): Promise<void> {
       what: `all pages of ${worker.id} free`,
     });
   }
-  for (const [role, count] of [
-    ['prefill', 1],
-    ['decode', 2],
-  ] as const) {
+  await seen({ prefill: 1, decode: 2 });
+}
+
+/** Waits until the router sees so many workers. */
+async function seen(counts: { prefill: number; decode: number }): Promise<void> {
+  for (const [role, count] of Object.entries(counts)) {
     const name = `causeway_registry_workers{role="${role}"}`;
     await eventually(async () => (await metric(cluster.router.observability, name)) === count, { what: `${count} ${role} seen` });
   }
@@ -170,6 +172,50 @@ describe('the prefill worker', () => {
       const [first, second] = await Promise.all(running.map((one) => one.done));
       expectUndisturbed(first!);
       expectUndisturbed(second!, other);
+    },
+    LIMIT_MS,
+  );
+});
+
+describe('the other end of a transfer', () => {
+  it.each([
+    // The one that keeps its lease is not blamed for the silence of the other.
+    { silent: 'prefill-1', point: 'after_frame_k:7=pause' },
+    { silent: 'decode-1', point: 'after_frame_k:7=pause' },
+  ])(
+    '$silent, stopped for longer than a silence may last, does not hold the answer up',
+    async ({ silent, point }) => {
+      await cluster.worker('decode-2').process.stop();
+      const silence = { CAUSEWAY_KV_SILENCE_MS: '2000' };
+      const dir = await mkdtemp(join(folder, 'silence-'));
+      await Promise.all(['decode-1', 'prefill-1'].map((id) => cluster.worker(id).process.stop()));
+      await cluster.startWorker('decode', 'decode-1', silence);
+      const prefill = await cluster.startWorker('prefill', 'prefill-1', {
+        ...silence,
+        CAUSEWAY_FAILPOINTS: point,
+        CAUSEWAY_FAILPOINT_DIR: dir,
+      });
+      await seen({ prefill: 1, decode: 1 });
+      const running = ask({ placement: 'disaggregated' });
+      await eventually(() => existsSync(join(dir, `after_frame_k.${prefill.process.pid}.hit`)), {
+        intervalMs: 2,
+        what: 'frames',
+      });
+      const victim = cluster.worker(silent);
+      victim.process.signal('STOP');
+      await writeFile(join(dir, 'after_frame_k.go'), '');
+      try {
+        if (silent.startsWith('decode')) await cluster.startWorker('decode', 'decode-2');
+        const received = await running.done;
+        expectUndisturbed(received);
+        expect(received.decodeWorker).toBe(silent === 'decode-1' ? 'decode-2' : 'decode-1');
+        if (silent === 'prefill-1') expect(received).toMatchObject({ attempts: 1, outcome: 'recomputed' });
+      } finally {
+        victim.process.signal('CONT');
+        if (cluster.worker('decode-2').process.exit !== undefined) await cluster.startWorker('decode', 'decode-2');
+      }
+      for (const worker of cluster.workers) expect(worker.process.exit).toBeUndefined();
+      await whole();
     },
     LIMIT_MS,
   );

@@ -1,4 +1,5 @@
-import { byteSize, type ConfigOf, defineConfig, integer, milliseconds, oneOf, port, text, urls } from '@causeway/config';
+import { CHIP_NAMES } from '@causeway/chips';
+import { byteSize, type ConfigOf, defineConfig, integer, LIMITS, milliseconds, oneOf, port, text, urls } from '@causeway/config';
 import { KV_CODECS, KV_DTYPES } from '@causeway/kv';
 
 const WORKER_ID = /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/;
@@ -24,11 +25,11 @@ export const workerConfig = defineConfig({
     optional: true,
     doc: "Name that clients use; default: the checkpoint's own.",
   },
-  chip: { env: 'CAUSEWAY_CHIP', flag: 'chip', schema: text({ max: 64 }), default: 'cpu', doc: 'Chip family.' },
+  chip: { env: 'CAUSEWAY_CHIP', flag: 'chip', schema: oneOf(CHIP_NAMES), default: 'cpu', doc: 'Chip family.' },
   threads: {
     env: 'CAUSEWAY_THREADS',
     flag: 'threads',
-    schema: integer({ min: 1, max: 1024 }),
+    schema: integer(LIMITS.threads),
     default: 1,
     doc: 'Threads that ONNX Runtime computes with.',
   },
@@ -42,7 +43,7 @@ export const workerConfig = defineConfig({
   kvBudgetBytes: {
     env: 'CAUSEWAY_KV_BUDGET_BYTES',
     flag: 'kv-budget',
-    schema: byteSize({ min: 1 }),
+    schema: byteSize(LIMITS.kvBudgetBytes),
     default: '2GiB',
     doc: 'Memory for KV: slots and pages together.',
   },
@@ -56,28 +57,28 @@ export const workerConfig = defineConfig({
   blockTokens: {
     env: 'CAUSEWAY_BLOCK_TOKENS',
     flag: 'block-tokens',
-    schema: integer({ min: 1, max: 1024 }),
+    schema: integer(LIMITS.blockTokens),
     optional: true,
     doc: "Tokens of a page; default: the chip family's.",
   },
   maxContext: {
     env: 'CAUSEWAY_MAX_CONTEXT',
     flag: 'max-context',
-    schema: integer({ min: 16 }),
-    default: 4096,
-    doc: 'Longest prompt and answer together, in tokens; never more than the model has.',
+    schema: integer(LIMITS.maxContext),
+    optional: true,
+    doc: 'Longest prompt and answer together, in tokens; never more than the model has. Default: 4096, or what the KV budget holds.',
   },
   maxSequences: {
     env: 'CAUSEWAY_MAX_SEQUENCES',
     flag: 'max-sequences',
-    schema: integer({ min: 1, max: 1024 }),
-    default: 8,
-    doc: 'Sequences decoded together.',
+    schema: integer(LIMITS.maxSequences),
+    optional: true,
+    doc: 'Sequences decoded together. Default: 8, or what the KV budget holds.',
   },
   chunkTokens: {
     env: 'CAUSEWAY_CHUNK_TOKENS',
     flag: 'chunk-tokens',
-    schema: integer({ min: 4, max: 65_536 }),
+    schema: integer(LIMITS.chunkTokens),
     default: 256,
     doc: 'Prompt tokens of one prefill run.',
   },
@@ -116,6 +117,35 @@ export const workerConfig = defineConfig({
     default: 'nats://127.0.0.1:4222',
     doc: 'NATS servers that carry KV.',
   },
+  natsUser: {
+    env: 'CAUSEWAY_NATS_USER',
+    flag: 'nats-user',
+    schema: text({ max: 256 }),
+    optional: true,
+    doc: 'User name at NATS; a server that tells workers apart knows each by its own.',
+  },
+  natsPassword: {
+    env: 'CAUSEWAY_NATS_PASSWORD',
+    flag: 'nats-password',
+    schema: text({ max: 256 }),
+    optional: true,
+    secret: true,
+    doc: 'Password at NATS.',
+  },
+  natsCreds: {
+    env: 'CAUSEWAY_NATS_CREDS',
+    flag: 'nats-creds',
+    schema: text(),
+    optional: true,
+    doc: 'Path of a `.creds` file, instead of user and password.',
+  },
+  natsCa: {
+    env: 'CAUSEWAY_NATS_CA',
+    flag: 'nats-ca',
+    schema: text(),
+    optional: true,
+    doc: 'Path of a PEM file: connections to NATS are encrypted, and its server must show a certificate of this authority.',
+  },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',
     flag: 'redis-url',
@@ -142,14 +172,14 @@ export const workerConfig = defineConfig({
   leaseMs: {
     env: 'CAUSEWAY_LEASE_MS',
     flag: 'lease-ms',
-    schema: milliseconds({ min: 500 }),
+    schema: milliseconds(LIMITS.leaseMs),
     default: 3000,
     doc: 'After this time without a heartbeat the worker counts as gone.',
   },
   drainMs: {
     env: 'CAUSEWAY_DRAIN_MS',
     flag: 'drain-ms',
-    schema: milliseconds(),
+    schema: milliseconds(LIMITS.drainMs),
     default: 10_000,
     doc: 'How long running requests may take to end after SIGTERM.',
   },
@@ -166,6 +196,13 @@ export const workerConfig = defineConfig({
     schema: milliseconds({ min: 1 }),
     default: 120_000,
     doc: 'Longest life of a ticket: a transfer that has not committed by then is given up.',
+  },
+  kvSilenceMs: {
+    env: 'CAUSEWAY_KV_SILENCE_MS',
+    flag: 'kv-silence-ms',
+    schema: milliseconds({ min: 1_000 }),
+    default: 20_000,
+    doc: 'A transfer whose other end was not heard for this long, NATS being there, is given up.',
   },
   logLevel: {
     env: 'CAUSEWAY_LOG_LEVEL',

@@ -15,8 +15,9 @@ export interface EngineRecipe {
   kvBudgetBytes: number;
   kvDtype?: KvDtype | undefined;
   blockTokens?: number | undefined;
-  maxContext: number;
-  maxSequences: number;
+  /** Left out: what the budget holds, see `planKvMemory`. */
+  maxContext?: number | undefined;
+  maxSequences?: number | undefined;
   chunkTokens: number;
   debug?: { fillNaN: boolean; checkPages: boolean };
   /** Made once the model's name is known. */
@@ -32,6 +33,9 @@ export interface LoadedEngine extends AsyncDisposable {
   info: ModelInfo;
   pool: PagePool;
   maxContext: number;
+  maxSequences: number;
+  /** Why there are fewer sequences or tokens than by default. */
+  shrunk: string | undefined;
 }
 
 /**
@@ -71,12 +75,12 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     }),
     descriptor,
   };
-  const maxContext = Math.min(recipe.maxContext, model.contextLength);
-  const { pageCount } = planKvMemory({
+  const { maxContext, maxSequences, pageCount, shrunk } = planKvMemory({
     budgetBytes: recipe.kvBudgetBytes,
     descriptor,
+    modelContext: model.contextLength,
     maxSequences: recipe.maxSequences,
-    maxContext,
+    maxContext: recipe.maxContext,
   });
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
   const engine = stack.use(
@@ -85,7 +89,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       model,
       info,
       pool,
-      maxSequences: recipe.maxSequences,
+      maxSequences,
       maxContext,
       chunkTokens: recipe.chunkTokens,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
@@ -93,5 +97,5 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     }),
   );
   const owned = stack.move();
-  return { engine, info, pool, maxContext, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { engine, info, pool, maxContext, maxSequences, shrunk, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -1,3 +1,4 @@
+import type { EngineStats } from '@causeway/engine';
 import { linkSignals } from '@causeway/lifecycle';
 import { type Logger, requestLogger } from '@causeway/telemetry';
 import type { CallContext } from 'nice-grpc-common';
@@ -13,9 +14,9 @@ export interface RequestScope extends Disposable {
 /** Opens the scope of a call. `context.signal` aborts on cancellation and on the gRPC deadline. */
 export function requestScope(worker: Worker, context: CallContext, requestId: string, attempt: number): RequestScope {
   const linked = linkSignals(context.signal, worker.forceSignal);
-  let cancelledAt: number | undefined;
+  let cancelled: { at: number; engine: EngineStats } | undefined;
   const onAbort = (): void => {
-    cancelledAt = performance.now();
+    cancelled = { at: performance.now(), engine: worker.engine.stats() };
   };
   if (linked.signal.aborted) onAbort();
   else linked.signal.addEventListener('abort', onAbort, { once: true });
@@ -26,10 +27,16 @@ export function requestScope(worker: Worker, context: CallContext, requestId: st
     [Symbol.dispose]: () => {
       linked.signal.removeEventListener('abort', onAbort);
       linked[Symbol.dispose]();
-      if (cancelledAt === undefined) return;
-      const seconds = (performance.now() - cancelledAt) / 1000;
+      if (cancelled === undefined) return;
+      const seconds = (performance.now() - cancelled.at) / 1000;
       worker.metrics.cancelSeconds.observe(seconds);
-      log.info({ seconds }, 'cancelled');
+      // What the whole worker did meanwhile; nothing, when it worked for nobody else.
+      const { prefillTokens, decodeRuns } = worker.engine.stats();
+      const meanwhile = {
+        prefillTokens: prefillTokens - cancelled.engine.prefillTokens,
+        decodeRuns: decodeRuns - cancelled.engine.decodeRuns,
+      };
+      log.info({ seconds, ...meanwhile }, 'cancelled');
     },
   };
 }

@@ -54,16 +54,19 @@ export async function runWorker(
   await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
     engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
   );
-  const { engine, info, pool, maxContext } = loaded;
+  const { engine, info, pool, maxContext, maxSequences, shrunk } = loaded;
+  if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
   const before = engine.stats();
   log.info(
-    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext },
+    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext, maxSequences },
     'model loaded; connecting to NATS and Redis',
   );
 
   await using kv = await KvEndpoint.connect({
     servers: config.natsUrl,
+    access: { user: config.natsUser, password: config.natsPassword, credsFile: config.natsCreds, caFile: config.natsCa },
+    silenceMs: config.kvSilenceMs,
     workerId: config.workerId,
     incarnation,
     pool,
@@ -131,7 +134,7 @@ export async function runWorker(
     capacity: {
       totalPages: pool.totalPages,
       blockTokens: info.descriptor.storage.blockTokens,
-      maxSequences: config.maxSequences,
+      maxSequences,
     },
     startedAt: Date.now(),
     ...state(),

@@ -129,6 +129,20 @@ async function nothingElseHappens(prefill: string, rest: Awaited<ReturnType<type
   expect(new Set(frames.map((frame) => frame.transfer)).size).toBe(1);
 }
 
+/** What the worker did between the cancellation's arrival and its last word on the request. */
+async function meanwhile(id: string, since: number): Promise<{ seconds: number; prefillTokens: number; decodeRuns: number }> {
+  const { process } = cluster.worker(id);
+  const log = await eventually(
+    () =>
+      process
+        .logs()
+        .slice(since)
+        .find((line) => line['msg'] === 'cancelled'),
+    { what: `${id} cancelled` },
+  );
+  return log as unknown as { seconds: number; prefillTokens: number; decodeRuns: number };
+}
+
 async function reportCancel(phase: string, ...ids: string[]): Promise<void> {
   for (const id of ids) {
     const metric = await scrape(cluster.worker(id));
@@ -143,6 +157,7 @@ async function reportCancel(phase: string, ...ids: string[]): Promise<void> {
 it('cancelled while the prompt is read: no later chunk, frame or token', async () => {
   const worker = cluster.worker('prefill-2');
   const start = (await scrape(worker))(PREFILLED);
+  const logged = worker.process.logs().length;
   const events = await cancelled({ promptIds: LONG_PROMPT, maxTokens: 100, ignoreEos: true }, 'prefill-2', async () => {
     await eventually(async () => (await scrape(worker))(PREFILLED) > start, { timeoutMs: 60_000, intervalMs: 2 });
   });
@@ -152,12 +167,15 @@ it('cancelled while the prompt is read: no later chunk, frame or token', async (
   const read = rest.prefill(PREFILLED) - start;
   expect(read).toBeGreaterThan(0);
   expect(read).toBeLessThan(LONG_PROMPT.length);
+  // The chunk that was under way is terminated, or had just ended.
+  expect((await meanwhile('prefill-2', logged)).prefillTokens).toBeLessThanOrEqual(4);
   await nothingElseHappens('prefill-2', rest);
   await reportCancel(`cancelled after ${read} of ${LONG_PROMPT.length} prompt tokens`, 'prefill-2', 'decode-1');
 });
 
 it('cancelled while the KV travels: no later frame, nothing decoded', async () => {
   const worker = cluster.worker('prefill-3');
+  const logged = cluster.worker('decode-1').process.logs().length;
   const before = { frames: tap.frames.length, decode: await scrape(cluster.worker('decode-1')) };
   const events = await cancelled({ promptIds: LONG_PROMPT, maxTokens: 100, ignoreEos: true }, 'prefill-3', () =>
     heldAt(folder, 'after_frame_k', worker),
@@ -171,12 +189,14 @@ it('cancelled while the KV travels: no later frame, nothing decoded', async () =
   const rest = await atRest('prefill-3');
   expect(rest.frames - before.frames).toBe(3);
   expect(rest.decode(RUNS)).toBe(before.decode(RUNS));
+  expect(await meanwhile('decode-1', logged)).toMatchObject({ prefillTokens: 0, decodeRuns: 0 });
   await nothingElseHappens('prefill-3', rest);
   await reportCancel('cancelled after 3 frames', 'prefill-3', 'decode-1');
 });
 
 it('cancelled while the answer is written: no later token', async () => {
   const before = await scrape(cluster.worker('decode-1'));
+  const logged = cluster.worker('decode-1').process.logs().length;
   const generation = { promptIds: WITNESS.promptIds, maxTokens: 1500, ignoreEos: true };
   const events = await cancelled(generation, 'prefill-1', (event) =>
     event(({ event: happened }) => happened?.$case === 'token' && happened.value.position === 5),
@@ -186,6 +206,8 @@ it('cancelled while the answer is written: no later token', async () => {
   const written = rest.decode(GENERATED) - before(GENERATED);
   expect(written).toBeGreaterThanOrEqual(5);
   expect(written).toBeLessThan(generation.maxTokens - 1);
+  // The step that was under way, no other.
+  expect((await meanwhile('decode-1', logged)).decodeRuns).toBeLessThanOrEqual(1);
   await nothingElseHappens('prefill-1', rest);
   await reportCancel(`cancelled at token 5, ${written} decoded`, 'decode-1');
 });

@@ -102,10 +102,13 @@ async function* receiveKv(
       return { pages, first, firstIsOurs: told === undefined, report: reportUsed(committed) };
     } catch (error) {
       if (context.signal.aborted) throw error;
-      scope.log.warn({ err: ServiceError.from(error) }, 'the transfer failed; waiting for the router to ask for recompute');
+      const failure = ServiceError.from(error);
+      scope.log.warn({ err: failure }, 'the transfer failed; waiting for the router to ask for recompute');
+      const { code, reason, retry, message } = failure;
+      yield { event: { $case: 'kvFailed', value: { code, reason, retry, message } } };
       using grace = deadlineSignal(RECOMPUTE_GRACE_MS, scope.signal);
       await abortable(inbox.recompute, grace.signal).catch(() => {
-        throw ServiceError.from(error);
+        throw failure;
       });
       return undefined;
     } finally {

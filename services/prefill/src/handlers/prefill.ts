@@ -1,5 +1,6 @@
 import type { workerV1 } from '@causeway/proto';
-import { ticketFromProto } from '@causeway/kv-transport';
+import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
+import { linkSignals } from '@causeway/lifecycle';
 import {
   assertServes,
   generationFromProto,
@@ -31,16 +32,21 @@ export async function* prefill(
   yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
   using pages = await worker.engine.reserve(generation.promptIds.length, scope.signal);
   const transfer = worker.endpoint.send({ ticket, pages, signal: scope.signal });
-  using _transfer = { [Symbol.dispose]: () => transfer.abort('the call ended') };
+  using _transfer = {
+    [Symbol.dispose]: () => {
+      transfer.abort('the call ended');
+      countBytes(worker, ticket.chip, transfer.stats);
+    },
+  };
+  using working = linkSignals(scope.signal, transfer.failed);
   const queueMs = performance.now() - arrived;
   yield { event: { $case: 'started', value: {} } };
 
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => transfer.offer(end));
+  const { first, prefillMs } = await worker.engine.prefill(generation, pages, working.signal, (end) => transfer.offer(end));
   if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
 
   const stats = await transfer.finish(first === undefined ? {} : { firstToken: first.id });
-  const link = { codec: stats.codec, src_chip: worker.config.chip, dst_chip: ticket.chip };
-  worker.metrics.kvTransferBytes.inc(link, stats.sentBytes);
+  const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
   scope.log.info(
@@ -48,4 +54,13 @@ export async function* prefill(
     'prefilled and sent',
   );
   yield { event: { $case: 'sent', value: { stats: statsToProto(stats, prefillMs, queueMs) } } };
+}
+
+/** What went over the wire counts, whatever became of the transfer. */
+function countBytes(worker: Worker, chip: string, stats: TransferStats): void {
+  if (stats.sentBytes > 0) worker.metrics.kvTransferBytes.inc(linkLabels(worker, chip, stats), stats.sentBytes);
+}
+
+function linkLabels(worker: Worker, chip: string, stats: TransferStats): { codec: string; src_chip: string; dst_chip: string } {
+  return { codec: stats.codec, src_chip: worker.config.chip, dst_chip: chip };
 }

@@ -37,6 +37,8 @@ export interface TransferReport {
 export type DecodeEvent =
   | { kind: 'ticket'; ticket: Ticket }
   | { kind: 'reserved' }
+  /** The KV will not come; the decode worker waits to be told to prefill by itself. */
+  | { kind: 'kv_failed'; error: ServiceError }
   | { kind: 'kv_ready'; report: KvReadyReport }
   | { kind: 'token'; token: WorkerToken }
   | { kind: 'finished'; preemptions: number }
@@ -67,6 +69,8 @@ export function decodeEvent(message: workerV1.DecodeEvent): DecodeEvent {
       return { kind: 'finished', preemptions: event.value.preemptions };
     case 'failed':
       return { kind: 'decode_failed', error: ServiceError.fromWire(event.value) };
+    case 'kvFailed':
+      return { kind: 'kv_failed', error: ServiceError.fromWire(event.value) };
     case undefined:
       return fail('internal', 'internal', 'the decode worker sent an event of an unknown kind', { retry: 'other' });
   }

@@ -26,6 +26,8 @@ export type AttemptEnd =
 
 /** A prefill worker whose connection failed may have sent everything: so long its commit is waited for. */
 const COMMIT_GRACE_MS = 250;
+/** While a prompt is read, how often a quiet attempt looks whether its workers still renew their leases. */
+const LEASE_LOOK_MS = 1_000;
 /** After the last token, how long its workers' last words are waited for; only the report needs them. */
 const LAST_WORDS_MS = 250;
 
@@ -37,6 +39,8 @@ interface Progress {
   decodeDone: boolean;
   /** performance.now() at which a lost prefill worker counts as lost before commit. */
   prefillLostAt: number | undefined;
+  /** The decode worker was told to prefill by itself: nothing that comes of the transfer matters any more. */
+  recomputing: boolean;
   /** performance.now() at which the last event came. */
   lastEventAt: number;
 }
@@ -53,7 +57,13 @@ export async function* follow(
   router: RouterParts,
 ): AsyncGenerator<PieceEvent, AttemptEnd> {
   const local = attempt.options.prefill === undefined;
-  const progress: Progress = { prefillDone: local, decodeDone: false, prefillLostAt: undefined, lastEventAt: performance.now() };
+  const progress: Progress = {
+    prefillDone: local,
+    decodeDone: false,
+    prefillLostAt: undefined,
+    recomputing: local,
+    lastEventAt: performance.now(),
+  };
   for (;;) {
     await nextTurn();
     const event = await nextEvent(ctx, answer, attempt, progress, router);
@@ -81,7 +91,7 @@ async function nextEvent(
   router: RouterParts,
 ): Promise<FollowEvent> {
   const waitMs = patience(answer, progress, router);
-  if (waitMs === Number.POSITIVE_INFINITY || attempt.events.size > 0) {
+  if (attempt.events.size > 0) {
     return (await attempt.events.shift(ctx.signal)) ?? { kind: 'quiet' };
   }
   using limit = deadlineSignal(waitMs, ctx.signal);
@@ -93,13 +103,14 @@ async function nextEvent(
   }
 }
 
-/** Milliseconds to wait for the next event. Nothing is due from the decode worker before the KV is there. */
+/** Milliseconds to wait for the next event before `overdue` has a look. */
 function patience(answer: Answer, progress: Progress, router: RouterParts): number {
   const { stallMs, hangMs } = router.config;
   const now = performance.now();
   if (progress.prefillLostAt !== undefined) return Math.max(0, progress.prefillLostAt - now);
-  if (!answer.report.committed) return Number.POSITIVE_INFINITY;
   const quietMs = now - progress.lastEventAt;
+  // Before the KV is there no token is due: only what the registry says of the workers is looked at.
+  if (!answer.report.committed) return Math.max(stallMs - quietMs, LEASE_LOOK_MS);
   return Math.max(0, quietMs < stallMs ? stallMs - quietMs : Math.min(stallMs, hangMs - quietMs));
 }
 
@@ -135,12 +146,13 @@ function takeEvent(
       progress.decodeDone = true;
       answer.report.preemptions += event.preemptions;
       return undefined;
+    case 'kv_failed':
     case 'prefill_failed':
       return prefillFailed(event.error, ctx, answer, attempt, places, progress, router);
     case 'decode_failed':
       return { worker: attempt.options.decode, error: event.error };
     case 'quiet':
-      return overdue(ctx, answer, attempt, progress, router);
+      return overdue(ctx, answer, attempt, places, progress, router);
     case 'ticket':
     case 'reserved':
     case 'admitted':
@@ -167,13 +179,13 @@ function prefillFailed(
   progress.prefillDone = true;
   places.releasePrefill();
   if (error.reason === 'worker_lost') router.directory.remove(prefill);
-  ctx.log.warn({ err: error, workerId: prefill.id, committed: answer.report.committed }, 'the prefill worker failed');
-  if (answer.report.committed) return undefined;
+  ctx.log.warn({ err: error, workerId: prefill.id, committed: answer.report.committed }, 'the prefill or its transfer failed');
+  if (answer.report.committed || progress.recomputing) return undefined;
   if (error.reason === 'worker_lost') {
     progress.prefillLostAt = performance.now() + COMMIT_GRACE_MS;
     return undefined;
   }
-  return startOver(error, prefill, ctx, answer, attempt, router);
+  return startOver(error, prefill, ctx, answer, attempt, progress, router);
 }
 
 /** Asks the decode worker to recompute (no failure), or gives the attempt up for one with another prefill worker. */
@@ -183,38 +195,48 @@ function startOver(
   ctx: RequestContext,
   answer: Answer,
   attempt: Attempt,
+  progress: Progress,
   router: RouterParts,
 ): AttemptFailure | undefined {
+  progress.prefillLostAt = undefined;
   const refused = error.retry === 'never' && error.code === 'invalid_argument';
   answer.avoid.add(prefill.incarnation);
   if (refused || (answer.emitted.length === 0 && router.dispatcher.canPrefillElsewhere(needOf(answer)))) {
     return { worker: prefill, error };
   }
   ctx.log.info({ workerId: attempt.options.decode.id }, 'the decode worker prefills the prompt itself');
+  progress.recomputing = true;
   attempt.recompute();
   return undefined;
 }
 
-/** Something due hasn't come. */
+function isRegistered({ incarnation }: WorkerRecord, router: RouterParts): boolean {
+  return router.directory.workers().some((worker) => worker.incarnation === incarnation);
+}
+
+/** Nothing was heard for a while. Once the KV is there a token is due; before, a worker is lost when its lease has ended. */
 function overdue(
   ctx: RequestContext,
   answer: Answer,
   attempt: Attempt,
+  places: Places,
   progress: Progress,
   router: RouterParts,
 ): AttemptFailure | undefined {
   const { decode, prefill } = attempt.options;
   if (progress.prefillLostAt !== undefined && prefill !== undefined) {
     if (performance.now() < progress.prefillLostAt) return undefined;
-    progress.prefillLostAt = undefined;
-    return startOver(lost(prefill, 'lost before its KV was committed'), prefill, ctx, answer, attempt, router);
+    return startOver(lost(prefill, 'lost before its KV was committed'), prefill, ctx, answer, attempt, progress, router);
   }
   const quietMs = performance.now() - progress.lastEventAt;
   const { stallMs, hangMs } = router.config;
-  if (!answer.report.committed || quietMs < stallMs) return undefined;
-  const registered = router.directory.workers().some((worker) => worker.incarnation === decode.incarnation);
-  if (registered && quietMs < hangMs) return undefined;
-  return { worker: decode, error: lost(decode, `silent for ${Math.round(quietMs)} ms while a token was due`) };
+  if (quietMs < stallMs) return undefined;
+  const silent = `silent for ${Math.round(quietMs)} ms`;
+  const { committed } = answer.report;
+  if (!isRegistered(decode, router)) return { worker: decode, error: lost(decode, `${silent}, and its lease has ended`) };
+  if (committed && quietMs >= hangMs) return { worker: decode, error: lost(decode, `${silent} while a token was due`) };
+  if (committed || prefill === undefined || progress.prefillDone || isRegistered(prefill, router)) return undefined;
+  return prefillFailed(lost(prefill, `${silent}, and its lease has ended`), ctx, answer, attempt, places, progress, router);
 }
 
 /** Everybody who could give the token that is due has said his last word, or a later one. */

@@ -210,9 +210,12 @@ export interface Credit {
   contiguousBytes: bigint;
 }
 
-/** Bitmap over all parts in object, then part order, least significant bit first; a set bit is a part that is in place. */
+/** Bitmap over parts in object, then part order, least significant bit first; a set bit is a part that is in place. */
 export interface Missing {
+  /** What lies beyond the bitmap's end isn't said. */
   have: Uint8Array;
+  /** Part of the first bit; every part before it is in place. */
+  firstPart: number;
 }
 
 /** Every part is in place and the digest agrees. Idempotent: answers every Manifest. */
@@ -1889,13 +1892,16 @@ export const Credit: MessageFns<Credit> = {
 };
 
 function createBaseMissing(): Missing {
-  return { have: new Uint8Array(0) };
+  return { have: new Uint8Array(0), firstPart: 0 };
 }
 
 export const Missing: MessageFns<Missing> = {
   encode(message: Missing, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.have.length !== 0) {
       writer.uint32(10).bytes(message.have);
+    }
+    if (message.firstPart !== 0) {
+      writer.uint32(16).uint32(message.firstPart);
     }
     return writer;
   },
@@ -1921,6 +1927,14 @@ export const Missing: MessageFns<Missing> = {
             message.have = reader.bytes();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.firstPart = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1939,6 +1953,7 @@ export const Missing: MessageFns<Missing> = {
   fromPartial(object: DeepPartial<Missing>): Missing {
     const message = createBaseMissing();
     message.have = object.have ?? new Uint8Array(0);
+    message.firstPart = object.firstPart ?? 0;
     return message;
   },
 };

@@ -190,6 +190,9 @@ export interface DecodeEvent {
     | { $case: "token"; value: Token }
     | { $case: "finished"; value: Finished }
     | { $case: "failed"; value: Failed }
+    | //
+    /** The transfer failed; the stream stays open for `recompute`. */
+    { $case: "kvFailed"; value: Failed }
     | undefined;
 }
 
@@ -1570,6 +1573,9 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
       case "failed":
         Failed.encode(message.event.value, writer.uint32(50).fork()).join();
         break;
+      case "kvFailed":
+        Failed.encode(message.event.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1635,6 +1641,14 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
             message.event = { $case: "failed", value: Failed.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.event = { $case: "kvFailed", value: Failed.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1686,6 +1700,12 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
       case "failed": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
           message.event = { $case: "failed", value: Failed.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "kvFailed": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "kvFailed", value: Failed.fromPartial(object.event.value) };
         }
         break;
       }
