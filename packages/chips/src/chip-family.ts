@@ -17,6 +17,9 @@ export interface ChipFamily {
 /** Families by name; one folder each. */
 const FAMILIES: Readonly<Record<string, ChipFamily>> = { cpu };
 
+/** What a configuration may name. */
+export const CHIP_NAMES = Object.keys(FAMILIES) as [string, ...string[]];
+
 /**
  * Finds a family by its name.
  * @throws ServiceError `bad_config` that lists the known families.
@@ -24,7 +27,7 @@ const FAMILIES: Readonly<Record<string, ChipFamily>> = { cpu };
 export function chipFamily(name: string): ChipFamily {
   const family = FAMILIES[name];
   if (family === undefined) {
-    fail('invalid_argument', 'bad_config', `unknown chip family "${name}"; known: ${Object.keys(FAMILIES).join(', ')}`);
+    fail('invalid_argument', 'bad_config', `unknown chip family "${name}"; known: ${CHIP_NAMES.join(', ')}`);
   }
   return family;
 }

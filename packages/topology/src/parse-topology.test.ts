@@ -45,7 +45,7 @@ describe('a topology file', () => {
     );
     expect(message).toContain('cluster.yaml has 6 problems');
     expect(message).toMatch(/line 1, version: must be 1/);
-    expect(message).toMatch(/line 2, drain: must be a duration such as 30s or 500ms, not "30"/);
+    expect(message).toMatch(/line 2, drain: must be a duration such as 30s or 500ms, from 0ms to 24 days, not "30"/);
     expect(message).toMatch(/line 4, pools\[0\]\.name/);
     expect(message).toMatch(/line 6, pools\[0\]\.kvBudget: must be a size/);
     expect(message).toMatch(/line 7, pools\[0\]\.thread: is not a known field/);
@@ -68,6 +68,33 @@ describe('a topology file', () => {
     expect(message).toMatch(/lists 1 cores for 2 processes/);
     expect(message).toMatch(/"nats" is reserved/);
     expect(message).toMatch(/no pool with role decode/);
+  });
+
+  test('what a process would refuse is refused in the file', () => {
+    const message = problemsOf(
+      [
+        'version: 1',
+        'drain: 30d',
+        'pools:',
+        '  - {name: r, role: router, maxQueue: 1000001, maxBody: 1GiB}',
+        '  - {name: p, role: prefill, chip: abacus, threads: 1025, maxContext: 15, lease: 499ms}',
+        '  - {name: d, role: decode, maxSequences: 1025, chunkTokens: 3, lease: 600h}',
+      ].join('\n'),
+    );
+    expect(message).toContain('cluster.yaml has 10 problems');
+    expect(message).toMatch(/line 2, drain: must be a duration such as 30s or 500ms, from 0ms to 24 days, not "30d"/);
+    expect(message).toMatch(/pools\[0\]\.maxQueue: must be a whole number from 0 to 1000000/);
+    expect(message).toMatch(/pools\[0\]\.maxBody: must be a size in bytes from 1 to 268435456/);
+    expect(message).toMatch(/pools\[1\]\.chip: must be one of cpu/);
+    expect(message).toMatch(/pools\[1\]\.threads: must be a whole number from 1 to 1024/);
+    expect(message).toMatch(/pools\[1\]\.maxContext: must be a whole number from 16 to/);
+    expect(message).toMatch(/pools\[1\]\.lease: must be a duration such as 30s or 500ms, from 500ms to 24 days, not "499ms"/);
+    expect(message).toMatch(/pools\[2\]\.maxSequences: must be a whole number from 1 to 1024/);
+    expect(message).toMatch(/pools\[2\]\.chunkTokens: must be a whole number from 4 to 65536/);
+    expect(message).toMatch(/pools\[2\]\.lease: .*not "600h"/);
+    expect(problemsOf('version: 1\npools: [{name: d, role: decode, blockTokens: 17}]')).toMatch(
+      /line 2, pools\[0\]\.blockTokens: chip family cpu has no blocks of 17 tokens; it has: 16/,
+    );
   });
 
   test('names of processes cannot collide through the numbers of another pool', () => {

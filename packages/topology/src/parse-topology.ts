@@ -1,3 +1,4 @@
+import { chipFamily, chipStorage } from '@causeway/chips';
 import { fail } from '@causeway/errors';
 import { isNode, LineCounter, parseDocument } from 'yaml';
 import { type Pool, topologySchema, type Topology, type WorkerPool } from './schema.ts';
@@ -63,7 +64,7 @@ export function parseTopology(text: string, source: string): Topology {
   return result.data;
 }
 
-/** Rules that span fields: unique names, every role present, one model, threads or cores but not both. */
+/** Rules that span fields: unique names, every role present, one model, threads or cores but not both, KV as the chip stores it. */
 function checkTopology(topology: Topology): Problem[] {
   const problems: Problem[] = [];
   const names = new Map<string, number>();
@@ -116,6 +117,16 @@ function checkWorkerPool(pool: WorkerPool, path: PropertyKey[]): Problem[] {
   }
   if (pool.cores !== undefined && pool.cores.length < pool.count) {
     problems.push({ path: [...path, 'cores'], message: `lists ${pool.cores.length} cores for ${pool.count} processes` });
+  }
+  for (const [field, choice] of [
+    ['kvDtype', { dtype: pool.kvDtype }],
+    ['blockTokens', { blockTokens: pool.blockTokens }],
+  ] as const) {
+    try {
+      chipStorage(chipFamily(pool.chip), choice);
+    } catch (error) {
+      problems.push({ path: [...path, field], message: (error as Error).message });
+    }
   }
   return problems;
 }

@@ -1,4 +1,5 @@
-import { byteSize } from '@causeway/config';
+import { CHIP_NAMES } from '@causeway/chips';
+import { byteSize, integer, LIMITS, oneOf } from '@causeway/config';
 import { z } from 'zod';
 import { parseCores, parseDurationMs } from './units.ts';
 
@@ -12,11 +13,17 @@ function parsed<T>(parse: (text: string) => T | undefined, shape: string) {
   });
 }
 
-const bytes = byteSize({ min: 1 });
-const duration = parsed(parseDurationMs, 'a duration such as 30s or 500ms');
+/** Milliseconds within bounds. */
+function duration({ min, max }: { min: number; max: number }) {
+  const parse = (text: string): number | undefined => {
+    const ms = parseDurationMs(text);
+    return ms !== undefined && ms >= min && ms <= max ? ms : undefined;
+  };
+  return parsed(parse, `a duration such as 30s or 500ms, from ${min}ms to ${Math.floor(max / 86_400_000)} days`);
+}
+
 const cores = parsed(parseCores, 'a list of cores such as 0-3,8');
 const count = z.int().min(1).max(64);
-const tokens = z.int().min(1).max(16_777_216);
 const name = z
   .string()
   .regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, 'must be lower-case letters, digits and dashes, at most 32');
@@ -30,29 +37,29 @@ const pool = {
 
 const workerPool = {
   ...pool,
-  chip: name.default('cpu'),
+  chip: oneOf(CHIP_NAMES).default('cpu'),
   /** Threads that compute; `auto` shares the machine's cores among the pools that say so. */
-  threads: z.union([z.literal('auto'), z.int().min(1).max(1024)], { error: 'must be auto or a number' }).optional(),
+  threads: z.union([z.literal('auto'), integer(LIMITS.threads)], { error: 'must be auto or a number' }).optional(),
   cores: cores.optional(),
   precision: z.enum(['fast', 'exact']).optional(),
-  kvBudget: bytes.optional(),
+  kvBudget: byteSize(LIMITS.kvBudgetBytes).optional(),
   kvDtype: z.enum(['f32', 'f16', 'bf16']).optional(),
-  blockTokens: z.int().min(1).max(1024).optional(),
+  blockTokens: integer(LIMITS.blockTokens).optional(),
   codec: z.enum(['auto', 'none', 'zstd', 'planes+zstd']).optional(),
-  maxContext: tokens.optional(),
-  maxSequences: z.int().min(1).max(4096).optional(),
-  chunkTokens: tokens.optional(),
-  lease: duration.optional(),
+  maxContext: integer(LIMITS.maxContext).optional(),
+  maxSequences: integer(LIMITS.maxSequences).optional(),
+  chunkTokens: integer(LIMITS.chunkTokens).optional(),
+  lease: duration(LIMITS.leaseMs).optional(),
 };
 
 const routerPool = {
   ...pool,
   placement: z.enum(['auto', 'disaggregated', 'local']).optional(),
-  localPrefillTokens: z.int().min(0).optional(),
-  maxQueue: z.int().min(0).optional(),
-  maxBody: bytes.optional(),
+  localPrefillTokens: integer(LIMITS.localPrefillTokens).optional(),
+  maxQueue: integer(LIMITS.maxQueue).optional(),
+  maxBody: byteSize(LIMITS.maxBodyBytes).optional(),
   recovery: z.enum(['fast', 'exact']).optional(),
-  defaultMaxTokens: tokens.optional(),
+  defaultMaxTokens: integer(LIMITS.defaultMaxTokens).optional(),
 };
 
 const anyPool = z.discriminatedUnion('role', [
@@ -71,7 +78,7 @@ export const topologySchema = z.strictObject({
   model: z.string().min(1).default('tiny-moe'),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   /** How long a process may finish its work after SIGTERM. */
-  drain: duration.default(30_000),
+  drain: duration(LIMITS.drainMs).default(30_000),
   nats: z
     .strictObject({
       maxPayload: byteSize({ min: 4096, max: MAX_NATS_PAYLOAD }).default(1_048_576),

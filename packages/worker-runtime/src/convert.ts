@@ -51,6 +51,7 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
     sampling: { temperature: sampling.temperature, topP: sampling.topP, topK: sampling.topK, seed: sampling.seed },
     firstPosition: message.firstPosition,
     returnLogits: message.returnLogits,
+    exactResume: message.exactResume,
   };
 }
 

@@ -6,6 +6,8 @@ import type { WorkerRole } from './worker.ts';
 /** Long enough that every shape of memory is touched and the hot paths are compiled; short beside loading a model. */
 const PROMPT_TOKENS = 64;
 const DECODE_STEPS = 8;
+/** Answers are left before they end: the engine remembers how long those got that ended. */
+const SPARE_STEPS = 8;
 const ROUNDS = 2;
 
 /**
@@ -13,11 +15,12 @@ const ROUNDS = 2;
  * prefilled there). Without it the first request would pay for first allocations and cold code.
  */
 export async function warmUp(engine: Engine, role: WorkerRole, maxContext: number, signal: AbortSignal): Promise<void> {
-  const tokens = Math.max(1, Math.min(PROMPT_TOKENS, maxContext - DECODE_STEPS - 1));
+  const answer = DECODE_STEPS + SPARE_STEPS;
+  const tokens = Math.max(1, Math.min(PROMPT_TOKENS, maxContext - answer - 1));
   const generation: Generation = {
     promptIds: new Uint32Array(tokens),
     replayIds: new Uint32Array(0),
-    maxTokens: DECODE_STEPS,
+    maxTokens: answer,
     stopTokenIds: [],
     ignoreEos: true,
     sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
@@ -31,7 +34,9 @@ export async function warmUp(engine: Engine, role: WorkerRole, maxContext: numbe
     }
     pages.startFilling();
     pages.commit();
-    for await (const _token of engine.decode(generation, pages, { id: 0, logprob: 0, position: 0 }, signal));
+    for await (const { position } of engine.decode(generation, pages, { id: 0, logprob: 0, position: 0 }, signal)) {
+      if (position >= DECODE_STEPS) break;
+    }
   }
 }
 

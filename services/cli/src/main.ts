@@ -24,6 +24,11 @@ function decimal(min: number, max: number) {
   };
 }
 
+/** An IPv6 address may come in brackets, as URLs have it. */
+function hostAddress(text: string): string {
+  return text.replace(/^\[(.*)\]$/, '$1');
+}
+
 function precision(text: string): 'exact' | 'fast' {
   if (text === 'exact' || text === 'fast') return text;
   throw new InvalidArgumentError('must be exact or fast.');
@@ -50,7 +55,7 @@ function program(): Command {
     .option('-d, --detach', 'return once everything is ready, and leave it running')
     .option('--http-port <port>', 'HTTP port of the router (8000, or the next free one)', integer(1, 65_535))
     .option('--grpc-port <port>', 'gRPC port of the router (50051, or the next free one)', integer(1, 65_535))
-    .option('--host <address>', 'address that HTTP and gRPC listen on', '127.0.0.1')
+    .option('--host <address>', 'address that HTTP and gRPC listen on', hostAddress, '127.0.0.1')
     .option('--model <name-or-path>', 'a folder in models/, a checkpoint directory or a .gguf file')
     .option('--topology <file>', 'which pools run (YAML; deploy/topology.example.yaml explains it)')
     .option('--wait <seconds>', 'how long everything may take to become ready', integer(1, 86_400), 180)
@@ -92,7 +97,7 @@ function program(): Command {
     .command('chat')
     .description('talk to the model in the terminal')
     .option('--url <url>', 'router to talk to; default the cluster of this checkout')
-    .option('--model <name>', 'model to name in the request')
+    .option('--model <name>', 'model to name in the request; default the one that the router serves')
     .option('--system <text>', 'a system message to begin with')
     .option('--max-tokens <count>', 'longest answer', integer(1, 1_000_000))
     .option('--temperature <t>', '0 is greedy', decimal(0, 2))

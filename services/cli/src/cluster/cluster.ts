@@ -73,6 +73,11 @@ export class Cluster {
     for (const kinds of STOP_STAGES) await Promise.all(this.#of(kinds).map((service) => service.stop()));
   }
 
+  /** How long `stop` takes at most. */
+  get stopWithinMs(): number {
+    return STOP_STAGES.reduce((sum, kinds) => sum + Math.max(0, ...this.#of(kinds).map((service) => service.plan.graceMs)), 0);
+  }
+
   /** SIGKILL to everything at once. */
   kill(): void {
     for (const service of this.services) service.kill();

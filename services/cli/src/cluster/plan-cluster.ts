@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
+import { hostPort } from '@causeway/config';
 import { fail } from '@causeway/errors';
 import { findBinary } from '@causeway/testkit';
 import { type ProcessSpec, renderProcesses, type Topology } from '@causeway/topology';
@@ -88,8 +89,8 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
   for (const spec of specs) services.push(await servicePlan(spec, options, base, take));
   return {
     services,
-    httpUrl: `http://${shownHost(host)}:${http}`,
-    grpcAddress: `${shownHost(host)}:${grpc}`,
+    httpUrl: `http://${hostPort(shownHost(host), http)}`,
+    grpcAddress: hostPort(shownHost(host), grpc),
     natsUrl,
     redisUrl,
     notes,
@@ -113,7 +114,7 @@ function checkCores(topology: Topology): void {
 
 /** A wildcard is an address to listen on, not one to call. */
 function shownHost(host: string): string {
-  return host === '0.0.0.0' || host === '::' ? LOCAL : host;
+  return host === '0.0.0.0' ? LOCAL : host === '::' ? '::1' : host;
 }
 
 /** The user's environment; `CAUSEWAY_*` stays, for settings that a topology does not name (failpoints, say). */
@@ -185,7 +186,7 @@ async function servicePlan(
     env['CAUSEWAY_GRPC_PORT'] = String(ports['grpc']);
   }
   const program = [process.execPath, join(REPOSITORY, spec.entry)];
-  const address = `${shownHost(host)}:${observability}`;
+  const address = hostPort(shownHost(host), observability);
   const command = spec.cores === undefined ? program : ['taskset', '-c', spec.cores.join(','), ...program];
   return {
     name: spec.name,

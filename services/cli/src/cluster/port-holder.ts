@@ -1,5 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { hostPort } from '@causeway/config';
+import { ServiceError } from '@causeway/errors';
 
 /** Who listens on a TCP port, as far as /proc tells. */
 export interface PortHolder {
@@ -7,11 +9,15 @@ export interface PortHolder {
   command: string;
 }
 
-/** Whether this address can be listened on now. */
+/** Whether nobody listens there. @throws ServiceError `bad_config` for an address that this machine cannot listen on at all */
 export function isPortFree(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const server = createServer();
-    server.once('error', () => resolve(false));
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE') return resolve(false);
+      const message = `cannot listen on ${hostPort(host, port)}: ${error.message}`;
+      reject(new ServiceError(message, { code: 'invalid_argument', reason: 'bad_config', cause: error }));
+    });
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)));
   });
 }

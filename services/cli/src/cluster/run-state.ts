@@ -28,6 +28,8 @@ const runState = z.object({
   grpcAddress: z.string(),
   natsUrl: z.string(),
   redisUrl: z.string(),
+  /** How long its drain takes at most. */
+  stopWithinMs: z.number().optional(),
   services: z.array(serviceState),
 });
 

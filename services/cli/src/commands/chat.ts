@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises';
 import { readRunState } from '../cluster/run-state.ts';
 import { fail, ServiceError } from '@causeway/errors';
 import type { RunPaths } from '../paths.ts';
+import { servedModel } from '../prompt/router-call.ts';
 import { type Message, streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
 import type { Output } from '../terminal/output.ts';
@@ -9,12 +10,14 @@ import type { Output } from '../terminal/output.ts';
 export interface ChatOptions {
   /** Router to talk to; default the cluster of this checkout. */
   url: string | undefined;
+  /** Default the one that the router serves. */
   model: string | undefined;
   system: string | undefined;
   maxTokens: number | undefined;
   temperature: number | undefined;
 }
 
+const MODELS_TIMEOUT_MS = 10_000;
 const HELP = '/exit ends, /new forgets the conversation, Ctrl-C stops an answer';
 
 /** A conversation in the terminal. Reads lines from standard input, so it can be piped into; ends at its end, `/exit` or Ctrl-C at the prompt. */
@@ -23,7 +26,7 @@ export async function chat(
   deps: { paths: RunPaths; out: Output; input: NodeJS.ReadStream; output: NodeJS.WriteStream },
 ): Promise<number> {
   const { out } = deps;
-  const target = findTarget(options, deps.paths);
+  const target = await findTarget(options, deps.paths);
   const terminal = deps.input.isTTY === true;
   const lines = createInterface({ input: deps.input, output: deps.output, terminal, prompt: '> ', historySize: 200 });
   let answering: AbortController | undefined;
@@ -59,7 +62,7 @@ interface Target {
   model: string;
 }
 
-function findTarget(options: ChatOptions, paths: RunPaths): Target {
+async function findTarget(options: ChatOptions, paths: RunPaths): Promise<Target> {
   const state = readRunState(paths);
   const baseUrl = options.url?.replace(/\/(v1\/?)?$/, '') ?? state?.httpUrl;
   if (baseUrl === undefined) {
@@ -69,8 +72,8 @@ function findTarget(options: ChatOptions, paths: RunPaths): Target {
       'no cluster of this checkout is up; start one with ./causeway up, or name a router with --url',
     );
   }
-  // An empty name is the only model served.
-  return { baseUrl, model: options.model ?? (options.url === undefined ? state?.model.name : undefined) ?? '' };
+  const ours = options.url === undefined ? state?.model.name : undefined;
+  return { baseUrl, model: options.model ?? ours ?? (await servedModel(baseUrl, AbortSignal.timeout(MODELS_TIMEOUT_MS))) };
 }
 
 /** Streams one answer; its text, also when it was stopped half-way, or undefined after an error. */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { REPOSITORY } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
+import { selectedTests } from '../test-run/selection.ts';
 import { parseSkipList } from '../test-run/skip-list.ts';
 import { tally, testReport } from '../test-run/tally.ts';
 
@@ -35,7 +36,7 @@ export async function test(
       ...options.args,
     ];
     const code = await run(args, { ...env, ...(options.full ? { CAUSEWAY_TEST_FULL: '1' } : {}) });
-    const counted = count(reportFile, code, options.args.length === 0);
+    const counted = count(reportFile, code, options.args);
     for (const skip of counted.skips) out.line(`skipped  ${skip}`);
     for (const name of counted.unused) out.line(`note     tests/skips.txt lists "${name}", and there is no such test`);
     for (const failure of counted.failures) out.line(`${out.red('failed')}   ${failure}`);
@@ -54,17 +55,18 @@ function run(args: readonly string[], env: Readonly<Record<string, string | unde
   });
 }
 
-/** @param whole all tests ran, so that every listed skip should have been met */
-function count(reportFile: string, code: number, whole: boolean): ReturnType<typeof tally> {
+/** @param args vitest's; without any all tests ran, so that every listed skip should have been met */
+function count(reportFile: string, code: number, args: readonly string[]): ReturnType<typeof tally> {
   const list = parseSkipList(readFileSync(join(REPOSITORY, 'tests', 'skips.txt'), 'utf8'));
   let report: ReturnType<typeof tally>;
   try {
-    report = tally(testReport.parse(JSON.parse(readFileSync(reportFile, 'utf8'))), list);
+    report = tally(testReport.parse(JSON.parse(readFileSync(reportFile, 'utf8'))), list, selectedTests(args));
   } catch (error) {
     const why = `vitest left no readable report (exit code ${code}): ${error instanceof Error ? error.message : String(error)}`;
     return { passed: 0, failed: 1, skipped: 0, failures: [why], skips: [], unused: [] };
   }
-  if (!whole) report = { ...report, unused: [] };
+  if (args.length > 0) report = { ...report, unused: [] };
+  if (report.passed + report.failed + report.skipped === 0) return { ...report, failed: 1, failures: ['no test was run'] };
   if (code === 0 || report.failed > 0) return report;
   // An error outside of every test, such as an unhandled rejection.
   return { ...report, failed: 1, failures: [`vitest ended with exit code ${code} though no test failed: see its output above`] };

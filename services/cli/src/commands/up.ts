@@ -106,7 +106,8 @@ function stateOf(
   const supervisor = identify(process.pid);
   if (supervisor === undefined) throw new Error('/proc does not know this process: is /proc mounted?');
   const services = cluster.services.map((service) => service.state);
-  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, services };
+  const { stopWithinMs } = cluster;
+  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, stopWithinMs, services };
 }
 
 function showEvent(out: Output, service: ServicePlan, event: ServiceEvent): void {

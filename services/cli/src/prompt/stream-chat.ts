@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { z } from 'zod';
+import { callRouter } from './router-call.ts';
 
 const report = z.object({
   outcome: z.string(),
@@ -63,7 +64,7 @@ export interface ChatCall {
 export async function streamChat(call: ChatCall): Promise<Answer> {
   const began = performance.now();
   const response = await post(call);
-  if (!response.ok || response.body === null) throw await refusal(response);
+  if (response.body === null) throw broken('the answer has no body');
   const events = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream());
   let text = '';
   let firstAt: number | undefined;
@@ -96,7 +97,7 @@ export async function streamChat(call: ChatCall): Promise<Answer> {
   };
 }
 
-async function post(call: ChatCall): Promise<Response> {
+function post(call: ChatCall): Promise<Response> {
   const body = {
     model: call.model,
     messages: call.messages,
@@ -105,37 +106,11 @@ async function post(call: ChatCall): Promise<Response> {
     ...(call.temperature === undefined ? {} : { temperature: call.temperature }),
     ...(call.placement === undefined ? {} : { causeway: { placement: call.placement } }),
   };
-  try {
-    return await fetch(`${call.baseUrl}/v1/chat/completions`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-      signal: call.signal,
-    });
-  } catch (error) {
-    call.signal.throwIfAborted();
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
-    throw new ServiceError(`no router answers at ${call.baseUrl} (${cause}); is a cluster up? ./causeway status`, {
-      code: 'unavailable',
-      reason: 'dependency_unavailable',
-      cause: error,
-    });
-  }
-}
-
-const errorBody = z.object({ error: z.object({ message: z.string() }) });
-
-async function refusal(response: Response): Promise<ServiceError> {
-  const text = await response.text();
-  let message = text.slice(0, 300);
-  try {
-    message = errorBody.parse(JSON.parse(text)).error.message;
-  } catch {
-    // Not OpenAI's error body: the text itself is what is known.
-  }
-  return new ServiceError(`the router answers ${response.status}: ${message}`, {
-    code: 'unavailable',
-    reason: 'dependency_unavailable',
+  return callRouter(call.baseUrl, '/v1/chat/completions', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+    signal: call.signal,
   });
 }
 

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { selectedTests } from './selection.ts';
 import { parseSkipList } from './skip-list.ts';
 import { tally, type TestReport } from './tally.ts';
 
@@ -41,4 +42,27 @@ test.each(['no separator', 'name :: ', ' :: reason'])('the skip list line %j is 
   const result = tally(report([[], 'fine', 'passed']), parseSkipList(line));
   expect(result.failed).toBe(1);
   expect(result.failures[0]).toContain('tests/skips.txt: line 1');
+});
+
+test('tests that the command line left out are no skips', () => {
+  const all = report(
+    [['group'], 'one', 'passed'],
+    [['group'], 'two', 'skipped'],
+    [[], 'three', 'skipped'],
+    [[], 'later', 'todo'],
+  );
+  const list = parseSkipList('three :: a reason');
+  expect(tally(all, list, selectedTests(['-t', 'one']))).toMatchObject({ passed: 1, failed: 0, skipped: 0, skips: [] });
+  expect(tally(all, list, selectedTests(['-t', 'group > t|three']))).toMatchObject({ passed: 1, failed: 1, skipped: 1 });
+  expect(tally(all, list, selectedTests(['a.test.ts']))).toMatchObject({ passed: 1, failed: 2, skipped: 1 });
+});
+
+test.each([
+  [['-t', '^group > one$']],
+  [['-t=^group > one$']],
+  [['some/file.test.ts', '--testNamePattern', '^group > one$']],
+  [['--testNamePattern=^group > one$', '--bail=1']],
+  [['--test-name-pattern', '^group > one$']],
+])('%j asks for one test', (args) => {
+  expect(['group > one', 'group > one more', 'one'].filter(selectedTests(args))).toEqual(['group > one']);
 });

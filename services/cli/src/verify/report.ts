@@ -22,5 +22,5 @@ export function summary(report: VerifyReport): string {
     report.form === 'logits'
       ? `largest logit error ${show(report.largestLogitError)}`
       : `largest log-probability distance ${show(report.largestLogprobError)}`;
-  return `${report.ok ? 'verified' : 'NOT verified'}: ${report.backend}, ${report.precision}; ${error}; greedy ${report.greedyAgreed}/${report.greedyTotal}`;
+  return `${report.ok ? 'verified' : 'NOT verified'}: ${report.backend}, ${report.precision}; ${error} (at most ${show(report.tolerance)}); greedy ${report.greedyAgreed}/${report.greedyTotal}`;
 }

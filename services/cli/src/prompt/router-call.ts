@@ -1,0 +1,53 @@
+import { ServiceError } from '@causeway/errors';
+import { z } from 'zod';
+
+/**
+ * One request to a router; the response is a good one.
+ * @throws ServiceError with the server's own message, or `dependency_unavailable` when nobody answers; the signal's reason on abort
+ */
+export async function callRouter(baseUrl: string, path: string, init: RequestInit & { signal: AbortSignal }): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(baseUrl + path, init);
+  } catch (error) {
+    init.signal.throwIfAborted();
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
+    throw unavailable(`no router answers at ${baseUrl} (${cause}); is a cluster up? ./causeway status`, error);
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+const errorBody = z.object({ error: z.object({ message: z.string() }) });
+
+async function refusal(response: Response): Promise<ServiceError> {
+  const text = await response.text();
+  let message = text.slice(0, 300);
+  try {
+    message = errorBody.parse(JSON.parse(text)).error.message;
+  } catch {
+    // Not OpenAI's error body: the text itself is what is known.
+  }
+  return unavailable(`the router answers ${response.status}: ${message}`);
+}
+
+const modelList = z.object({ data: z.array(z.object({ id: z.string().min(1) })) });
+
+/** The first model that a router serves. @throws ServiceError when it says none, or something else */
+export async function servedModel(baseUrl: string, signal: AbortSignal): Promise<string> {
+  const response = await callRouter(baseUrl, '/v1/models', { signal });
+  const text = await response.text();
+  let list: z.infer<typeof modelList>;
+  try {
+    list = modelList.parse(JSON.parse(text));
+  } catch (error) {
+    throw unavailable(`${baseUrl}/v1/models is no list of models: ${text.slice(0, 200)}`, error);
+  }
+  const first = list.data[0];
+  if (first === undefined) throw unavailable(`${baseUrl} serves no model now: no decode worker is registered`);
+  return first.id;
+}
+
+function unavailable(message: string, cause?: unknown): ServiceError {
+  return new ServiceError(message, { code: 'unavailable', reason: 'dependency_unavailable', cause });
+}

@@ -1,0 +1,78 @@
+/** A topology file accepts what the processes accept that it is rendered for, and nothing else. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { DESCRIPTOR_VERSION, KV_CODECS, KV_DTYPES, type LayerGeometry } from '@causeway/kv';
+import { parseTopology } from '@causeway/topology';
+import { planKvMemory, workerConfig } from '@causeway/worker-runtime';
+import { expect, test } from 'vitest';
+import { routerConfig } from '../../services/router/src/config.ts';
+
+function accepted(role: string, field: string, value: unknown): boolean {
+  const pools = [{ name: 'pool', role, [field]: value }, ...(role === 'decode' ? [] : [{ name: 'd', role: 'decode' }])];
+  try {
+    parseTopology(JSON.stringify({ version: 1, pools }), 'cluster.yaml');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Around every bound that one of the two may have. */
+const NUMBERS = [-1, 0, 1, 3, 4, 15, 16, 1.5]
+  .concat([1024, 4096, 65_536, 1_000_000, 16_777_216, 256 * 1024 ** 2].flatMap((bound) => [bound, bound + 1]))
+  .concat(2 ** 53);
+const milliseconds = [0, 1, 499, 500, 3000, 2_147_483_647, 2_147_483_648];
+
+test.each<[string, keyof typeof workerConfig, readonly unknown[], ((value: unknown) => unknown)?]>([
+  ['threads', 'threads', NUMBERS],
+  ['kvBudget', 'kvBudgetBytes', [...NUMBERS, '512MiB', 'lots']],
+  ['maxContext', 'maxContext', NUMBERS],
+  ['maxSequences', 'maxSequences', NUMBERS],
+  ['chunkTokens', 'chunkTokens', NUMBERS],
+  ['precision', 'precision', ['fast', 'exact', 'rough']],
+  ['kvDtype', 'kvDtype', [...KV_DTYPES, 'f64']],
+  ['codec', 'kvCodec', ['auto', ...KV_CODECS, 'gzip']],
+  ['chip', 'chip', ['cpu', 'abacus']],
+  ['lease', 'leaseMs', milliseconds, (ms) => `${String(ms)}ms`],
+])('%s of a worker pool has the values of the setting %s', (field, setting, values, spelt = (value) => value) => {
+  for (const role of ['prefill', 'decode']) {
+    for (const value of values) {
+      expect(accepted(role, field, spelt(value)), String(value)).toBe(workerConfig[setting].schema.safeParse(value).success);
+    }
+  }
+});
+
+test.each<[string, keyof typeof routerConfig, readonly unknown[]]>([
+  ['placement', 'placement', ['auto', 'disaggregated', 'local', 'x']],
+  ['recovery', 'recovery', ['fast', 'exact', 'x']],
+  ['localPrefillTokens', 'localPrefillTokens', NUMBERS],
+  ['maxQueue', 'maxQueue', NUMBERS],
+  ['maxBody', 'maxBodyBytes', NUMBERS],
+  ['defaultMaxTokens', 'defaultMaxTokens', NUMBERS],
+])('%s of a router pool has the values of the setting %s', (field, setting, values) => {
+  for (const value of values) {
+    expect(accepted('router', field, value), String(value)).toBe(routerConfig[setting].schema.safeParse(value).success);
+  }
+});
+
+test('the workers of the example can serve a model of the shape of SmolLM2', () => {
+  const file = resolve(import.meta.dirname, '../../deploy/topology.example.yaml');
+  const { pools } = parseTopology(readFileSync(file, 'utf8'), file);
+  const layers = Array.from({ length: 30 }, (): LayerGeometry => ({ kind: 'full', kvHeads: 3, headDimK: 64, headDimV: 64 }));
+  for (const pool of pools) {
+    if (pool.role === 'router') continue;
+    const { kvBudget, maxContext, blockTokens = 16, kvDtype = 'f32' } = pool;
+    const memory = planKvMemory({
+      budgetBytes: kvBudget ?? 0,
+      descriptor: {
+        version: DESCRIPTOR_VERSION,
+        layers,
+        storage: { dtype: kvDtype, layout: 'NHD', blockTokens, shards: { count: 1, index: 0 } },
+      },
+      modelContext: 8192,
+      maxSequences: pool.role === 'prefill' ? 1 : pool.maxSequences,
+      maxContext,
+    });
+    expect(memory.maxContext).toBeGreaterThanOrEqual(2048);
+  }
+});
