@@ -1,9 +1,13 @@
 import { stringify } from 'yaml';
+import { renderNatsConfig } from './nats-config.ts';
 import { renderProcesses, type ProcessSpec } from './processes.ts';
 import type { Topology } from './schema.ts';
 
 /** In a container each process has an address of its own, so all use the same ports. */
 const CONTAINER_PORTS = { rpc: 50_061, observability: 9100, http: 8000, grpc: 50_051 } as const;
+
+/** Workers share one; what each may do goes by its user name. No port of NATS is published. */
+const NATS_PASSWORD = '${CAUSEWAY_NATS_PASSWORD:-causeway}';
 
 const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit. CI checks that it is up to date.
 #   docker compose up --build      HTTP http://127.0.0.1:8000/v1 · gRPC 127.0.0.1:50051 · Prometheus :9090 · Grafana :3000
@@ -25,6 +29,7 @@ export function renderCompose(topology: Topology): string {
             image: '${CAUSEWAY_NATS_IMAGE:-nats:2.10-alpine}',
             command: ['-c', '/etc/causeway/nats.conf'],
             volumes: ['./deploy/nats/nats.conf:/etc/causeway/nats.conf:ro'],
+            environment: { CAUSEWAY_NATS_PASSWORD: NATS_PASSWORD },
             restart: 'unless-stopped',
           },
           redis: {
@@ -82,14 +87,15 @@ export function renderPrometheus(topology: Topology): string {
 }
 
 /** `nats.conf` of the container. */
-export function renderNatsConfig(topology: Topology): string {
-  return [
-    '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.',
-    'listen: "0.0.0.0:4222"',
-    'http: "0.0.0.0:8222"',
-    `max_payload: ${topology.nats.maxPayload}`,
-    '',
-  ].join('\n');
+export function renderComposeNats(topology: Topology): string {
+  return (
+    '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.\n' +
+    renderNatsConfig(topology, composeProcesses(topology), {
+      listen: '0.0.0.0:4222',
+      http: '0.0.0.0:8222',
+      password: () => '$CAUSEWAY_NATS_PASSWORD',
+    })
+  );
 }
 
 function composeProcesses(topology: Topology): ProcessSpec[] {
@@ -99,6 +105,7 @@ function composeProcesses(topology: Topology): ProcessSpec[] {
     // The machine is not known when the file is written: two threads for each worker that says auto, unless the environment says more.
     machineCores: 1,
     natsUrl: 'nats://nats:4222',
+    natsPassword: () => NATS_PASSWORD,
     redisUrl: 'redis://redis:6379',
     host: '0.0.0.0',
     advertiseHost: (name) => name,

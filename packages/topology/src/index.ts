@@ -1,5 +1,7 @@
-export { renderCompose, renderNatsConfig, renderPrometheus } from './compose.ts';
+export { renderCompose, renderComposeNats, renderPrometheus } from './compose.ts';
 export { defaultTopology } from './default-topology.ts';
+export { renderNatsConfig } from './nats-config.ts';
+export type { NatsConfigOptions } from './nats-config.ts';
 export { parseTopology } from './parse-topology.ts';
 export { renderProcesses, ROLE_ORDER } from './processes.ts';
 export type { Placement, ProcessSpec } from './processes.ts';

@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { parseTopology, type Placement, renderProcesses, type Topology, workerThreads } from './index.ts';
+import { parseTopology, type Placement, renderNatsConfig, renderProcesses, type Topology, workerThreads } from './index.ts';
 
 const placement: Placement = {
   modelPath: '/models/m',
   modelName: 'm',
   machineCores: 8,
   natsUrl: 'nats://127.0.0.1:4222',
+  natsPassword: (worker: string) => `secret of ${worker}`,
   redisUrl: 'redis://127.0.0.1:6379',
   host: '127.0.0.1',
   advertiseHost: () => '127.0.0.1',
@@ -35,6 +36,8 @@ describe('processes of a topology', () => {
       CAUSEWAY_DRAIN_MS: '30000',
       CAUSEWAY_MODEL_PATH: '/models/m',
       CAUSEWAY_MODEL_NAME: 'm',
+      CAUSEWAY_NATS_USER: 'd',
+      CAUSEWAY_NATS_PASSWORD: 'secret of d',
       UV_THREADPOOL_SIZE: '8',
       CAUSEWAY_WORKER_ID: 'd',
       CAUSEWAY_RPC_PORT: '0',
@@ -95,5 +98,19 @@ describe('threads of a worker', () => {
       '  - {name: p, role: prefill, threads: 4}\n  - {name: d, role: decode, count: 2}\n  - {name: e, role: decode, cores: 0-2}',
     );
     expect(mixed.pools.map((pool) => (pool.role === 'router' ? 0 : workerThreads(mixed, pool, 16)))).toEqual([4, 4, 3]);
+  });
+});
+
+describe('the configuration of nats-server', () => {
+  test('knows every worker by name, and no router', () => {
+    const of = topology('  - {name: p, role: prefill}\n  - {name: d, role: decode, count: 2}');
+    const config = renderNatsConfig(of, renderProcesses(of, placement), {
+      listen: '127.0.0.1:4222',
+      http: '127.0.0.1:8222',
+      password: (worker) => JSON.stringify(`secret of ${worker}`),
+    });
+    expect([...config.matchAll(/user: "([^"]+)"/g)].map((match) => match[1])).toEqual(['p', 'd-0', 'd-1']);
+    expect(config).toContain('user: "d-1", password: "secret of d-1"');
+    expect(config).toContain('subscribe: ["causeway.v1.kv.d-1.>","causeway.v1.kvctl.d-1.>"]');
   });
 });

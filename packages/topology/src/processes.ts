@@ -20,6 +20,8 @@ export interface Placement {
   modelName: string;
   machineCores: number;
   natsUrl: string;
+  /** A worker's password at NATS, where its name is its user name. */
+  natsPassword: (worker: string) => string;
   redisUrl: string;
   /** Address that servers bind. */
   host: string;
@@ -45,7 +47,11 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
         ...sharedEnv(topology, placement, name, ports.observability),
         ...(pool.role === 'router'
           ? routerEnv(pool, ports)
-          : workerEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores))),
+          : {
+              CAUSEWAY_NATS_USER: name,
+              CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
+              ...workerEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores)),
+            }),
       };
       const cores = pool.role === 'router' ? undefined : workerCores(pool, index);
       return {

@@ -1,10 +1,11 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { hostPort } from '@causeway/config';
 import { fail } from '@causeway/errors';
 import { findBinary } from '@causeway/testkit';
-import { type ProcessSpec, renderProcesses, type Topology } from '@causeway/topology';
+import { type ProcessSpec, renderNatsConfig, renderProcesses, type Topology } from '@causeway/topology';
 import { logFile, REPOSITORY, type RunPaths } from '../paths.ts';
 import { describeHolder, isPortFree, nextFreePort } from './port-holder.ts';
 import { probeNats, probeReadyz, probeRedis } from './probes.ts';
@@ -71,21 +72,33 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
   const base = inherited(options.env);
   const path = options.env['PATH'];
   mkdirSync(paths.folder, { recursive: true });
-  const services: ServicePlan[] = [
-    natsPlan(paths, findBinary('nats-server', 'nats-server', path), nats, topology.nats.maxPayload, base),
-    redisPlan(paths, findBinary('redis-server', 'redis-server', path), redis, base),
-  ];
+  const passwords = new Map<string, string>();
+  const natsPassword = (worker: string): string => {
+    const password = passwords.get(worker) ?? randomBytes(16).toString('base64url');
+    passwords.set(worker, password);
+    return password;
+  };
   const specs = renderProcesses(topology, {
     modelPath: options.model.path,
     modelName: options.model.name,
     machineCores: availableParallelism(),
     natsUrl,
+    natsPassword,
     redisUrl,
     host: LOCAL,
     advertiseHost: () => LOCAL,
     // 0: settled per process below.
     ports: (_name, _role, index) => ({ rpc: 0, observability: 0, http: index === 0 ? http : 0, grpc: index === 0 ? grpc : 0 }),
   });
+  const natsConfig = renderNatsConfig(topology, specs, {
+    listen: `${LOCAL}:${nats.port}`,
+    http: `${LOCAL}:${nats.monitoring}`,
+    password: (worker) => JSON.stringify(natsPassword(worker)),
+  });
+  const services: ServicePlan[] = [
+    natsPlan(paths, findBinary('nats-server', 'nats-server', path), nats, natsConfig, base),
+    redisPlan(paths, findBinary('redis-server', 'redis-server', path), redis, base),
+  ];
   for (const spec of specs) services.push(await servicePlan(spec, options, base, take));
   return {
     services,
@@ -126,14 +139,13 @@ function natsPlan(
   paths: RunPaths,
   command: string,
   ports: { port: number; monitoring: number },
-  maxPayload: number,
+  content: string,
   env: Record<string, string>,
 ): ServicePlan {
   const config = join(paths.folder, 'nats.conf');
-  writeFileSync(
-    config,
-    [`listen: "${LOCAL}:${ports.port}"`, `http: "${LOCAL}:${ports.monitoring}"`, `max_payload: ${maxPayload}`, ''].join('\n'),
-  );
+  // It holds passwords; a file that is there already keeps its mode.
+  rmSync(config, { force: true });
+  writeFileSync(config, content, { mode: 0o600 });
   return {
     name: 'nats',
     kind: 'nats',

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { renderCompose, renderNatsConfig, renderPrometheus } from '@causeway/topology';
+import { renderCompose, renderComposeNats, renderPrometheus } from '@causeway/topology';
 import { loadTopology } from '../cluster/load-topology.ts';
 import { REPOSITORY } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
@@ -14,7 +14,7 @@ export async function composeRender(
   const files: [string, string][] = [
     ['docker-compose.yml', renderCompose(topology)],
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
-    ['deploy/nats/nats.conf', renderNatsConfig(topology)],
+    ['deploy/nats/nats.conf', renderComposeNats(topology)],
   ];
   let stale = 0;
   for (const [name, text] of files) {
