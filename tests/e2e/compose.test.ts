@@ -1,0 +1,172 @@
+/**
+ * docker-compose.yml as a user meets it: the image is built from deploy/docker/Dockerfile and everything but Grafana is started, by a
+ * Docker daemon of the test's own. Base images are made of this machine's programs. CAUSEWAY_TEST_FULL=1 runs it, as root.
+ */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { inferenceV1 } from '@causeway/proto';
+import { createChannelPool } from '@causeway/rpc';
+import { eventually } from '@causeway/testkit';
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { importBaseImages } from './compose/base-images.ts';
+import { type Daemon, daemonPossible, startDaemon } from './compose/daemon.ts';
+import { createProject, type Project, PROCESSES } from './compose/project.ts';
+
+const skip = process.env['CAUSEWAY_TEST_FULL'] !== '1' || !daemonPossible();
+const CONTENT = 'What is the capital of France?';
+const ANSWER = 'The capital of France is Paris.';
+
+/** The answer's report on its KV, as `usage.causeway` has it. */
+interface Kv {
+  outcome: string;
+  bytes_sent: number;
+  prefill_worker: string;
+  decode_worker: string;
+}
+
+describe.skipIf(skip)('docker-compose.yml, built and started', () => {
+  let daemon: Daemon;
+  let project: Project;
+  let baseSize: number;
+
+  beforeAll(async () => {
+    daemon = await startDaemon();
+    const images = await importBaseImages(daemon);
+    baseSize = await imageSize(images.CAUSEWAY_BASE_IMAGE);
+    project = await createProject(daemon, images);
+    await project.up();
+  }, 1_200_000);
+
+  afterAll(async () => {
+    await daemon?.remove();
+  }, 300_000);
+
+  async function imageSize(reference: string): Promise<number> {
+    return Number(await daemon.docker(['image', 'inspect', '--format', '{{.Size}}', reference]));
+  }
+
+  async function ask(): Promise<{ text: string | null | undefined; kv: Kv }> {
+    const client = new OpenAI({
+      baseURL: `http://127.0.0.1:${project.ports.http}/v1`,
+      apiKey: 'none',
+      maxRetries: 0,
+      timeout: 20_000,
+    });
+    const messages = [{ role: 'user' as const, content: CONTENT }];
+    const request = { model: 'tiny-moe', messages, temperature: 0, causeway: { placement: 'disaggregated' } };
+    const answer = await client.chat.completions.create(request);
+    return { text: answer.choices[0]?.message.content, kv: (answer.usage as unknown as { causeway: Kv }).causeway };
+  }
+
+  /** Samples of a query by their `job` label. */
+  async function query(expression: string): Promise<Map<string, number>> {
+    const url = `http://127.0.0.1:${project.ports.prometheus}/api/v1/query?query=${encodeURIComponent(expression)}`;
+    const body = (await (await fetch(url)).json()) as {
+      data: { result: { metric: { job?: string }; value: [number, string] }[] };
+    };
+    return new Map(body.data.result.map(({ metric, value }) => [metric.job ?? '', Number(value[1])]));
+  }
+
+  it('has one image for every process, run as a user without rights and without what only tests need', async () => {
+    const size = await imageSize(project.image);
+    console.log(`image ${(size / 1e6).toFixed(0)} MB, of which base ${(baseSize / 1e6).toFixed(0)} MB; ${daemon.storageDriver}`);
+    expect(size - baseSize).toBeLessThan(130e6);
+    for (const service of PROCESSES) {
+      const { id, restarts } = await project.state(service);
+      expect(restarts).toBe(0);
+      expect(await daemon.docker(['exec', id, 'id', '-u'])).toBe('1000');
+      expect(await daemon.docker(['inspect', '--format', '{{.Config.Image}}', id])).toBe(project.image);
+    }
+    const { id } = await project.state('router');
+    const installed = await daemon.docker(['exec', id, 'ls', '/app/node_modules/.pnpm']);
+    expect(installed).toContain('fastify@');
+    expect(installed).not.toMatch(/^(openai|fast-check|vitest)@/m);
+  });
+
+  it('answers the openai client from outside, with KV sent over NATS', async () => {
+    const { text, kv } = await ask();
+    expect(text).toBe(ANSWER);
+    expect(kv).toMatchObject({ outcome: 'used', prefill_worker: 'prefill', decode_worker: 'decode' });
+    expect(kv.bytes_sent).toBeGreaterThan(0);
+  });
+
+  it('answers gRPC from outside, with KV sent over NATS', async () => {
+    using channels = createChannelPool();
+    const client = channels.client(inferenceV1.InferenceDefinition, `127.0.0.1:${project.ports.grpc}`);
+    const messages = [];
+    for await (const message of client.generate({
+      model: '',
+      input: { $case: 'messages', value: { messages: [{ role: 'user', content: CONTENT }] } },
+      sampling: { temperature: 0, topP: 1, topK: 0, seed: undefined },
+      maxTokens: 0,
+      stop: [],
+      placement: 'disaggregated',
+    })) {
+      messages.push(message);
+    }
+    expect(messages.map((message) => message.text).join('')).toBe(ANSWER);
+    const kv = messages.at(-1)?.usage?.kv;
+    expect(kv).toMatchObject({ outcome: 'used', prefillWorker: 'prefill', decodeWorker: 'decode' });
+    expect(Number(kv?.bytesSent)).toBeGreaterThan(0);
+  });
+
+  it('has Prometheus scrape every process', async () => {
+    const config = parse(readFileSync(resolve(import.meta.dirname, '../../deploy/prometheus/prometheus.yml'), 'utf8')) as {
+      scrape_configs: { job_name: string }[];
+    };
+    const jobs = config.scrape_configs.map((job) => job.job_name);
+    expect(jobs.toSorted()).toEqual([...PROCESSES].toSorted());
+    const allUp = async (): Promise<boolean> => {
+      const up = await query('up');
+      return up.size === jobs.length && jobs.every((job) => up.get(job) === 1);
+    };
+    await eventually(allUp, { timeoutMs: 30_000, intervalMs: 1000, what: 'up is 1 for every process' });
+    // The first scrapes after the answers above see them: the router counts two whose KV was used, prefill the bytes that it sent.
+    const counted = async (): Promise<boolean> => {
+      const used = await query('causeway_kv_outcome_total{outcome="used"}');
+      const bytes = await query('sum by (job) (causeway_kv_transfer_bytes_total)');
+      return (used.get('router') ?? 0) >= 2 && (bytes.get('prefill') ?? 0) > 0;
+    };
+    await eventually(counted, { timeoutMs: 30_000, intervalMs: 1000, what: 'the answers are counted' });
+  });
+
+  it('starts a killed decode worker again, and answers through it', async () => {
+    const before = await project.state('decode');
+    await project.crash('decode');
+    await eventually(async () => (await project.state('decode')).restarts === 1, {
+      timeoutMs: 30_000,
+      intervalMs: 200,
+      what: 'the container is started again',
+    });
+    // Until the worker is back a request is refused, or waits; afterwards nothing else has to be restarted.
+    const { text, kv } = await eventually(ask, { timeoutMs: 90_000, intervalMs: 500, what: 'an answer' });
+    expect(text).toBe(ANSWER);
+    expect(kv).toMatchObject({ outcome: 'used', decode_worker: 'decode' });
+    const after = await project.healthy('decode');
+    expect(after).toMatchObject({ id: before.id, restarts: 1 });
+    expect(after.startedAt).not.toBe(before.startedAt);
+    expect((await project.state('router')).restarts).toBe(0);
+    await eventually(async () => (await query('up')).get('decode') === 1, {
+      timeoutMs: 30_000,
+      intervalMs: 1000,
+      what: 'decode is scraped again',
+    });
+  });
+
+  it('drains on stop, and down leaves no container, network or volume', async () => {
+    await project.compose(['stop']);
+    for (const service of PROCESSES) expect(await project.state(service)).toMatchObject({ status: 'exited', exitCode: 0 });
+    expect(await daemon.docker(['volume', 'ls', '--quiet'])).not.toBe('');
+    await project.compose(['down', '--volumes']);
+    expect(await daemon.docker(['ps', '--all', '--quiet'])).toBe('');
+    expect(await daemon.docker(['volume', 'ls', '--quiet'])).toBe('');
+    const networks = await daemon.docker(['network', 'ls', '--format', '{{.Name}}']);
+    expect(networks.split('\n').toSorted()).toEqual(['host', 'none']);
+  });
+
+  it('leaves nothing of the daemon on the machine', async () => {
+    expect(await daemon.remove()).toEqual([]);
+  }, 300_000);
+});
