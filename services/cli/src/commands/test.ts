@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { REPOSITORY } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
+import { FULL_REPORT, fullReport, writeFullReport } from '../test-run/full-report.ts';
 import { selectedTests } from '../test-run/selection.ts';
 import { parseSkipList } from '../test-run/skip-list.ts';
-import { tally, testReport } from '../test-run/tally.ts';
+import { type Tally, tally, type TestReport, testReport } from '../test-run/tally.ts';
 
 export interface TestOptions {
   /** Also what takes long: sets CAUSEWAY_TEST_FULL=1. */
@@ -21,6 +22,7 @@ export async function test(
   deps: { out: Output; env: Readonly<Record<string, string | undefined>> },
 ): Promise<number> {
   const { out, env } = deps;
+  const began = performance.now();
   const folder = mkdtempSync(join(tmpdir(), 'causeway-test-'));
   const reportFile = join(folder, 'report.json');
   try {
@@ -36,7 +38,11 @@ export async function test(
       ...options.args,
     ];
     const code = await run(args, { ...env, ...(options.full ? { CAUSEWAY_TEST_FULL: '1' } : {}) });
-    const counted = count(reportFile, code, options.args);
+    const { report, counted } = count(reportFile, code, options.args);
+    if (options.full && options.args.length === 0 && report !== undefined) {
+      writeFullReport(fullReport(report, counted, (performance.now() - began) / 1000));
+      out.line(`wrote    ${relative(REPOSITORY, FULL_REPORT)}`);
+    }
     for (const skip of counted.skips) out.line(`skipped  ${skip}`);
     for (const name of counted.unused) out.line(`note     tests/skips.txt lists "${name}", and there is no such test`);
     for (const failure of counted.failures) out.line(`${out.red('failed')}   ${failure}`);
@@ -56,18 +62,23 @@ function run(args: readonly string[], env: Readonly<Record<string, string | unde
 }
 
 /** @param args vitest's; without any all tests ran, so that every listed skip should have been met */
-function count(reportFile: string, code: number, args: readonly string[]): ReturnType<typeof tally> {
+function count(reportFile: string, code: number, args: readonly string[]): { report: TestReport | undefined; counted: Tally } {
   const list = parseSkipList(readFileSync(join(REPOSITORY, 'tests', 'skips.txt'), 'utf8'));
-  let report: ReturnType<typeof tally>;
+  let report: TestReport;
   try {
-    report = tally(testReport.parse(JSON.parse(readFileSync(reportFile, 'utf8'))), list, selectedTests(args));
+    report = testReport.parse(JSON.parse(readFileSync(reportFile, 'utf8')));
   } catch (error) {
     const why = `vitest left no readable report (exit code ${code}): ${error instanceof Error ? error.message : String(error)}`;
-    return { passed: 0, failed: 1, skipped: 0, failures: [why], skips: [], unused: [] };
+    return { report: undefined, counted: { passed: 0, failed: 1, skipped: 0, failures: [why], skips: [], unused: [] } };
   }
-  if (args.length > 0) report = { ...report, unused: [] };
-  if (report.passed + report.failed + report.skipped === 0) return { ...report, failed: 1, failures: ['no test was run'] };
-  if (code === 0 || report.failed > 0) return report;
+  const counted = tally(report, list, selectedTests(args));
+  return { report, counted: { ...counted, ...(args.length > 0 ? { unused: [] } : {}), ...suspicion(counted, code) } };
+}
+
+/** What the counts alone don't show. */
+function suspicion(counted: Tally, code: number): Pick<Tally, 'failed' | 'failures'> | undefined {
+  if (counted.passed + counted.failed + counted.skipped === 0) return { failed: 1, failures: ['no test was run'] };
+  if (code === 0 || counted.failed > 0) return undefined;
   // An error outside of every test, such as an unhandled rejection.
-  return { ...report, failed: 1, failures: [`vitest ended with exit code ${code} though no test failed: see its output above`] };
+  return { failed: 1, failures: [`vitest ended with exit code ${code} though no test failed: see its output above`] };
 }

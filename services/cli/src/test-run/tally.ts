@@ -7,6 +7,9 @@ export const testReport = z.object({
     z.object({
       name: z.string(),
       status: z.string(),
+      /** Milliseconds since 1970. */
+      startTime: z.number().optional(),
+      endTime: z.number().optional(),
       message: z.string().default(''),
       assertionResults: z.array(
         z.object({
