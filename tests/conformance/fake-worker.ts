@@ -97,6 +97,8 @@ export interface FakeWorker extends AsyncDisposable {
   readonly activeCalls: number;
   script: FakeScript;
   report(state: Partial<WorkerState>): void;
+  /** Takes itself out of the registry, as an ended lease does; its calls go on. */
+  leave(): Promise<void>;
   /** As SIGKILL does: connections break, the registration stays until its lease ends. */
   kill(): Promise<void>;
 }
@@ -128,6 +130,7 @@ export async function startFakeWorker(options: FakeWorkerOptions): Promise<FakeW
       self.script = script;
     },
     report: (state) => writer.update(state),
+    leave: () => writer[Symbol.asyncDispose](),
     kill: async () => {
       killed = true;
       redis.client.disconnect();

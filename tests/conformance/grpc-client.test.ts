@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const TEXT = 'Paris 😀 is it';
+const MAX_BODY = 32 * 1024;
 
 let harness: Harness;
 let channels: ChannelPool;
@@ -12,7 +13,7 @@ let answer: number[];
 
 beforeAll(async () => {
   answer = (await testTokenizer()).encode(TEXT);
-  harness = await startHarness();
+  harness = await startHarness({ env: { CAUSEWAY_MAX_BODY_BYTES: String(MAX_BODY) } });
   channels = createChannelPool();
   client = channels.client(inferenceV1.InferenceDefinition, harness.grpc);
 });
@@ -86,6 +87,8 @@ describe('causeway.inference.v1.Inference', () => {
 
   it.each([
     [{ model: 'gpt-9' }, 'not_found', 'unknown_model'],
+    [{ model: `${'a'.repeat(2034)}${'😀'.repeat(50)}` }, 'invalid_argument', 'bad_request'],
+    [{ model: `${'a'.repeat(510)}😀` }, 'not_found', 'unknown_model'],
     [{ input: undefined }, 'invalid_argument', 'empty_prompt'],
     [{ input: { $case: 'prompt' as const, value: '' } }, 'invalid_argument', 'empty_prompt'],
     [{ input: { $case: 'tokenIds' as const, value: { ids: [] } } }, 'invalid_argument', 'empty_prompt'],
@@ -104,6 +107,39 @@ describe('causeway.inference.v1.Inference', () => {
     harness.play({ answer });
     await expect(collect(client.generate(request(more)))).rejects.toMatchObject({ code, reason });
     expect(harness.fabric.events).toEqual([]);
+  });
+
+  it('refuses a request that is larger than the limit of bodies, and takes one as large', async () => {
+    harness.play({ answer });
+    const input = (length: number) => ({ $case: 'prompt' as const, value: 'x'.repeat(length) });
+    const error = { code: 'resource_exhausted' };
+    await expect(collect(client.generate(request({ input: input(MAX_BODY + 1) })))).rejects.toMatchObject(error);
+    await expect(client.tokenize({ input: { $case: 'text', value: 'x'.repeat(MAX_BODY + 1) } })).rejects.toMatchObject(error);
+    const taken = collect(client.generate(request({ input: input(MAX_BODY - 10) })));
+    await expect(taken).rejects.toMatchObject({ reason: 'prompt_too_long' });
+    expect(harness.fabric.events).toEqual([]);
+  });
+
+  it('counts what it refuses, and what it tokenizes', async () => {
+    const counts = async (): Promise<string> =>
+      (await (await fetch(`http://${harness.observability}/metrics`)).text())
+        .split('\n')
+        .filter((line) => line.startsWith('causeway_router_requests_total'))
+        .join('\n');
+    const count = async (outcome: string): Promise<number> =>
+      Number(new RegExp(`outcome="${outcome}"} (\\d+)`).exec(await counts())?.[1] ?? 0);
+    const [badRequests, served] = [await count('bad_request'), await count('ok')];
+    await expect(collect(client.generate(request({ placement: 'moon' })))).rejects.toMatchObject({ reason: 'bad_request' });
+    expect(await count('bad_request')).toBe(badRequests + 1);
+    await client.tokenize({ input: { $case: 'text', value: 'hello' } });
+    expect(await count('ok')).toBe(served + 1);
+  });
+
+  it('tokenizes a long text in a thread as a short one', async () => {
+    const short = await client.tokenize({ input: { $case: 'text', value: 'one two ' } });
+    const long = await client.tokenize({ input: { $case: 'text', value: 'one two '.repeat(800) } });
+    expect(long.ids.slice(0, short.ids.length - 1)).toEqual(short.ids.slice(0, -1));
+    expect(long.ids.length).toBeGreaterThan(512);
   });
 
   it('honours a deadline: everything ends at both workers', async () => {

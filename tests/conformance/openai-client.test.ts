@@ -111,6 +111,18 @@ describe('the official openai client', () => {
     expect(at?.sampling?.seed).not.toBe(0n);
   });
 
+  it('sends stop_token_ids and ignore_eos to both workers', async () => {
+    harness.play({ answer });
+    const body = { model: 'tiny-moe', messages, max_tokens: 3 };
+    const extended = { ...body, stop_token_ids: [7, 9], ignore_eos: true };
+    await harness.openai.chat.completions.create(extended);
+    const at = harness.fabric.of('reserve')[0]?.generation;
+    expect(at).toMatchObject({ stopTokenIds: [7, 9], ignoreEos: true });
+    expect(harness.fabric.of('prefill')[0]?.generation).toEqual(at);
+    await harness.openai.chat.completions.create(body);
+    expect(harness.fabric.of('reserve')[1]?.generation).toMatchObject({ stopTokenIds: [], ignoreEos: false });
+  });
+
   it('ends at max_tokens 1 without the transfer: not_needed', async () => {
     harness.play({
       answer,

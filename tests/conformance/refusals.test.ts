@@ -15,7 +15,7 @@ afterAll(() => harness?.[Symbol.asyncDispose]());
 
 interface Refusal {
   status: number;
-  error: { message: string; type: string; param: string | null; code: string };
+  error: { message: string; type: string; param: string | null; code: string | null; reason: string };
 }
 
 async function refusal(path: string, body: unknown): Promise<Refusal> {
@@ -54,9 +54,9 @@ describe('a request that cannot be served', () => {
     ],
     ['/v1/chat/completions', { ...chat, user: 'x'.repeat(MAX_BODY) }, 413, 'body_too_large', null, String(MAX_BODY)],
     ['/v1/nothing', {}, 404, 'not_found', null, '/v1/nothing'],
-  ])('POST %s %j', async (path, body, status, code, param, text) => {
+  ])('POST %s %j', async (path, body, status, reason, param, text) => {
     const answer = await refusal(path, body);
-    expect([answer.status, answer.error.code, answer.error.param]).toEqual([status, code, param]);
+    expect([answer.status, answer.error.reason, answer.error.param]).toEqual([status, reason, param]);
     expect(answer.error.message).toContain(text);
   });
 

@@ -64,7 +64,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   };
   const lengths = new AnswerLengths(options.initialGrowth ?? 128);
   const line = new ReservationLine(pool, options.maxWaiting ?? 256);
-  const loop = new EngineLoop(parts, line, lengths, options.resume ?? 'prefill');
+  const loop = new EngineLoop(parts, line, lengths);
   return new RunningEngine({ info, pool, parts, loop, lengths, resources: resources.move() });
 }
 

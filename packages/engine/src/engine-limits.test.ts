@@ -1,12 +1,13 @@
 import { describe, expect, it, vi } from 'vitest';
-import { generate, generation, never, numbers, randomIds, startEngine } from './testing/start-engine.ts';
+import { absent, generate, generation, never, numbers, randomIds, startEngine } from './testing/start-engine.ts';
 
-const VOCABULARY = 257;
+/** Of tiny-moe. */
+const VOCABULARY = 2048;
 const ids = randomIds(numbers(5), 400, VOCABULARY);
 
 describe('ends of an answer', () => {
   it('stops at an end token unless told to ignore it, at stop tokens, at the limit, at the context', async () => {
-    await using t = await startEngine('llama', { maxContext: 100 });
+    await using t = await startEngine('tiny-moe', { maxContext: 100 });
     const free = await generate(t.engine, generation(ids.slice(0, 60), { maxTokens: 30 }));
     const seen = free.map((token) => token.id);
     const last = (tokens: typeof free) => [tokens.length, tokens.at(-1)?.finishReason];
@@ -34,7 +35,7 @@ describe('ends of an answer', () => {
 
 describe('bad input', () => {
   it('is refused with the field and the limit named, and leaves no page behind', async () => {
-    await using t = await startEngine('llama', { pageCount: 10, maxContext: 100 });
+    await using t = await startEngine('tiny-moe', { pageCount: 10, maxContext: 100 });
     const refusal = async (more: Parameters<typeof generation>[1], reason: string, prompt = [1, 2]) => {
       const g = generation(prompt, more);
       using pages = await t.engine.reserve(16, never);
@@ -59,7 +60,7 @@ describe('bad input', () => {
   });
 
   it('nothing is decoded from pages that are not committed or too few', async () => {
-    await using t = await startEngine('llama');
+    await using t = await startEngine('tiny-moe');
     const raw = await t.engine.reserve(16, never);
     expect(() => t.engine.decode(generation([1, 2, 3]), raw, undefined, never)).toThrow(
       expect.objectContaining({ reason: 'not_committed' }),
@@ -72,14 +73,14 @@ describe('bad input', () => {
 
   it('limits that make no sense are refused at the start', async () => {
     for (const bad of [{ chunkTokens: 3 }, { maxSequences: 0 }, { maxContext: 1.5 }]) {
-      await expect(startEngine('llama', bad)).rejects.toMatchObject({ reason: 'bad_config' });
+      await expect(startEngine('tiny-moe', bad)).rejects.toMatchObject({ reason: 'bad_config' });
     }
   });
 });
 
 describe('cancel', () => {
   it('ends a prefill between or within chunks: no later onTokens, pages back', async () => {
-    await using t = await startEngine('deepseek_v3', { chunkTokens: 16 });
+    await using t = await startEngine('tiny-moe', { chunkTokens: 16 });
     const controller = new AbortController();
     const pages = await t.engine.reserve(400, never);
     const ends: number[] = [];
@@ -98,7 +99,7 @@ describe('cancel', () => {
     expect(t.errors).toEqual([]);
   });
 
-  it('terminates the run of a chunk that serves only the cancelled prompt', async () => {
+  it.skipIf(absent('smollm2'))('terminates the run of a chunk that serves only the cancelled prompt', async () => {
     await using t = await startEngine('smollm2', { maxContext: 512, chunkTokens: 512, debug: {} });
     const prompt = generation(ids, { maxTokens: 1 });
     const short = generation([1, 2], { maxTokens: 1 });
@@ -120,7 +121,7 @@ describe('cancel', () => {
   });
 
   it('a reader who stops early gives everything back; one who never reads is ended by the signal', async () => {
-    await using t = await startEngine('llama');
+    await using t = await startEngine('tiny-moe');
     const g = generation(ids.slice(0, 50), { maxTokens: 500 });
     const controller = new AbortController();
     const start = async (signal: AbortSignal) => {
@@ -147,7 +148,7 @@ function drain(stream: AsyncIterable<unknown>): () => Promise<void> {
 
 describe('load', () => {
   it('queues what does not fit, in order, and reports it', async () => {
-    await using t = await startEngine('llama', { maxSequences: 2, pageCount: 30, initialGrowth: 16 });
+    await using t = await startEngine('tiny-moe', { maxSequences: 2, pageCount: 30, initialGrowth: 16 });
     const finished: number[] = [];
     const all = Array.from({ length: 10 }, (_, i) =>
       generate(t.engine, generation(ids.slice(0, 100), { maxTokens: 12 })).then(() => finished.push(i)),
@@ -162,18 +163,24 @@ describe('load', () => {
   });
 
   it('keeps decoding while a long prompt is read, and never holds the event loop for long', async () => {
-    const steps: string[] = [];
-    await using t = await startEngine('tiny-moe', {
-      chunkTokens: 32,
-      debug: {},
-      hooks: { onStep: () => steps.push('step'), onPrefillChunk: () => steps.push('chunk') },
-    });
-    const short = generate(t.engine, generation(ids.slice(0, 20), { maxTokens: 60 }));
-    while (t.engine.stats().decodedTokens === 0) await new Promise((resolve) => setImmediate(resolve));
-    await generate(t.engine, generation(ids.slice(0, 320), { maxTokens: 2 }));
-    await short;
-    // Ten chunks with a decode step after each.
-    expect(steps.join(' ')).toMatch(/(chunk step ){9,}/);
-    expect(t.engine.stats().longestSectionMs).toBeLessThan(10);
+    // CPU time, but garbage collection and cold caches count too where others run: the quietest of a few runs decides.
+    let longest = { ms: Number.POSITIVE_INFINITY, part: '' };
+    for (let run = 0; run < 5 && longest.ms >= 5; run++) {
+      const steps: string[] = [];
+      await using t = await startEngine('tiny-moe', {
+        chunkTokens: 32,
+        debug: {},
+        hooks: { onStep: () => steps.push('step'), onPrefillChunk: () => steps.push('chunk') },
+      });
+      const short = generate(t.engine, generation(ids.slice(0, 20), { maxTokens: 60 }));
+      while (t.engine.stats().decodedTokens === 0) await new Promise((resolve) => setImmediate(resolve));
+      await generate(t.engine, generation(ids.slice(0, 320), { maxTokens: 2 }));
+      await short;
+      // Ten chunks with a decode step after each.
+      expect(steps.join(' ')).toMatch(/(chunk step ){9,}/);
+      const { longestSectionMs, longestSection } = t.engine.stats();
+      if (longestSectionMs < longest.ms) longest = { ms: longestSectionMs, part: longestSection };
+    }
+    expect(longest.ms, longest.part).toBeLessThan(5);
   });
 });

@@ -20,16 +20,14 @@ export class EngineLoop {
   preemptions = 0;
   readonly #parts: EngineParts;
   readonly #lengths: AnswerLengths;
-  readonly #resume: 'prefill' | 'replay';
   readonly #resuming = new Map<Sequence, Promise<void>>();
   #arrivals = 0;
   #closed: ServiceError | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(parts: EngineParts, line: ReservationLine, lengths: AnswerLengths, resume: 'prefill' | 'replay') {
+  constructor(parts: EngineParts, line: ReservationLine, lengths: AnswerLengths) {
     this.#parts = parts;
     this.#lengths = lengths;
-    this.#resume = resume;
     this.line = line;
     this.prefills = new PrefillQueue(parts);
     this.batch = new DecodeBatch(parts, {
@@ -132,7 +130,7 @@ export class EngineLoop {
       const ahead = Math.max(1, Math.min(maxTokens - sequence.generated, this.#lengths.growth));
       const tokens = Math.min(sequence.ids.length + ahead, maxContext);
       pages = await this.line.reserveAgain(Math.ceil(tokens / blockTokens), sequence.arrival, sequence.signal);
-      const length = sequence.resumeLength(this.#resume);
+      const length = sequence.resumeLength;
       const ids = Uint32Array.from(sequence.ids.slice(0, length));
       await this.prefills.read({ ids, pages, signal: sequence.signal, arrival: sequence.arrival });
       pages.own();

@@ -40,11 +40,6 @@ export interface EngineOptions {
   maxWaiting?: number;
   /** Answer tokens to reserve before any answer was seen; default 128. */
   initialGrowth?: number;
-  /**
-   * How a preempted sequence comes back. `prefill` (default) reads prompt and answer so far as one prompt: fast, equal up to near-ties.
-   * `replay` prefills the prompt and replays the answer as decode steps: bit-equal.
-   */
-  resume?: 'prefill' | 'replay';
   hooks?: EngineHooks;
   debug?: EngineDebug;
 }

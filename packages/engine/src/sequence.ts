@@ -73,10 +73,10 @@ export class Sequence {
     this.recompute = this.cached < promptIds.length;
   }
 
-  /** Tokens to have in pages before decoding goes on after a preemption. */
-  resumeLength(how: 'prefill' | 'replay'): number {
-    const prompt = this.generation.promptIds.length;
-    return how === 'replay' ? prompt : Math.max(prompt, this.ids.length - 1);
+  /** Tokens to have in pages before decoding goes on after a preemption: the others are replayed. */
+  get resumeLength(): number {
+    const { promptIds, exactResume } = this.generation;
+    return exactResume === true ? promptIds.length : Math.max(promptIds.length, this.ids.length - 1);
   }
 
   /** KV of the tokens [0, length) is in `pages` again. */

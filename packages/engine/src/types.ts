@@ -26,6 +26,11 @@ export interface Generation {
   firstPosition: number;
   /** Every token carries the logits it was chosen from (verification); default false. */
   returnLogits?: boolean;
+  /**
+   * After a preemption the prompt is prefilled and the answer so far replayed as decode steps: every further token has the bits it
+   * would have had. Default false: prompt and answer are read as one prompt, which is faster and equal up to near-ties.
+   */
+  exactResume?: boolean;
 }
 
 export interface SampledToken {

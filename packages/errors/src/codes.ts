@@ -35,6 +35,11 @@ export const ERROR_REASONS = [
   'bad_sampling',
   'unsupported_parameter',
   'not_found',
+  'method_not_allowed',
+  'unsupported_media_type',
+  'headers_too_large',
+  'request_timeout',
+  'expectation_failed',
   // capacity and lifecycle
   'queue_full',
   'no_capacity',

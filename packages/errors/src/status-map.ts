@@ -22,7 +22,31 @@ export const STATUS_MAP: Readonly<Record<ErrorCode, { grpc: number; http: number
 };
 
 /** Reasons whose HTTP status is more exact than their code's. */
-const HTTP_BY_REASON: Partial<Record<ErrorReason, number>> = { body_too_large: 413 };
+const HTTP_BY_REASON: Partial<Record<ErrorReason, number>> = {
+  method_not_allowed: 405,
+  request_timeout: 408,
+  body_too_large: 413,
+  unsupported_media_type: 415,
+  expectation_failed: 417,
+  headers_too_large: 431,
+};
+
+/** OpenAI's `code`, for clients that branch on it. Reasons that OpenAI has no word for give null, as its own bodies do. */
+const OPENAI_CODE_BY_REASON: Partial<Record<ErrorReason, string>> = {
+  unknown_model: 'model_not_found',
+  prompt_too_long: 'context_length_exceeded',
+  empty_prompt: 'invalid_value',
+  invalid_token: 'invalid_value',
+  bad_sampling: 'invalid_value',
+  unsupported_parameter: 'unsupported_parameter',
+  method_not_allowed: 'method_not_supported',
+  queue_full: 'rate_limit_exceeded',
+  no_capacity: 'rate_limit_exceeded',
+  internal: 'server_error',
+};
+
+/** The same for codes whose reason says nothing to a client. */
+const OPENAI_CODE_BY_CODE: Partial<Record<ErrorCode, string>> = { unauthenticated: 'invalid_api_key' };
 
 /** HTTP status of an error. */
 export function httpStatus(error: ServiceError): number {
@@ -34,16 +58,28 @@ export function grpcStatus(error: ServiceError): number {
   return STATUS_MAP[error.code].grpc;
 }
 
-/** Body that OpenAI's clients understand: `{error: {message, type, param, code}}`. */
-export function openaiErrorBody(error: ServiceError): {
-  error: { message: string; type: string; param: string | null; code: string };
-} {
+export interface OpenaiErrorBody {
+  error: {
+    message: string;
+    type: string;
+    /** Field at fault. */
+    param: string | null;
+    /** OpenAI's code. */
+    code: string | null;
+    /** Ours: every failure has one. */
+    reason: ErrorReason;
+  };
+}
+
+/** Body that OpenAI's clients understand, and our reason beside their code. */
+export function openaiErrorBody(error: ServiceError): OpenaiErrorBody {
   return {
     error: {
       message: error.message,
       type: STATUS_MAP[error.code].openaiType,
       param: error.field ?? null,
-      code: error.reason,
+      code: OPENAI_CODE_BY_REASON[error.reason] ?? OPENAI_CODE_BY_CODE[error.code] ?? null,
+      reason: error.reason,
     },
   };
 }

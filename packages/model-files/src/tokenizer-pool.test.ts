@@ -33,6 +33,11 @@ describe('TokenizerPool', () => {
     expect(turns).toBeGreaterThan(10);
   });
 
+  it('has no jobs of its own kind when its threads have none', async () => {
+    expect(await refusal(() => pool.run('anything'))).toMatchObject({ code: 'internal' });
+    expect((await pool.encode(long)).length).toBeGreaterThan(100);
+  });
+
   it("passes the tokenizer's own errors through", async () => {
     await using strict = await TokenizerPool.start({ source: { ...source, chatTemplate: "{{ raise_exception('no') }}" } });
     for (const content of ['hi', long]) {

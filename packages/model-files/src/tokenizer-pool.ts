@@ -27,10 +27,11 @@ export interface TokenizerPoolOptions {
   threads?: number;
   /** Jobs that may wait for a thread; default 1024. */
   maxQueued?: number;
+  /** Script of the threads; default: one that only tokenizes. It calls `serveTokenizer`. */
+  script?: URL;
 }
 
 interface Queued {
-  job: TokenizerJob;
   start(thread: TokenizerThread): void;
   reject(error: unknown): void;
 }
@@ -42,6 +43,7 @@ export class TokenizerPool implements AsyncDisposable {
   readonly #source: TokenizerSource;
   readonly #threadCount: number;
   readonly #maxQueued: number;
+  readonly #script: URL;
   readonly #threads = new Set<TokenizerThread>();
   readonly #queue: Queued[] = [];
   #replaced = 0;
@@ -51,6 +53,7 @@ export class TokenizerPool implements AsyncDisposable {
     this.#source = options.source;
     this.#threadCount = Math.max(1, options.threads ?? 1);
     this.#maxQueued = options.maxQueued ?? 1024;
+    this.#script = options.script ?? new URL('./tokenizer-worker.ts', import.meta.url);
     this.tokenizer = loadTokenizer(options.source);
   }
 
@@ -79,14 +82,27 @@ export class TokenizerPool implements AsyncDisposable {
   }
 
   /** `Tokenizer.encode`. Rejects with the signal's reason, and ServiceError `queue_full` when too many inputs wait. */
-  encode(text: string, signal?: AbortSignal): Promise<ArrayLike<number>> {
-    return this.#do({ kind: 'text', text }, Buffer.byteLength(text), signal);
+  async encode(text: string, signal?: AbortSignal): Promise<ArrayLike<number>> {
+    this.#check(signal);
+    if (Buffer.byteLength(text) <= INLINE_BYTES) return this.tokenizer.encode(text);
+    return this.#enqueue<Uint32Array>({ kind: 'text', text }, [], signal);
   }
 
   /** `Tokenizer.encodeChat`. Rejects as `encode` does, and with `bad_request` when the template refuses the messages. */
-  encodeChat(messages: readonly ChatMessage[], signal?: AbortSignal): Promise<ArrayLike<number>> {
+  async encodeChat(messages: readonly ChatMessage[], signal?: AbortSignal): Promise<ArrayLike<number>> {
+    this.#check(signal);
     const bytes = messages.reduce((sum, { role, content }) => sum + Buffer.byteLength(role + content) + MESSAGE_BYTES, 0);
-    return this.#do({ kind: 'chat', messages }, bytes, signal);
+    if (bytes <= INLINE_BYTES) return this.tokenizer.encodeChat(messages);
+    return this.#enqueue<Uint32Array>({ kind: 'chat', messages }, [], signal);
+  }
+
+  /**
+   * A job of the program's own kind, always in a thread: what the function given to `serveTokenizer` in `script` makes of the input.
+   * Buffers in `transfer` are handed over. Rejects as `encode` does, and with the job's own ServiceError.
+   */
+  async run<T>(input: unknown, transfer: readonly ArrayBuffer[] = [], signal?: AbortSignal): Promise<T> {
+    this.#check(signal);
+    return this.#enqueue<T>({ kind: 'own', input }, transfer, signal);
   }
 
   /** Fails what waits or runs, and ends the threads. */
@@ -95,11 +111,12 @@ export class TokenizerPool implements AsyncDisposable {
     return this.#disposal;
   }
 
-  async #do(job: TokenizerJob, bytes: number, signal: AbortSignal | undefined): Promise<ArrayLike<number>> {
+  #check(signal: AbortSignal | undefined): void {
     if (this.#disposal !== undefined) throw disposed();
     signal?.throwIfAborted();
-    if (bytes <= INLINE_BYTES)
-      return job.kind === 'text' ? this.tokenizer.encode(job.text) : this.tokenizer.encodeChat(job.messages);
+  }
+
+  #enqueue<T>(job: TokenizerJob, transfer: readonly ArrayBuffer[], signal: AbortSignal | undefined): Promise<T> {
     if (this.#queue.length >= this.#maxQueued) {
       throw new ServiceError(`${this.#queue.length} prompts wait to be tokenized already`, {
         code: 'resource_exhausted',
@@ -108,11 +125,7 @@ export class TokenizerPool implements AsyncDisposable {
         retryAfterSeconds: 1,
       });
     }
-    return this.#enqueue(job, signal);
-  }
-
-  #enqueue(job: TokenizerJob, signal: AbortSignal | undefined): Promise<Uint32Array> {
-    const { promise, resolve, reject } = Promise.withResolvers<Uint32Array>();
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
     let running: TokenizerThread | undefined;
     const giveUp = (): void => {
       const index = this.#queue.indexOf(queued);
@@ -122,13 +135,12 @@ export class TokenizerPool implements AsyncDisposable {
     };
     const settled = Promise.withResolvers<void>();
     const queued: Queued = {
-      job,
       reject,
       start: (thread) => {
         running = thread;
         thread
-          .run(job)
-          .then(resolve, reject)
+          .run(job, transfer)
+          .then((value) => resolve(value as T), reject)
           .finally(() => {
             settled.resolve();
             this.#next();
@@ -160,7 +172,7 @@ export class TokenizerPool implements AsyncDisposable {
   }
 
   #addThread(): TokenizerThread {
-    const thread = new TokenizerThread(this.#source);
+    const thread = new TokenizerThread(this.#source, this.#script);
     this.#threads.add(thread);
     return thread;
   }

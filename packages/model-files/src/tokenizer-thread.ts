@@ -4,7 +4,7 @@ import type { TokenizerJob, TokenizerReply } from './tokenizer-messages.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
 
 interface Waiting {
-  resolve(ids: Uint32Array): void;
+  resolve(value: unknown): void;
   reject(error: ServiceError): void;
 }
 
@@ -16,8 +16,8 @@ export class TokenizerThread implements AsyncDisposable {
   #waiting: Waiting | undefined;
   #ended = false;
 
-  constructor(source: TokenizerSource) {
-    this.#worker = new Worker(new URL('./tokenizer-worker.ts', import.meta.url), {
+  constructor(source: TokenizerSource, script: URL) {
+    this.#worker = new Worker(script, {
       name: 'tokenizer',
       execArgv: [],
       workerData: source,
@@ -55,12 +55,15 @@ export class TokenizerThread implements AsyncDisposable {
     return this.#ended;
   }
 
-  /** Runs a job. Call only when not busy. @throws ServiceError of the tokenizer, or `internal` when the thread ends. */
-  run(job: TokenizerJob): Promise<Uint32Array> {
+  /**
+   * Runs a job; buffers in `transfer` are handed over. Call only when not busy.
+   * @throws ServiceError of the tokenizer, or `internal` when the thread ends.
+   */
+  run(job: TokenizerJob, transfer: readonly ArrayBuffer[] = []): Promise<unknown> {
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
       this.#worker.ref();
-      this.#worker.postMessage(job);
+      this.#worker.postMessage(job, transfer);
     });
   }
 
@@ -71,8 +74,8 @@ export class TokenizerThread implements AsyncDisposable {
 
   #settle(reply: Exclude<TokenizerReply, { kind: 'ready' }>): void {
     const waiting = this.#take();
-    if (reply.kind === 'ids') {
-      waiting?.resolve(reply.ids);
+    if (reply.kind === 'done') {
+      waiting?.resolve(reply.value);
       return;
     }
     const { code, reason, message, field } = reply;

@@ -3,6 +3,7 @@ import { fail } from '@causeway/errors';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { type ChatMessage, compileChatTemplate, type RenderChat, specialTokenTexts } from './chat-template.ts';
 import { createDecodeStream, type DecodeStream } from './decode-stream.ts';
+import { maxTokenBytes } from './token-length.ts';
 import { tokenizerHash } from './tokenizer-hash.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
 
@@ -16,6 +17,10 @@ export interface Tokenizer {
   encode(text: string): number[];
   /** Token ids of messages rendered by the chat template, ready for the assistant's answer. */
   encodeChat(messages: readonly ChatMessage[]): number[];
+  /** `encodeChat` in two steps: token ids of what `renderChat` gave. */
+  encodeRendered(text: string): number[];
+  /** Tokens that a text of so many bytes has at least; 0 when this tokenizer allows no such bound. Costs nothing. */
+  leastTokens(bytes: number): number;
   /** @throws ServiceError `bad_request` when there is no template or it refuses the messages. */
   renderChat: RenderChat;
   /** Text of tokens, special ones skipped. Ids outside the vocabulary give no text. */
@@ -47,6 +52,7 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     return fail('invalid_argument', 'bad_request', 'the text has characters that this tokenizer has no token for');
   };
   const bos = inner.token_to_id(specials.bos_token ?? '');
+  const tokenBytes = maxTokenBytes(source) ?? Number.POSITIVE_INFINITY;
   const addsBos = source.config.add_bos_token === true;
   return {
     vocabSize: vocabSize(source),
@@ -55,6 +61,8 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     encode: (text) => withOneBos(encode(text, true), bos, addsBos),
     // The template writes the leading tokens itself.
     encodeChat: (messages) => encode(renderChat(messages), false),
+    encodeRendered: (text) => encode(text, false),
+    leastTokens: (bytes) => Math.ceil(bytes / tokenBytes),
     renderChat,
     decode,
     decodeStream: () => createDecodeStream(decode, isSilent),

@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import { describe, expect, it } from 'vitest';
-import { MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
+import { MAX_CONTENT_PARTS, MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
+import { MAX_STOP_TOKENS } from './stop-fields.ts';
 
 const messages = [{ role: 'user', content: 'Hello' }];
 const body = { model: 'tiny-moe', messages };
@@ -27,6 +28,8 @@ describe('parseChatRequest', () => {
         topK: 0,
         seed: undefined,
         stop: [],
+        stopTokenIds: [],
+        ignoreEos: false,
         stream: false,
         includeUsage: false,
         user: undefined,
@@ -45,6 +48,8 @@ describe('parseChatRequest', () => {
       top_k: 40,
       seed: -1,
       stop: 'END',
+      stop_token_ids: [7, 9],
+      ignore_eos: true,
       stream: true,
       stream_options: { include_usage: true },
       user: 'me',
@@ -57,6 +62,8 @@ describe('parseChatRequest', () => {
       topK: 40,
       seed: 0xffff_ffff_ffff_ffffn,
       stop: ['END'],
+      stopTokenIds: [7, 9],
+      ignoreEos: true,
       stream: true,
       includeUsage: true,
       user: 'me',
@@ -126,6 +133,15 @@ describe('parseChatRequest', () => {
     [{ ...body, stop: ['a', 'b', 'c', 'd', 'e'] }, 'bad_request', 'stop'],
     [{ ...body, stop: '' }, 'bad_request', 'stop'],
     [{ ...body, stop: ['a', ''] }, 'bad_request', 'stop[1]'],
+    [{ ...body, stop: [1] }, 'bad_request', 'stop[0]'],
+    [{ ...body, stop: { a: 1 } }, 'bad_request', 'stop'],
+    [{ ...body, stop: '\ude00' }, 'bad_request', 'stop'],
+    [{ ...body, stop: ['a', 'b\ud83d'] }, 'bad_request', 'stop[1]'],
+    [{ ...body, stop_token_ids: 7 }, 'bad_request', 'stop_token_ids'],
+    [{ ...body, stop_token_ids: [1, -1] }, 'bad_request', 'stop_token_ids[1]'],
+    [{ ...body, stop_token_ids: Array.from({ length: MAX_STOP_TOKENS + 1 }, () => 1) }, 'bad_request', 'stop_token_ids'],
+    [{ ...body, ignore_eos: 1 }, 'bad_request', 'ignore_eos'],
+    [{ ...body, reasoning_effort: 'high' }, 'unsupported_parameter', 'reasoning_effort'],
     [{ ...body, stream: 'yes' }, 'bad_request', 'stream'],
     [{ ...body, stream_options: { include_usage: true } }, 'bad_request', 'stream_options'],
     [{ ...body, causeway: { placement: 'moon' } }, 'bad_request', 'causeway.placement'],
@@ -147,6 +163,7 @@ describe('parseChatRequest', () => {
     { logprobs: false },
     { tools: [] },
     { tool_choice: 'none' },
+    { reasoning_effort: 'none' },
     { response_format: { type: 'text' } },
     { logit_bias: {} },
     { presence_penalty: 0, frequency_penalty: 0 },
@@ -161,6 +178,44 @@ describe('parseChatRequest', () => {
   it('counts messages before it looks at them', () => {
     const many = Array.from({ length: MAX_MESSAGES + 1 }, () => 7);
     expect(refusal({ ...body, messages: many }).message).toContain(`at most ${MAX_MESSAGES}`);
+  });
+
+  it('counts content parts before it looks at them, and stops at the first bad one', () => {
+    const parts = (count: number): unknown => ({ role: 'user', content: Array.from({ length: count }, () => 1) });
+    expect(refusal({ ...body, messages: [parts(MAX_CONTENT_PARTS + 1)] }).message).toContain(`at most ${MAX_CONTENT_PARTS}`);
+    const error = refusal({ ...body, messages: Array.from({ length: 500 }, () => parts(1000)) });
+    expect(error.field).toBe('messages[0].content[0]');
+  });
+
+  it.each([
+    ['x', 'messages[0].content[0]', 'a string'],
+    [7, 'messages[0].content[0]', 'a number'],
+    [null, 'messages[0].content[0]', 'null'],
+    [[], 'messages[0].content[0]', 'a list'],
+    [{ type: 'text', text: 7 }, 'messages[0].content[0].text', 'a number'],
+    [{ type: 7 }, 'messages[0].content[0].type', 'a number'],
+  ])("says what is wrong with the part %j as OpenAI does, in none of a library's words", (part, field, got) => {
+    const error = refusal({ ...body, messages: [{ role: 'user', content: [part] }] });
+    expect(error.field).toBe(field);
+    expect(error.message).toMatch(/^Invalid type for '.*': expected .*, but got .* instead\.$/);
+    expect(error.message).toContain(`'${field}'`);
+    expect(error.message).toContain(`but got ${got} instead`);
+  });
+
+  it('takes half a surrogate pair in a text for U+FFFD', () => {
+    const halves = [
+      { role: 'user', content: 'a\ud83d' },
+      { role: 'user', content: [{ type: 'text', text: '\ude00b' }] },
+    ];
+    expect(parseChatRequest({ ...body, messages: halves }).messages.map(({ content }) => content)).toEqual([
+      'a\ufffd',
+      '\ufffdb',
+    ]);
+    const pair = [
+      { type: 'text', text: '\ud83d' },
+      { type: 'text', text: '\ude00' },
+    ];
+    expect(parseChatRequest({ ...body, messages: [{ role: 'user', content: pair }] }).messages[0]?.content).toBe('😀');
   });
 
   it('says that a field is missing rather than of the wrong type', () => {

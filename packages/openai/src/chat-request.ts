@@ -1,6 +1,6 @@
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
-import { parseWith, requireObject } from './parse-body.ts';
+import { parseWith, requireObject, wrongType } from './parse-body.ts';
 import { generationFields, type GenerationOptions, toGenerationOptions } from './sampling-fields.ts';
 import { refuseUnsupported } from './unsupported.ts';
 
@@ -18,79 +18,75 @@ export interface ChatMessage {
 
 export interface ChatRequest {
   model: string;
-  /** At least one. `developer` messages come as `system`. */
+  /** At least one. `developer` messages come as `system`; half a surrogate pair in a text comes as U+FFFD. */
   messages: readonly ChatMessage[];
   options: GenerationOptions;
 }
 
-const textPart = z.object({ type: z.literal('text'), text: z.string('must be a string') });
-
-const message = z.object({
-  role: z.enum(['system', 'developer', 'user', 'assistant'], 'must be "system", "developer", "user" or "assistant"'),
-  content: z.union([z.string(), z.array(textPart)], 'must be a string or a list of text parts'),
-});
-
-const chatBody = z.object({ ...generationFields, messages: z.array(message, 'must be a list of messages') });
+const chatBody = z.object(generationFields);
 
 /**
- * Validates the body of POST /v1/chat/completions.
+ * Validates the body of POST /v1/chat/completions; stops at the first problem.
  * @throws ServiceError `invalid_argument` naming the field in OpenAI's notation: reasons `bad_request`, `bad_sampling`,
  * `unsupported_parameter`, `empty_prompt`.
  */
 export function parseChatRequest(body: unknown): ChatRequest {
   const raw = requireObject(body);
   refuseUnsupported(raw);
-  checkMessages(raw['messages']);
   const parsed = parseWith(chatBody, raw);
-  const options = toGenerationOptions(parsed);
-  checkStreamOptions(raw, options);
-  return {
-    model: parsed.model,
-    messages: parsed.messages.map(({ role, content }) => ({
-      role: role === 'developer' ? 'system' : role,
-      content: typeof content === 'string' ? content : content.map((part) => part.text).join(''),
-    })),
-    options,
-  };
+  const options = toGenerationOptions(parsed, raw);
+  return { model: parsed.model, messages: chatMessages(raw['messages']), options };
 }
 
-/** @throws ServiceError when `stream_options` comes without `stream`: OpenAI's rule. */
-export function checkStreamOptions(raw: Readonly<Record<string, unknown>>, options: GenerationOptions): void {
-  if (options.stream || raw['stream_options'] === undefined || raw['stream_options'] === null) return;
-  fail('invalid_argument', 'bad_request', "'stream_options' is only allowed when 'stream' is true", { field: 'stream_options' });
-}
-
-/** Counts and what isn't served, before the schema walks through everything. */
-function checkMessages(messages: unknown): void {
-  if (!Array.isArray(messages)) return;
+/** A plain loop that ends at the first bad message: a schema would walk through all of them and keep every problem. */
+function chatMessages(messages: unknown): ChatMessage[] {
+  if (!Array.isArray(messages)) return wrongType(messages, 'messages', 'a list of messages');
   if (messages.length === 0) fail('invalid_argument', 'empty_prompt', "'messages' has no message", { field: 'messages' });
-  if (messages.length > MAX_MESSAGES) {
-    fail('invalid_argument', 'bad_request', `'messages' has ${messages.length} entries; at most ${MAX_MESSAGES} are taken`, {
-      field: 'messages',
-    });
-  }
-  messages.forEach((entry: unknown, index) => {
-    if (typeof entry !== 'object' || entry === null) return;
-    const { role, content, tool_calls: toolCalls } = entry as Record<string, unknown>;
-    const at = `messages[${index}]`;
-    if (role === 'tool' || role === 'function') unsupported(`${at}.role`, `messages of role "${role}" are not served`);
-    if (Array.isArray(toolCalls) && toolCalls.length > 0) unsupported(`${at}.tool_calls`, 'tool calls are not served');
-    if (Array.isArray(content)) checkParts(content, `${at}.content`);
-  });
+  atMost(MAX_MESSAGES, messages, 'messages', 'entries');
+  return messages.map((entry: unknown, index) => chatMessage(entry, `messages[${index}]`));
 }
 
-function checkParts(parts: readonly unknown[], at: string): void {
-  if (parts.length > MAX_CONTENT_PARTS) {
-    fail('invalid_argument', 'bad_request', `'${at}' has ${parts.length} parts; at most ${MAX_CONTENT_PARTS} are taken`, {
-      field: at,
-    });
+function chatMessage(entry: unknown, at: string): ChatMessage {
+  if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) {
+    return wrongType(entry, at, 'an object such as {"role": "user", "content": "..."}');
   }
-  parts.forEach((part, index) => {
-    const type = typeof part === 'object' && part !== null ? (part as { type?: unknown }).type : undefined;
-    if (typeof type === 'string' && type !== 'text') {
-      unsupported(`${at}[${index}].type`, `only text parts are served, not ${JSON.stringify(type.slice(0, 40))}`);
-    }
-  });
+  const { role, content, tool_calls: toolCalls } = entry as Record<string, unknown>;
+  if (Array.isArray(toolCalls) && toolCalls.length > 0) unsupported(`${at}.tool_calls`, 'tool calls are not served');
+  return { role: chatRole(role, `${at}.role`), content: chatContent(content, `${at}.content`) };
+}
+
+function chatRole(role: unknown, at: string): ChatRole {
+  if (role === 'system' || role === 'user' || role === 'assistant') return role;
+  if (role === 'developer') return 'system';
+  if (role === 'tool' || role === 'function') unsupported(at, `messages of role "${role}" are not served`);
+  const expected = '"system", "developer", "user" or "assistant"';
+  if (typeof role !== 'string') return wrongType(role, at, expected);
+  fail('invalid_argument', 'bad_request', `'${at}' must be ${expected}, not ${JSON.stringify(role.slice(0, 40))}`, { field: at });
+}
+
+function chatContent(content: unknown, at: string): string {
+  if (typeof content === 'string') return content.toWellFormed();
+  if (!Array.isArray(content)) return wrongType(content, at, 'a string or a list of text parts');
+  atMost(MAX_CONTENT_PARTS, content, at, 'parts');
+  return content
+    .map((part: unknown, index) => textPart(part, `${at}[${index}]`))
+    .join('')
+    .toWellFormed();
+}
+
+function textPart(part: unknown, at: string): string {
+  if (typeof part !== 'object' || part === null || Array.isArray(part)) {
+    return wrongType(part, at, 'an object such as {"type": "text", "text": "..."}');
+  }
+  const { type, text } = part as Record<string, unknown>;
+  if (typeof type !== 'string') return wrongType(type, `${at}.type`, '"text"');
+  if (type !== 'text') unsupported(`${at}.type`, `only text parts are served, not ${JSON.stringify(type.slice(0, 40))}`);
+  return typeof text === 'string' ? text : wrongType(text, `${at}.text`, 'a string');
+}
+
+function atMost(limit: number, list: readonly unknown[], field: string, what: string): void {
+  if (list.length <= limit) return;
+  fail('invalid_argument', 'bad_request', `'${field}' has ${list.length} ${what}; at most ${limit} are taken`, { field });
 }
 
 function unsupported(field: string, what: string): never {

@@ -41,6 +41,16 @@ describe('parseCompletionRequest', () => {
     expect([error.reason, error.field]).toEqual([reason, field]);
   });
 
+  it('names the bad id among many', () => {
+    const prompt: unknown[] = Array.from({ length: 500_000 }, () => 5);
+    prompt.push('x');
+    expect(refusal({ model: 'm', prompt }).field).toBe('prompt[500000]');
+  });
+
+  it('takes half a surrogate pair for U+FFFD', () => {
+    expect(parseCompletionRequest({ model: 'm', prompt: 'a\ud83d' }).prompt).toEqual({ kind: 'text', text: 'a\ufffd' });
+  });
+
   it.each(['best_of', 'echo', 'suffix', 'logprobs'])('refuses %s when it would change the answer', (field) => {
     const error = refusal({ model: 'm', prompt: 'x', [field]: field === 'suffix' ? 'end' : field === 'echo' ? true : 2 });
     expect([error.reason, error.field]).toEqual(['unsupported_parameter', field]);

@@ -1,17 +1,15 @@
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
-import { checkStreamOptions } from './chat-request.ts';
-import { parseWith, requireObject } from './parse-body.ts';
+import { parseWith, requireObject, wrongType } from './parse-body.ts';
 import { generationFields, type GenerationOptions, toGenerationOptions } from './sampling-fields.ts';
+import { badTokenId } from './token-ids.ts';
 import { refuseUnsupported } from './unsupported.ts';
-
-/** Largest token id that the wire carries. */
-const MAX_TOKEN_ID = 0xffff_ffff;
 
 export type CompletionPrompt = { kind: 'text'; text: string } | { kind: 'tokens'; ids: readonly number[] };
 
 export interface CompletionRequest {
   model: string;
+  /** Half a surrogate pair in a text comes as U+FFFD. */
   prompt: CompletionPrompt;
   options: GenerationOptions;
 }
@@ -27,22 +25,16 @@ export function parseCompletionRequest(body: unknown): CompletionRequest {
   const raw = requireObject(body);
   refuseUnsupported(raw);
   const parsed = parseWith(completionBody, raw);
-  const options = toGenerationOptions(parsed);
-  checkStreamOptions(raw, options);
+  const options = toGenerationOptions(parsed, raw);
   return { model: parsed.model, prompt: parsePrompt(raw['prompt'], 'prompt'), options };
 }
 
 function parsePrompt(prompt: unknown, field: string): CompletionPrompt {
   if (typeof prompt === 'string') {
     if (prompt === '') fail('invalid_argument', 'empty_prompt', `'${field}' is empty`, { field });
-    return { kind: 'text', text: prompt };
+    return { kind: 'text', text: prompt.toWellFormed() };
   }
-  if (prompt === undefined || prompt === null) {
-    fail('invalid_argument', 'bad_request', "'prompt' is required: a string or a list of token ids", { field });
-  }
-  if (!Array.isArray(prompt)) {
-    fail('invalid_argument', 'bad_request', `'${field}' must be a string or a list of token ids`, { field });
-  }
+  if (!Array.isArray(prompt)) return wrongType(prompt ?? undefined, field, 'a string or a list of token ids');
   if (prompt.length === 0) fail('invalid_argument', 'empty_prompt', `'${field}' is empty`, { field });
   const first: unknown = prompt[0];
   if (field === 'prompt' && (typeof first === 'string' || Array.isArray(first))) {
@@ -56,13 +48,8 @@ function parsePrompt(prompt: unknown, field: string): CompletionPrompt {
     }
     return parsePrompt(first, 'prompt[0]');
   }
-  return { kind: 'tokens', ids: tokenIds(prompt, field) };
-}
-
-/** A plain loop: a schema would make an object per id. */
-function tokenIds(values: readonly unknown[], field: string): readonly number[] {
-  const bad = values.findIndex((id) => typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > MAX_TOKEN_ID);
-  if (bad === -1) return values as readonly number[];
+  const bad = badTokenId(prompt);
+  if (bad === undefined) return { kind: 'tokens', ids: prompt as readonly number[] };
   fail('invalid_argument', 'invalid_token', `'${field}[${bad}]' must be a token id: a whole number from 0`, {
     field: `${field}[${bad}]`,
   });

@@ -4,7 +4,7 @@ export { parseCompletionRequest } from './completion-request.ts';
 export type { CompletionPrompt, CompletionRequest } from './completion-request.ts';
 export { answerBody, modelList, modelObject, streamEvents } from './responses.ts';
 export type { AnswerForm, AnswerHead, FinishReasonName, ModelEntry, StreamEvents } from './responses.ts';
-export { MAX_STOP_LENGTH, MAX_STOP_STRINGS } from './sampling-fields.ts';
 export type { GenerationOptions, PlacementWish } from './sampling-fields.ts';
+export { MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_STOP_TOKENS, stopStrings } from './stop-fields.ts';
 export { KV_OUTCOMES, kvHeader, usageObject } from './usage.ts';
 export type { CausewayReport, KvOutcomeName, Usage } from './usage.ts';

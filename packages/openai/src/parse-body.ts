@@ -18,46 +18,39 @@ export function fieldPath(path: readonly PropertyKey[]): string {
  */
 export function requireObject(body: unknown): Readonly<Record<string, unknown>> {
   if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
-  fail(
-    'invalid_argument',
-    'bad_request',
-    `the body must be a JSON object, not ${Array.isArray(body) ? 'a list' : `${body === null ? 'null' : typeof body}`}`,
-  );
+  fail('invalid_argument', 'bad_request', `the body must be a JSON object, not ${kindOf(body)}`);
 }
 
 /**
- * Validates against a schema.
- * @throws ServiceError `invalid_argument` about the first problem, its field in OpenAI's notation (`messages[0].content`).
+ * Refuses a value of the wrong type with OpenAI's sentence; `undefined` is a field that is missing.
+ * @throws ServiceError `invalid_argument/bad_request`
+ */
+export function wrongType(value: unknown, field: string, expected: string): never {
+  const message =
+    value === undefined
+      ? `'${field}' is required: it must be ${expected}`
+      : `Invalid type for '${field}': expected ${expected}, but got ${kindOf(value)} instead.`;
+  fail('invalid_argument', 'bad_request', message, { field });
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return 'a list';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}
+
+/**
+ * Validates against a schema: only for bodies and fields of a few values, because a schema keeps every problem it finds.
+ * @throws ServiceError `invalid_argument` about the first problem, its field in OpenAI's notation (`stream_options.include_usage`).
  */
 export function parseWith<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
-  const issue = deepest(result.error.issues[0]);
+  const issue = result.error.issues[0];
   const field = fieldPath(issue?.path ?? []);
   const missing = issue?.code === 'invalid_type' && valueAt(body, issue.path) === undefined;
   const text = missing ? `'${field}' is required: it ${issue.message}` : `'${field}' ${issue?.message ?? 'is invalid'}`;
-  fail(
-    'invalid_argument',
-    reasonOf(field),
-    field === '' ? (issue?.message ?? 'the body is invalid') : text,
-    field === '' ? {} : { field },
-  );
-}
-
-type Issue = z.core.$ZodIssue;
-
-/** A union reports one issue with its branches inside: the branch that got furthest is the one that was meant. */
-function deepest(issue: Issue | undefined): Issue | undefined {
-  if (issue?.code !== 'invalid_union') return issue;
-  const branches = issue.errors.map((branch) => branch[0]).filter((first) => first !== undefined);
-  const best = branches.toSorted((a, b) => rank(b) - rank(a))[0];
-  if (best === undefined || rank(best) === 0) return issue;
-  const inner = deepest(best);
-  return inner === undefined ? issue : ({ ...inner, path: [...issue.path, ...inner.path] } as Issue);
-}
-
-function rank(issue: Issue): number {
-  return issue.path.length * 2 + (issue.code === 'invalid_type' ? 0 : 1);
+  fail('invalid_argument', reasonOf(field), text, { field });
 }
 
 function reasonOf(field: string): ErrorReason {

@@ -1,9 +1,6 @@
+import { fail } from '@causeway/errors';
 import { z } from 'zod';
-
-/** Most stop strings of a request: OpenAI's limit. */
-export const MAX_STOP_STRINGS = 4;
-/** Longest stop string, in UTF-16 units: what the router may have to hold back. */
-export const MAX_STOP_LENGTH = 1024;
+import { stopStrings, stopTokenIds } from './stop-fields.ts';
 
 /** A field that may be left out or null. */
 function optional<T extends z.ZodType>(schema: T): z.ZodOptional<z.ZodNullable<T>> {
@@ -15,12 +12,10 @@ const tokenLimit = z
   .int('must be a whole number of tokens')
   .min(1, 'must be at least 1');
 
-const stopString = z
-  .string('must be a string')
-  .min(1, 'must not be an empty string')
-  .max(MAX_STOP_LENGTH, `must be at most ${MAX_STOP_LENGTH} characters long`);
-
-/** Fields that both endpoints take; unknown ones are ignored, as OpenAI's clients expect of servers with fewer features. */
+/**
+ * Fields of one value that both endpoints take; unknown ones are ignored, as OpenAI's clients expect of servers with fewer features.
+ * Lists are read by loops of their own.
+ */
 export const generationFields = {
   model: z.string('must be a string: the name of a model in GET /v1/models').min(1, 'must not be empty').max(512, 'is too long'),
   max_tokens: optional(tokenLimit),
@@ -38,17 +33,8 @@ export const generationFields = {
       .max(0xffff_ffff, 'must be below 2^32'),
   ),
   seed: optional(z.number('must be a whole number below 2^53').int('must be a whole number below 2^53 in magnitude')),
-  stop: optional(
-    z.union(
-      [
-        stopString,
-        z
-          .array(stopString, 'must be a string or a list of strings')
-          .max(MAX_STOP_STRINGS, `must have at most ${MAX_STOP_STRINGS} entries`),
-      ],
-      'must be a string or a list of strings',
-    ),
-  ),
+  /** Extension, as in vLLM: the model's own end of sequence ends no answer. */
+  ignore_eos: optional(z.boolean('must be true or false')),
   stream: optional(z.boolean('must be true or false')),
   stream_options: optional(
     z.object(
@@ -82,6 +68,9 @@ export interface GenerationOptions {
   /** Undefined: a random one. */
   seed: bigint | undefined;
   stop: readonly string[];
+  /** Tokens that end the answer beside the model's own. */
+  stopTokenIds: readonly number[];
+  ignoreEos: boolean;
   stream: boolean;
   includeUsage: boolean;
   user: string | undefined;
@@ -90,19 +79,32 @@ export interface GenerationOptions {
 
 const generationObject = z.object(generationFields);
 
-/** Normalises the validated fields: nulls are absent, the newer `max_completion_tokens` wins over `max_tokens`. */
-export function toGenerationOptions(body: z.output<typeof generationObject>): GenerationOptions {
-  const { stop } = body;
-  return {
+/**
+ * Normalises the validated fields and reads the lists: nulls are absent, the newer `max_completion_tokens` wins over `max_tokens`.
+ * @throws ServiceError `bad_request` naming the field
+ */
+export function toGenerationOptions(
+  body: z.output<typeof generationObject>,
+  raw: Readonly<Record<string, unknown>>,
+): GenerationOptions {
+  const options: GenerationOptions = {
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
     temperature: body.temperature ?? 1,
     topP: body.top_p ?? 1,
     topK: Math.max(0, body.top_k ?? 0),
     seed: typeof body.seed === 'number' ? BigInt.asUintN(64, BigInt(body.seed)) : undefined,
-    stop: stop === null || stop === undefined ? [] : typeof stop === 'string' ? [stop] : stop,
+    stop: stopStrings(raw['stop']),
+    stopTokenIds: stopTokenIds(raw['stop_token_ids']),
+    ignoreEos: body.ignore_eos ?? false,
     stream: body.stream ?? false,
     includeUsage: body.stream_options?.include_usage ?? false,
     user: body.user ?? undefined,
     placement: body.causeway?.placement ?? undefined,
   };
+  if (!options.stream && (body.stream_options ?? undefined) !== undefined) {
+    fail('invalid_argument', 'bad_request', "'stream_options' is only allowed when 'stream' is true", {
+      field: 'stream_options',
+    });
+  }
+  return options;
 }

@@ -149,8 +149,14 @@ function abortedBy(reason: unknown): ServiceError {
     : error;
 }
 
-/** Value of the grpc-timeout header: at most 8 digits and a unit (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). */
+/** grpc-js waits for a deadline with one timer, and a longer one fires at once. */
+const MAX_TIMEOUT_MS = 2_147_483_647;
+
+/**
+ * Value of the grpc-timeout header: at most 8 digits and a unit (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+ * A deadline of more than 24 days is told as 24 days; the caller's own timer keeps the whole of it.
+ */
 function grpcTimeout(ms: number): string {
-  const whole = Math.max(1, Math.ceil(ms));
-  return whole < 1e8 ? `${whole}m` : `${Math.min(99_999_999, Math.ceil(whole / 1000))}S`;
+  const whole = Math.min(MAX_TIMEOUT_MS, Math.max(1, Math.ceil(ms)));
+  return whole < 1e8 ? `${whole}m` : `${Math.min(Math.ceil(whole / 1000), Math.floor(MAX_TIMEOUT_MS / 1000))}S`;
 }

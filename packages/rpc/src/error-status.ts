@@ -2,8 +2,10 @@ import { ServiceError, STATUS_MAP, type ErrorCode, type ErrorReason, type Retry 
 import { ClientError, type Metadata, ServerError } from 'nice-grpc-common';
 import { FIELD_KEY, REASON_KEY, RETRY_AFTER_KEY, RETRY_KEY } from './metadata.ts';
 
-/** Longest message that crosses the wire; metadata blocks are limited to some KiB. */
+/** Longest message that crosses the wire, in UTF-16 units. */
 const MESSAGE_LIMIT = 2048;
+/** The same, percent-encoded as gRPC sends it: peers take metadata blocks of 8 KiB. */
+const ENCODED_LIMIT = 6144;
 
 const CODE_BY_STATUS = new Map<number, ErrorCode>(Object.entries(STATUS_MAP).map(([code, row]) => [row.grpc, code as ErrorCode]));
 
@@ -12,13 +14,23 @@ const CODE_BY_STATUS = new Map<number, ErrorCode>(Object.entries(STATUS_MAP).map
  * trailer. An unknown error becomes `internal` with a message that says nothing; its cause stays here.
  */
 export function toServerError(thrown: unknown, trailer: Metadata): ServerError {
-  if (thrown instanceof ServerError) return thrown;
+  if (thrown instanceof ServerError) return new ServerError(thrown.code, sendable(thrown.details));
   const error = ServiceError.from(thrown);
   trailer.set(REASON_KEY, error.reason);
   trailer.set(RETRY_KEY, error.retry);
-  if (error.field !== undefined) trailer.set(FIELD_KEY, encodeURIComponent(error.field.slice(0, 256)));
+  if (error.field !== undefined) trailer.set(FIELD_KEY, encodeURIComponent(error.field.slice(0, 256).toWellFormed()));
   if (error.retryAfterSeconds !== undefined) trailer.set(RETRY_AFTER_KEY, String(error.retryAfterSeconds));
-  return new ServerError(STATUS_MAP[error.code].grpc, error.message.slice(0, MESSAGE_LIMIT));
+  return new ServerError(STATUS_MAP[error.code].grpc, sendable(error.message));
+}
+
+/**
+ * The message as it can be sent: well-formed, because grpc-js percent-encodes it and half a surrogate pair (which a client may have
+ * sent, or cutting have made) throws there, so that the call never ends; and short enough for a peer's metadata limit.
+ */
+function sendable(message: string): string {
+  let text = message.slice(0, MESSAGE_LIMIT).toWellFormed();
+  while (encodeURI(text).length > ENCODED_LIMIT) text = text.slice(0, Math.floor(text.length / 2)).toWellFormed();
+  return text;
 }
 
 /**

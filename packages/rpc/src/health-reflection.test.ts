@@ -1,5 +1,3 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { healthV1, inferenceV1, reflectionV1, reflectionV1Alpha } from '@causeway/proto';
@@ -83,22 +81,4 @@ test.each([
   expect(await ask(undefined)).toMatchObject({ $case: 'errorResponse', value: { errorCode: 3 } });
   requests.close();
   expect((await answers.next()).done).toBe(true);
-});
-
-const run = promisify(execFile);
-const grpcurl = await run('grpcurl', ['-version']).then(
-  () => true,
-  () => false,
-);
-
-test.skipIf(!grpcurl)('grpcurl lists, describes and calls by reflection', async () => {
-  await using server = makeServer();
-  const address = `127.0.0.1:${await server.listen()}`;
-  server.setServing(true);
-  const call = async (...args: string[]): Promise<string> =>
-    (await run('grpcurl', ['-plaintext', ...args], { timeout: 20_000 })).stdout;
-  expect((await call(address, 'list')).split('\n')).toContain(INFERENCE);
-  expect(await call(address, 'describe', INFERENCE)).toContain('rpc Generate');
-  expect(JSON.parse(await call('-d', '{"text":"AB"}', address, `${INFERENCE}/Tokenize`))).toEqual({ ids: [65, 66] });
-  expect(JSON.parse(await call(address, 'grpc.health.v1.Health/Check'))).toEqual({ status: 'SERVING' });
 });

@@ -31,6 +31,8 @@ export interface RpcServerOptions extends TransportOptions {
   /** grpc.health.v1; default true. */
   health?: boolean;
   log?: RpcLogger;
+  /** Largest request message, bytes; larger ones are refused with RESOURCE_EXHAUSTED. Default: `maxMessageBytes`. */
+  maxRequestBytes?: number;
   /** Concurrent calls per connection; default 4096. */
   maxConcurrentCalls?: number;
 }
@@ -59,6 +61,7 @@ export function createRpcServer(options: RpcServerOptions): RpcServer {
   const health = createHealth(names, draining.signal);
   const server = createServer({
     ...transportOptions(options),
+    ...(options.maxRequestBytes === undefined ? {} : { 'grpc.max_receive_message_length': options.maxRequestBytes }),
     'grpc.max_concurrent_streams': options.maxConcurrentCalls ?? 4096,
     'grpc.so_reuseport': 0,
     interceptors: [deadlineInterceptor],

@@ -37,6 +37,7 @@ export function completeGeneration(generation: AttemptGeneration): workerV1.Gene
     sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
     firstPosition: 0,
     returnLogits: false,
+    exactResume: false,
     ...generation,
     promptIds: [...generation.promptIds],
   };

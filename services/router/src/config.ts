@@ -100,7 +100,7 @@ export const routerConfig = defineConfig({
     flag: 'max-body-bytes',
     schema: byteSize({ min: 1, max: 256 * 1024 * 1024 }),
     default: '1MiB',
-    doc: 'Largest HTTP body; more is refused with 413.',
+    doc: 'Largest HTTP body (more is refused with 413) and gRPC request (RESOURCE_EXHAUSTED).',
   },
   defaultMaxTokens: {
     env: 'CAUSEWAY_DEFAULT_MAX_TOKENS',

@@ -1,98 +1,107 @@
 import { randomBytes } from 'node:crypto';
-import { fail } from '@causeway/errors';
-import type { ChatMessage, PlacementWish } from '@causeway/openai';
 import { Answer } from './answer/answer.ts';
+import { checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
+import { readRequest } from './request/read-request.ts';
+import { type RequestResult, tokenizeResponse } from './request/request-job.ts';
+import type { RequestFields, RequestKind } from './request/request.ts';
 import type { RequestContext } from './request-context.ts';
 import type { RouterParts } from './router-parts.ts';
-import { servedContext } from './workers/directory.ts';
+import { nextTurn } from './turn.ts';
+import { servedContext as contextOf } from './workers/directory.ts';
 
-export type PromptInput =
-  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] }
-  | { readonly kind: 'text'; readonly text: string }
-  | { readonly kind: 'tokens'; readonly ids: readonly number[] };
+/** Bytes read and validated on the event loop: at most 0.1 µs each, so 0.4 ms. Larger requests go to a thread whole. */
+export const INLINE_REQUEST_BYTES = 4096;
 
-/** A request for an answer, whichever API it came by; sampling values are checked. */
-export interface GenerateInput {
-  /** Undefined: the only model served. */
-  readonly model: string | undefined;
-  readonly prompt: PromptInput;
-  /** Undefined: the deployment's default. */
-  readonly maxTokens: number | undefined;
-  readonly temperature: number;
-  readonly topP: number;
-  readonly topK: number;
-  readonly seed: bigint | undefined;
-  readonly stop: readonly string[];
-  readonly placement: PlacementWish | undefined;
+/** A request as it came. */
+export interface RequestSource {
+  readonly kind: RequestKind;
+  readonly body: Uint8Array;
 }
 
-/** @throws ServiceError `not_found/unknown_model` naming the model that is served. */
-export function requireModel(model: string | undefined, served: string): void {
-  if (model === undefined || model === served) return;
-  fail('not_found', 'unknown_model', `the model '${model}' does not exist here; served: ${served}`, { field: 'model' });
+/** A request with its prompt's token ids, ready to be answered. */
+export interface Prompted {
+  readonly fields: RequestFields;
+  readonly ids: ArrayLike<number>;
+  readonly limits: ServedLimits;
 }
 
 /**
- * The prompt's token ids, made off the event loop.
- * @throws ServiceError `unknown_model`, `empty_prompt`, `invalid_token`, or what the chat template refuses.
+ * Reads, checks and tokenizes a request; what takes long is done off the event loop.
+ * @throws ServiceError `bad_json`, `bad_request` and their kin naming the field; `unknown_model`, `empty_prompt`, `prompt_too_long`,
+ * `invalid_token`, `no_workers`, or what the chat template refuses
  */
-export async function tokenize(
+export async function readPrompt(
   ctx: RequestContext,
-  input: Pick<GenerateInput, 'model' | 'prompt'>,
-  router: Pick<RouterParts, 'model' | 'tokenizer'>,
-): Promise<ArrayLike<number>> {
-  requireModel(input.model, router.model);
-  const { prompt } = input;
-  const { tokenizer } = router;
-  switch (prompt.kind) {
-    case 'chat':
-      return notEmpty(await tokenizer.encodeChat(prompt.messages, ctx.signal), 'messages');
-    case 'text':
-      return notEmpty(await tokenizer.encode(prompt.text, ctx.signal), 'prompt');
-    case 'tokens': {
-      const bad = prompt.ids.findIndex((id) => !(id >= 0 && id < tokenizer.vocabSize));
-      if (bad === -1) return notEmpty(prompt.ids, 'prompt');
-      const message = `token id ${prompt.ids[bad]} at position ${bad} is not in the vocabulary of ${tokenizer.vocabSize} tokens`;
-      return fail('invalid_argument', 'invalid_token', message, { field: `prompt[${bad}]` });
-    }
-  }
+  source: RequestSource,
+  router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory'>,
+): Promise<Prompted> {
+  const limits = limitsNow(router);
+  const { fields, ids } = await promptOf(ctx, source, limits, router);
+  return { fields, ids, limits };
 }
 
-function notEmpty(ids: ArrayLike<number>, field: string): ArrayLike<number> {
-  if (ids.length > 0) return ids;
-  fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field });
+/** Answers `Tokenize`: the bytes of its response. Fails as `readPrompt` does, but a text may be longer than the context. */
+export async function tokenizePrompt(
+  ctx: RequestContext,
+  body: Uint8Array,
+  router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory'>,
+): Promise<Uint8Array> {
+  const { ids, response } = await promptOf(ctx, { kind: 'tokenize', body }, limitsNow(router), router);
+  return response ?? tokenizeResponse(ids);
 }
 
-/**
- * Fixes what every attempt at this answer shares: limits by the context length, the seed, the detokenizer.
- * @throws ServiceError `no_workers`, `prompt_too_long` with both lengths.
- */
-export function beginAnswer(input: GenerateInput, promptIds: ArrayLike<number>, router: RouterParts): Answer {
-  const context = servedContext(router.directory.workers(), router.model);
-  if (context === undefined) {
-    fail('unavailable', 'no_workers', `no decode worker serves ${router.model} now`, { retry: 'same', retryAfterSeconds: 2 });
-  }
-  if (promptIds.length >= context) {
-    fail(
-      'invalid_argument',
-      'prompt_too_long',
-      `the prompt has ${promptIds.length} tokens; the context of ${router.model} holds ${context} with the answer`,
-      { field: input.prompt.kind === 'chat' ? 'messages' : 'prompt' },
-    );
-  }
-  const left = context - promptIds.length;
+type Read = Pick<RequestResult, 'fields' | 'response'> & { readonly ids: ArrayLike<number> };
+
+async function promptOf(
+  ctx: RequestContext,
+  { kind, body }: RequestSource,
+  limits: ServedLimits,
+  { tokenizer }: Pick<RouterParts, 'tokenizer'>,
+): Promise<Read> {
+  if (body.byteLength > INLINE_REQUEST_BYTES) return tokenizer.request({ kind, body: ownBuffer(body), limits }, ctx.signal);
+  // Many clients may ask in one turn of the event loop; each request takes up to a few milliseconds of it.
+  await nextTurn();
+  const request = readRequest(kind, body);
+  checkRequest(request, limits);
+  const { fields, prompt } = request;
+  const ids =
+    prompt.kind === 'tokens'
+      ? prompt.ids
+      : prompt.kind === 'text'
+        ? await tokenizer.encode(prompt.text, ctx.signal)
+        : await tokenizer.encodeChat(prompt.messages, ctx.signal);
+  checkLength(ids.length, fields, limits);
+  return { fields, ids, response: undefined };
+}
+
+/** The bytes in a buffer of their own, which can be handed to a thread. */
+function ownBuffer(body: Uint8Array): Uint8Array {
+  const whole = body.byteLength === body.buffer.byteLength && body.buffer instanceof ArrayBuffer;
+  return whole ? body : new Uint8Array(body);
+}
+
+function limitsNow({ model, tokenizer, directory }: Pick<RouterParts, 'model' | 'tokenizer' | 'directory'>): ServedLimits {
+  return { model, context: contextOf(directory.workers(), model), vocabSize: tokenizer.vocabSize };
+}
+
+/** Fixes what every attempt at this answer shares: limits by the context length, the seed, the detokenizer. */
+export function beginAnswer({ fields, ids, limits }: Prompted, router: RouterParts): Answer {
+  const { options } = fields;
+  const left = servedContext(limits) - ids.length;
   return new Answer({
     model: router.model,
-    promptIds: Array.from(promptIds),
-    maxTokens: Math.min(input.maxTokens ?? router.config.defaultMaxTokens ?? left, left),
+    promptIds: Array.from(ids),
+    maxTokens: Math.min(options.maxTokens ?? router.config.defaultMaxTokens ?? left, left),
     sampling: {
-      temperature: input.temperature,
-      topP: input.topP,
-      topK: input.topK,
-      seed: input.seed ?? randomBytes(8).readBigUInt64LE(),
+      temperature: options.temperature,
+      topP: options.topP,
+      topK: options.topK,
+      seed: options.seed ?? randomBytes(8).readBigUInt64LE(),
     },
-    stop: input.stop,
-    placement: input.placement,
+    stop: options.stop,
+    stopTokenIds: options.stopTokenIds,
+    ignoreEos: options.ignoreEos,
+    placement: options.placement,
     detokenizer: router.tokenizer.decodeStream(),
   });
 }

@@ -33,6 +33,8 @@ export interface RequestMetrics {
     tokens: number;
     report: CausewayReport;
   }): void;
+  tokenized(): void;
+  /** An error is counted once, however many it passes on its way out. */
   failed(error: ServiceError): void;
   load(counts: { waiting: number; running: number }): void;
 }
@@ -41,6 +43,7 @@ export interface RequestMetrics {
 export function createRequestMetrics(registry: Registry, model: string): RequestMetrics {
   const metrics = createMetrics(KEYS, { registry });
   const labels = { model_name: model };
+  const counted = new WeakSet<ServiceError>();
   return {
     firstToken: (seconds) => metrics.timeToFirstToken.observe(labels, seconds),
     nextToken: (seconds) => {
@@ -57,7 +60,12 @@ export function createRequestMetrics(registry: Registry, model: string): Request
       metrics.kvOutcome.inc({ outcome: report.outcome });
       metrics.routerRequests.inc({ outcome: 'ok' });
     },
-    failed: (error) => metrics.routerRequests.inc({ outcome: error.reason }),
+    tokenized: () => metrics.routerRequests.inc({ outcome: 'ok' }),
+    failed: (error) => {
+      if (counted.has(error)) return;
+      counted.add(error);
+      metrics.routerRequests.inc({ outcome: error.reason });
+    },
     load: ({ waiting, running }) => {
       metrics.routerQueueDepth.set(waiting);
       metrics.requestsWaiting.set(labels, waiting);

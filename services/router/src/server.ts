@@ -69,6 +69,7 @@ export function createRouter(options: RouterOptions): Router {
     host: config.host,
     port: config.grpcPort,
     services: [inferenceService(parts, log, forceSignal)],
+    maxRequestBytes: config.maxBodyBytes,
     log,
   });
   const updateServing = (): void => grpc.setServing(notReady().length === 0);

@@ -29,7 +29,35 @@ describe('nextTurn', () => {
     expect(longest).toBeGreaterThan(0);
     expect(longest).toBeLessThan(50);
   });
+
+  it('shares a turn among all that wait for one: together they do not use more than a few milliseconds', async () => {
+    // A long turn makes everybody wait.
+    void nextTurn();
+    spin(4);
+    let turns = 0;
+    const perTurn = new Map<number, number>();
+    let done = false;
+    const count = (): void => {
+      turns++;
+      if (!done) setImmediate(count);
+    };
+    setImmediate(count);
+    const work = async (): Promise<void> => {
+      await nextTurn();
+      spin(1);
+      perTurn.set(turns, (perTurn.get(turns) ?? 0) + 1);
+    };
+    await Promise.all(Array.from({ length: 30 }, work));
+    done = true;
+    expect([...perTurn.values()].reduce((sum, each) => sum + each, 0)).toBe(30);
+    expect(Math.max(...perTurn.values())).toBeLessThanOrEqual(4);
+  });
 });
+
+/** Uses the CPU for so many milliseconds. */
+function spin(ms: number): void {
+  for (const end = performance.now() + ms; performance.now() < end; );
+}
 
 function cpuMs(): number {
   const { user, system } = process.threadCpuUsage();

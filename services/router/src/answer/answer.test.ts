@@ -1,7 +1,5 @@
-import { workerV1 } from '@causeway/proto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { WorkerToken } from '../attempt/events.ts';
 import { Answer, type AnswerOptions, type AnswerPiece } from './answer.ts';
 
 /** Every token is a letter. */
@@ -16,14 +14,18 @@ function answer(more: Partial<AnswerOptions> = {}): Answer {
     maxTokens: 100,
     sampling: { temperature: 0, topP: 1, topK: 0, seed: 1n },
     stop: [],
+    stopTokenIds: [],
+    ignoreEos: false,
     placement: undefined,
     detokenizer: detokenizer(),
     ...more,
   });
 }
 
-function token(position: number, more: Partial<WorkerToken> = {}): WorkerToken {
-  return { attempt: 1, position, id: position % 26, finishReason: undefined, wire: workerV1.Token.create({}), ...more };
+type Token = Parameters<Answer['offer']>[0];
+
+function token(position: number, more: Partial<Token> = {}): Token {
+  return { attempt: 1, position, id: position % 26, finishReason: undefined, arrivedAt: 0, ...more };
 }
 
 function drain(of: Answer): AnswerPiece[] {
@@ -48,6 +50,14 @@ describe('Answer', () => {
         expect(given).toEqual(Array.from({ length: expected }, (_, i) => i));
       }),
     );
+  });
+
+  it('keeps the time at which a token came, whenever its piece is taken', () => {
+    const subject = answer();
+    subject.offer(token(1, { arrivedAt: 20 }), 1);
+    subject.offer(token(0, { arrivedAt: 10 }), 1);
+    subject.offer(token(1, { arrivedAt: 99 }), 1);
+    expect(drain(subject).map((piece) => piece.arrivedAt)).toEqual([10, 20]);
   });
 
   it('knows a gap from an answer that waits', () => {

@@ -20,15 +20,23 @@ export interface AnswerOptions {
   readonly maxTokens: number;
   readonly sampling: AnswerSampling;
   readonly stop: readonly string[];
+  /** Tokens that end the answer beside the model's own; the workers look for them. */
+  readonly stopTokenIds: readonly number[];
+  readonly ignoreEos: boolean;
   readonly placement: PlacementWish | undefined;
   readonly detokenizer: DecodeStream;
 }
+
+/** A token as a worker gave it. */
+type OfferedToken = Omit<WorkerToken, 'wire'>;
 
 /** What one token adds to the answer. */
 export interface AnswerPiece {
   /** In the answer, from 0. */
   readonly position: number;
   readonly id: number;
+  /** performance.now() at which the token reached the router, however long the client takes to take it. */
+  readonly arrivedAt: number;
   /** New text, often empty: characters and possible stop strings are completed first. */
   readonly text: string;
   /** Set when this piece ends the answer. */
@@ -51,7 +59,7 @@ export class Answer {
   kvStuck = false;
   readonly #emitted: number[] = [];
   /** Tokens that came before the one that is due: the two workers' streams are not ordered among each other. */
-  readonly #early = new Map<number, WorkerToken>();
+  readonly #early = new Map<number, OfferedToken>();
   readonly #stops: StopMatcher;
   #ended = false;
 
@@ -81,9 +89,9 @@ export class Answer {
   }
 
   /** Takes a token of attempt `current`; other attempts' and repeated ones are dropped (A1). */
-  offer(token: WorkerToken, current: number): void {
-    if (token.attempt !== current || token.position < this.#emitted.length) return;
-    if (!this.#early.has(token.position)) this.#early.set(token.position, token);
+  offer(token: OfferedToken, current: number): void {
+    if (token.attempt !== current || token.position < this.#emitted.length || this.#early.has(token.position)) return;
+    this.#early.set(token.position, token);
   }
 
   /** Tokens are here, but not the one that is due. */
@@ -99,17 +107,17 @@ export class Answer {
     this.#early.delete(position);
     this.#emitted.push(token.id);
     const limit = this.#emitted.length >= this.options.maxTokens ? 'length' : undefined;
-    return this.#piece(position, token.id, token.finishReason ?? limit);
+    return this.#piece(token, token.finishReason ?? limit);
   }
 
   /** A token that ends the answer by itself (end of sequence) has no text. */
-  #piece(position: number, id: number, reason: FinishReasonName | undefined): AnswerPiece {
+  #piece({ position, id, arrivedAt }: OfferedToken, reason: FinishReasonName | undefined): AnswerPiece {
     const { detokenizer } = this.options;
     const added = reason === 'stop' ? '' : detokenizer.push(id);
     const match = this.#stops.push(reason === undefined ? added : added + detokenizer.flush());
     const end = match.stopped ? 'stop' : reason;
     this.#ended = end !== undefined;
     const held = end !== undefined && !match.stopped ? this.#stops.flush() : '';
-    return { position, id, text: match.text + held, end };
+    return { position, id, arrivedAt, text: match.text + held, end };
   }
 }

@@ -13,6 +13,8 @@ export interface WorkerToken {
   id: number;
   /** Set on the last token of an answer. */
   finishReason: FinishReasonName | undefined;
+  /** performance.now() at which it reached this process. */
+  arrivedAt: number;
   /** As it came, to be passed on. */
   wire: workerV1.Token;
 }
@@ -96,7 +98,8 @@ export function prefillEvent(message: workerV1.PrefillEvent): PrefillEvent {
 }
 
 function workerToken(wire: workerV1.Token): WorkerToken {
-  return { attempt: wire.attempt, position: wire.position, id: wire.id, finishReason: finishReason(wire.finishReason), wire };
+  const { attempt, position, id } = wire;
+  return { attempt, position, id, finishReason: finishReason(wire.finishReason), arrivedAt: performance.now(), wire };
 }
 
 function finishReason(reason: workerV1.FinishReason): FinishReasonName | undefined {

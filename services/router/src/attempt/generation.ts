@@ -3,20 +3,21 @@ import type { Answer } from '../answer/answer.ts';
 
 /**
  * What an attempt that begins now has to generate. `fast`: the tokens given so far become part of the prompt. `exact`: they are
- * replayed as decode steps, so that every further token is computed as it would have been.
+ * replayed as decode steps, so that every further token is computed as it would have been; also after a preemption.
  */
 export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): workerV1.Generation {
-  const { promptIds, sampling } = answer.options;
+  const { promptIds, sampling, stopTokenIds, ignoreEos } = answer.options;
   const { emitted } = answer;
   const replay = recovery === 'exact';
   return {
     promptIds: replay ? [...promptIds] : [...promptIds, ...emitted],
     replayIds: replay ? [...emitted] : [],
     maxTokens: answer.remainingTokens,
-    stopTokenIds: [],
-    ignoreEos: false,
+    stopTokenIds: [...stopTokenIds],
+    ignoreEos,
     sampling: { ...sampling },
     firstPosition: emitted.length,
     returnLogits: false,
+    exactResume: replay,
   };
 }

@@ -4,20 +4,24 @@ import type { Answer } from '../answer/answer.ts';
 import { type AttemptEnd, follow, type PieceEvent } from '../attempt/follow.ts';
 import { recover } from '../attempt/recover.ts';
 import { openAttempt, reserved } from '../attempt/reserve.ts';
-import { beginAnswer, type GenerateInput, tokenize } from '../prompt.ts';
+import { beginAnswer, readPrompt, type RequestSource } from '../prompt.ts';
+import type { RequestFields } from '../request/request.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import { needOf, plan } from '../workers/plan.ts';
 
-/** What an answer gives: pieces, then its end. */
-export type AnswerEvent = PieceEvent | { readonly kind: 'finished'; readonly reason: FinishReasonName; readonly answer: Answer };
+/** What an answer gives: that the request can be served, pieces, the end. */
+export type AnswerEvent =
+  | { readonly kind: 'accepted'; readonly fields: RequestFields }
+  | PieceEvent
+  | { readonly kind: 'finished'; readonly reason: FinishReasonName; readonly answer: Answer };
 
 /**
  * A request's whole way; both APIs take it.
  *
  *   admit      takes it in, or refuses: draining, queue_full
- *   tokenize   off the event loop: unknown_model, empty_prompt, invalid_token
- *   begin      limits and seed: no_workers, prompt_too_long
+ *   read       form, limits, token ids, large ones off the event loop: bad_json, bad_request, unknown_model, prompt_too_long, no_workers
+ *   begin      length of the answer and seed
  *   locate     what the workers hold of the prompt already (nothing, as yet)
  *   plan       prefill and decode worker, or decode worker alone; waits in line: no_workers, queue_full, no_capacity
  *   reserve    the Decode stream: a ticket for the KV, or the word that the prompt is prefilled there
@@ -30,12 +34,13 @@ export type AnswerEvent = PieceEvent | { readonly kind: 'finished'; readonly rea
  */
 export async function* generate(
   ctx: RequestContext,
-  input: GenerateInput,
+  source: RequestSource,
   router: RouterParts,
 ): AsyncGenerator<AnswerEvent, void> {
   using _admitted = router.admission.admit();
-  const promptIds = await tokenize(ctx, input, router);
-  const answer = beginAnswer(input, promptIds, router);
+  const prompted = await readPrompt(ctx, source, router);
+  yield { kind: 'accepted', fields: prompted.fields };
+  const answer = beginAnswer(prompted, router);
   for (;;) {
     const need = needOf(answer);
     let end: AttemptEnd;

@@ -1,72 +1,43 @@
 import { ServiceError } from '@causeway/errors';
-import {
-  answerBody,
-  type AnswerForm,
-  type AnswerHead,
-  type GenerationOptions,
-  kvHeader,
-  parseChatRequest,
-  parseCompletionRequest,
-  streamEvents,
-} from '@causeway/openai';
+import { answerBody, type AnswerForm, type AnswerHead, kvHeader, streamEvents } from '@causeway/openai';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { httpError } from '../http/errors.ts';
 import { streamWriter } from '../http/stream-writer.ts';
-import type { GenerateInput, PromptInput } from '../prompt.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import { serve, type ServedEvent } from './serve.ts';
-
-/** A validated HTTP request. */
-export interface HttpInput {
-  readonly form: AnswerForm;
-  readonly model: string;
-  readonly options: GenerationOptions;
-  readonly input: GenerateInput;
-}
-
-/** POST /v1/chat/completions. @throws ServiceError naming the field at fault. */
-export function chatInput(body: unknown): HttpInput {
-  const { model, messages, options } = parseChatRequest(body);
-  return { form: 'chat', model, options, input: generateInput(model, { kind: 'chat', messages }, options) };
-}
-
-/** POST /v1/completions. @throws ServiceError naming the field at fault. */
-export function completionInput(body: unknown): HttpInput {
-  const { model, prompt, options } = parseCompletionRequest(body);
-  return { form: 'completion', model, options, input: generateInput(model, prompt, options) };
-}
-
-function generateInput(model: string, prompt: PromptInput, options: GenerationOptions): GenerateInput {
-  const { maxTokens, temperature, topP, topK, seed, stop, placement } = options;
-  return { model, prompt, maxTokens, temperature, topP, topK, seed, stop, placement };
-}
 
 /** Answers one request, whole or streamed. Errors before the first byte are thrown, later ones are an event of the stream. */
 export async function answerHttp(
   ctx: RequestContext,
   request: FastifyRequest,
   reply: FastifyReply,
-  http: HttpInput,
+  form: AnswerForm,
   router: RouterParts,
 ): Promise<void> {
+  const events = serve(ctx, { kind: form, body: bodyOf(request) }, router);
+  const accepted = await events.next();
+  if (accepted.done === true || accepted.value.kind !== 'accepted') return;
+  const { model, options } = accepted.value.fields;
   const head: AnswerHead = {
-    id: `${http.form === 'chat' ? 'chatcmpl' : 'cmpl'}-${request.id}`,
+    id: `${form === 'chat' ? 'chatcmpl' : 'cmpl'}-${request.id}`,
     created: Math.floor(Date.now() / 1000),
-    model: http.model,
+    model: model ?? router.model,
   };
-  const events = serve(ctx, http.input, router);
-  if (http.options.stream) await streamed(ctx, reply, http, head, events);
-  else await whole(reply, http.form, head, events);
+  if (options.stream) await streamed(ctx, reply, { form, head, includeUsage: options.includeUsage }, events);
+  else await whole(reply, form, head, events);
+}
+
+/** The bytes of the body; none at all is an empty one. */
+function bodyOf(request: FastifyRequest): Uint8Array {
+  return request.body instanceof Uint8Array ? request.body : new Uint8Array(0);
 }
 
 async function whole(reply: FastifyReply, form: AnswerForm, head: AnswerHead, events: AsyncIterable<ServedEvent>): Promise<void> {
   let text = '';
   for await (const event of events) {
-    if (event.kind === 'piece') {
-      text += event.piece.text;
-      continue;
-    }
+    if (event.kind === 'piece') text += event.piece.text;
+    if (event.kind !== 'finished') continue;
     void reply.header('x-causeway-kv', kvHeader(event.usage.causeway));
     await reply.send(answerBody(form, head, text, event.reason, event.usage));
   }
@@ -75,11 +46,10 @@ async function whole(reply: FastifyReply, form: AnswerForm, head: AnswerHead, ev
 async function streamed(
   ctx: RequestContext,
   reply: FastifyReply,
-  http: HttpInput,
-  head: AnswerHead,
+  stream: { form: AnswerForm; head: AnswerHead; includeUsage: boolean },
   events: AsyncGenerator<ServedEvent, void>,
 ): Promise<void> {
-  const sse = streamEvents(http.form, head, http.options.includeUsage);
+  const sse = streamEvents(stream.form, stream.head, stream.includeUsage);
   // Nothing is written before the first piece: until then a failure has its own HTTP status.
   let next = await events.next();
   reply.hijack();
@@ -95,12 +65,10 @@ async function streamed(
     await writer.write(sse.start());
     for (; next.done !== true; next = await events.next()) {
       const event = next.value;
-      if (event.kind === 'piece') {
-        if (event.piece.text !== '') await writer.write(sse.text(event.piece.text));
-        continue;
-      }
+      if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.piece.text));
+      if (event.kind !== 'finished') continue;
       await writer.write(sse.finish(event.reason, event.usage));
-      if (http.options.includeUsage) await writer.write(sse.usage(event.usage));
+      if (stream.includeUsage) await writer.write(sse.usage(event.usage));
       await writer.write(sse.done());
     }
   } catch (thrown) {

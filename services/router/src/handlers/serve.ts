@@ -1,24 +1,26 @@
 import { ServiceError } from '@causeway/errors';
 import { type FinishReasonName, type Usage, usageObject } from '@causeway/openai';
 import type { AnswerPiece } from '../answer/answer.ts';
-import type { GenerateInput } from '../prompt.ts';
+import type { RequestSource } from '../prompt.ts';
+import type { RequestFields } from '../request/request.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import { generate } from './generate.ts';
 
-/** What the APIs pass on: pieces, then the end with the usage. */
+/** What the APIs pass on: what was asked for, pieces, the end with the usage. */
 export type ServedEvent =
+  | { readonly kind: 'accepted'; readonly fields: RequestFields }
   | { readonly kind: 'piece'; readonly piece: AnswerPiece }
   | { readonly kind: 'finished'; readonly reason: FinishReasonName; readonly usage: Usage };
 
-/** `generate`, measured and logged. Its failures are ServiceErrors. */
-export async function* serve(ctx: RequestContext, input: GenerateInput, router: RouterParts): AsyncGenerator<ServedEvent, void> {
+/** `generate`, measured and logged: times are those at which tokens reached the router, not at which the client took them. Its failures are ServiceErrors. */
+export async function* serve(ctx: RequestContext, source: RequestSource, router: RouterParts): AsyncGenerator<ServedEvent, void> {
   const times: { first?: number; second?: number; last?: number } = {};
   let ended = false;
   try {
-    for await (const event of generate(ctx, input, router)) {
-      if (event.kind === 'piece') {
-        note(times, performance.now(), ctx, router);
+    for await (const event of generate(ctx, source, router)) {
+      if (event.kind !== 'finished') {
+        if (event.kind === 'piece') note(times, event.piece.arrivedAt, ctx, router);
         yield event;
         continue;
       }
@@ -76,7 +78,8 @@ function finish(
   return usageObject(promptTokens, tokens, report);
 }
 
-function failed(ctx: RequestContext, thrown: unknown, router: RouterParts): ServiceError {
+/** Counts and logs a request that was refused or failed. */
+export function failed(ctx: RequestContext, thrown: unknown, router: RouterParts): ServiceError {
   const error = ServiceError.from(thrown);
   router.metrics.failed(error);
   const level = error.code === 'internal' || error.code === 'unknown' ? 'error' : error.code === 'unavailable' ? 'warn' : 'info';

@@ -1,14 +1,16 @@
-import { randomUUID } from 'node:crypto';
 import { fail, ServiceError } from '@causeway/errors';
-import { modelList, modelObject } from '@causeway/openai';
-import { checkedRequestId, REQUEST_ID_KEY } from '@causeway/rpc';
+import { type AnswerForm, modelList, modelObject } from '@causeway/openai';
+import { inferenceV1 } from '@causeway/proto';
+import { REQUEST_ID_KEY } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
-import { answerHttp, chatInput, completionInput, type HttpInput } from '../handlers/http-answer.ts';
+import { answerHttp } from '../handlers/http-answer.ts';
 import { servedModels } from '../handlers/models.ts';
+import { readRequest } from '../request/read-request.ts';
 import { openRequest } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
-import { fromFastifyError, httpError, parseJson } from './errors.ts';
+import { clientErrorHandler, expectationHandler, missingHost, requestIdOf } from './before-routing.ts';
+import { fromFastifyError, httpError } from './errors.ts';
 
 export interface HttpServerOptions {
   readonly router: RouterParts;
@@ -24,7 +26,8 @@ export interface HttpServerOptions {
 
 /** The OpenAI API over HTTP; nothing is opened before `listen`. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
-  const { maxBodyBytes } = options;
+  const { maxBodyBytes, router } = options;
+  const count = (error: ServiceError): void => router.metrics.failed(error);
   const server = fastify({
     bodyLimit: maxBodyBytes,
     logger: false,
@@ -33,46 +36,72 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     keepAliveTimeout: 65_000,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    genReqId: (request) => checkedRequestId(request.headers[REQUEST_ID_KEY]) ?? randomUUID(),
+    genReqId: requestIdOf,
+    // Node's own refusal has no body; `missingHost` has one.
+    http: { requireHostHeader: false },
+    clientErrorHandler: clientErrorHandler(count),
+    frameworkErrors: (error, request, reply) => {
+      void reply.header(REQUEST_ID_KEY, request.id);
+      refuse(error, request, reply, options);
+    },
   });
+  server.server.on('checkExpectation', expectationHandler(count));
   server.addHook('onRequest', (request, reply, done) => {
     void reply.header(REQUEST_ID_KEY, request.id);
-    done();
+    done(missingHost(request.raw));
   });
   server.removeAllContentTypeParsers();
-  server.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
-    try {
-      done(null, parseJson(String(body)));
-    } catch (error) {
-      done(error as Error, undefined);
-    }
-  });
-  server.setErrorHandler((error, request, reply) => {
-    const answer = fromFastifyError(error, maxBodyBytes);
-    if (!(error instanceof ServiceError))
-      options.log.info({ err: error, requestId: request.id, status: answer.status }, 'HTTP request refused');
-    return reply.code(answer.status).headers(answer.headers).send(answer.body);
-  });
-  server.setNotFoundHandler((request, reply) => {
-    const message = `${request.method} ${request.url.slice(0, 200)} is not served here; see GET /v1/models, POST /v1/chat/completions, POST /v1/completions`;
-    const answer = httpError(new ServiceError(message, { code: 'not_found', reason: 'not_found' }));
-    return reply.code(answer.status).send(answer.body);
-  });
+  // Bytes: whoever reads the request knows whether it is small enough to be read here.
+  server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  server.setErrorHandler((error, request, reply) => refuse(error, request, reply, options));
+  server.setNotFoundHandler((request, reply) => notFound(request, reply, count));
   modelRoutes(server, options);
   healthRoutes(server, options);
-  server.post('/v1/chat/completions', (request, reply) => answer(request, reply, options, chatInput));
-  server.post('/v1/completions', (request, reply) => answer(request, reply, options, completionInput));
+  server.post('/v1/chat/completions', (request, reply) => answer(request, reply, options, 'chat'));
+  server.post('/v1/completions', (request, reply) => answer(request, reply, options, 'completion'));
   return server;
 }
 
-async function answer(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  options: HttpServerOptions,
-  parse: (body: unknown) => HttpInput,
-): Promise<void> {
+/** Sends an error and counts it, if nobody did. */
+function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): FastifyReply {
+  const known = fromFastifyError(error, options.maxBodyBytes);
+  const { status, headers, body } = httpError(known);
+  options.router.metrics.failed(known);
+  if (!(error instanceof ServiceError)) {
+    options.log.info({ err: error, requestId: request.id, status }, 'HTTP request refused');
+  }
+  return reply.code(status).headers(headers).send(body);
+}
+
+/** Methods of the paths that are served. */
+const ALLOWED: readonly (readonly [path: RegExp, methods: string])[] = [
+  [/^\/v1\/(chat\/)?completions$/, 'POST'],
+  [/^\/v1\/models(\/.*)?$/, 'GET, HEAD'],
+  [/^\/(livez|readyz|health)$/, 'GET, HEAD'],
+];
+
+function notFound(request: FastifyRequest, reply: FastifyReply, count: (error: ServiceError) => void): FastifyReply {
+  const path = request.url.replace(/[?#].*$/s, '');
+  const allowed = ALLOWED.find(([served]) => served.test(path))?.[1];
+  const asked = `${request.method} ${request.url.slice(0, 200)}`;
+  const error =
+    allowed === undefined
+      ? new ServiceError(`${asked} is not served here; see GET /v1/models, POST /v1/chat/completions, POST /v1/completions`, {
+          code: 'not_found',
+          reason: 'not_found',
+        })
+      : new ServiceError(`${asked} is not served here; this path takes ${allowed}`, {
+          code: 'unimplemented',
+          reason: 'method_not_allowed',
+        });
+  count(error);
+  if (allowed !== undefined) void reply.header('allow', allowed);
+  const { status, body } = httpError(error);
+  return reply.code(status).send(body);
+}
+
+async function answer(request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions, form: AnswerForm): Promise<void> {
   const { router } = options;
-  const input = validated(request.body, parse, router);
   const gone = new AbortController();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished)
@@ -84,30 +113,16 @@ async function answer(
     timeoutMs: router.config.requestTimeoutMs,
     signals: [gone.signal, options.forceSignal],
   });
-  await answerHttp(ctx, request, reply, input, router);
-}
-
-/** The parsed body; a refusal is counted. */
-function validated(body: unknown, parse: (body: unknown) => HttpInput, router: RouterParts): HttpInput {
-  try {
-    return parse(body);
-  } catch (error) {
-    router.metrics.failed(ServiceError.from(error));
-    throw error;
-  }
+  await answerHttp(ctx, request, reply, form, router);
 }
 
 /** The first request of each kind is slow: schemas and code are compiled then. Better at start. */
 export async function warmUp(server: FastifyInstance): Promise<void> {
-  chatInput({
-    model: 'm',
-    messages: [{ role: 'user', content: 'warm up' }],
-    stream: true,
-    temperature: 0,
-    max_tokens: 1,
-    stop: ['x'],
-  });
-  completionInput({ model: 'm', prompt: 'warm up' });
+  const options = { model: 'm', stream: true, temperature: 0, max_tokens: 1, stop: ['x'] };
+  readRequest('chat', Buffer.from(JSON.stringify({ ...options, messages: [{ role: 'user', content: 'warm up' }] })));
+  readRequest('completion', Buffer.from(JSON.stringify({ ...options, prompt: 'warm up' })));
+  const input = { $case: 'prompt' as const, value: 'warm up' };
+  readRequest('generate', inferenceV1.GenerateRequest.encode(inferenceV1.GenerateRequest.fromPartial({ input })).finish());
   await server.inject({ method: 'GET', url: '/v1/models' });
 }
 

@@ -38,6 +38,19 @@ describe('openModelTokenizer', () => {
     expect(all.slice(0, one.length - 1)).toEqual(one.slice(0, -1));
   });
 
+  it('does a whole request in the thread, which takes the body over', async () => {
+    const content = 'Hello wörld 😀, '.repeat(200);
+    const limits = { model: 'tiny-moe', context: 10_000, vocabSize: tokenizer.vocabSize };
+    const text = JSON.stringify({ model: 'tiny-moe', messages: [{ role: 'user', content }], stop: ['END'], seed: -1 });
+    const body = new Uint8Array(Buffer.from(text));
+    const { fields, ids } = await tokenizer.request({ kind: 'chat', body, limits }, signal);
+    expect(Array.from(ids)).toEqual(Array.from(await tokenizer.encodeChat([{ role: 'user', content }], signal)));
+    expect(fields).toMatchObject({ kind: 'chat', options: { stop: ['END'], seed: 2n ** 64n - 1n, maxTokens: undefined } });
+    expect(body.byteLength).toBe(0);
+    const bad = tokenizer.request({ kind: 'chat', body: new Uint8Array(Buffer.from('{"model":')), limits }, signal);
+    await expect(bad).rejects.toMatchObject({ reason: 'bad_json', code: 'invalid_argument' });
+  });
+
   it('ends with the request', async () => {
     const gone = new AbortController();
     const encoding = tokenizer.encode('a wide river '.repeat(20_000), gone.signal);

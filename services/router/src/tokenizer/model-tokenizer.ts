@@ -8,20 +8,23 @@ export interface ModelTokenizer extends RouterTokenizer, AsyncDisposable {
   readonly name: string;
 }
 
+const THREAD_SCRIPT = new URL('../request/request-worker.ts', import.meta.url);
+
 /**
- * The tokenizer of a checkpoint, with threads for long prompts.
+ * The tokenizer of a checkpoint, with threads for long prompts and large requests.
  * @throws ServiceError of the checkpoint reader, `unsupported_format` when there is no tokenizer.
  */
 export async function openModelTokenizer(path: string, threads: number): Promise<ModelTokenizer> {
   using checkpoint = await openCheckpoint(path);
   const { name, tokenizerSource: source } = checkpoint;
   if (source === undefined) fail('failed_precondition', 'unsupported_format', `${path} has no tokenizer; the router needs one`);
-  const pool = await TokenizerPool.start({ source, threads: Math.min(threads, availableParallelism()) });
+  const pool = await TokenizerPool.start({ source, threads: Math.min(threads, availableParallelism()), script: THREAD_SCRIPT });
   return {
     name,
     vocabSize: pool.tokenizer.vocabSize,
     encode: (text, signal) => pool.encode(text, signal),
     encodeChat: (messages, signal) => pool.encodeChat(messages, signal),
+    request: (job, signal) => pool.run(job, [job.body.buffer as ArrayBuffer], signal),
     decodeStream: () => pool.tokenizer.decodeStream(),
     [Symbol.asyncDispose]: () => pool[Symbol.asyncDispose](),
   };

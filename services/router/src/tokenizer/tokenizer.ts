@@ -1,4 +1,5 @@
 import type { ChatMessage } from '@causeway/openai';
+import type { RequestJob, RequestResult } from '../request/request-job.ts';
 
 /** Turns tokens into text as they come; never half a character. */
 export interface DecodeStream {
@@ -14,5 +15,7 @@ export interface RouterTokenizer {
   encode(text: string, signal: AbortSignal): Promise<ArrayLike<number>>;
   /** Renders the chat template. @throws ServiceError `bad_request` when there is none or it refuses the messages. */
   encodeChat(messages: readonly ChatMessage[], signal: AbortSignal): Promise<ArrayLike<number>>;
+  /** `doRequest` in a thread. The body's buffer is handed over. @throws ServiceError naming the field at fault. */
+  request(job: RequestJob, signal: AbortSignal): Promise<RequestResult>;
   decodeStream(): DecodeStream;
 }

@@ -86,6 +86,8 @@ export interface Generation {
   firstPosition: number;
   /** Every token carries the logits that it was chosen from (verification). */
   returnLogits: boolean;
+  /** A sequence that was preempted comes back by replaying its tokens as decode steps (recovery: exact), not by reading them anew. */
+  exactResume: boolean;
 }
 
 export interface PrefillRequest {
@@ -320,6 +322,7 @@ function createBaseGeneration(): Generation {
     sampling: undefined,
     firstPosition: 0,
     returnLogits: false,
+    exactResume: false,
   };
 }
 
@@ -360,6 +363,9 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.returnLogits !== false) {
       writer.uint32(64).bool(message.returnLogits);
+    }
+    if (message.exactResume !== false) {
+      writer.uint32(72).bool(message.exactResume);
     }
     return writer;
   },
@@ -471,6 +477,14 @@ export const Generation: MessageFns<Generation> = {
             message.returnLogits = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.exactResume = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -498,6 +512,7 @@ export const Generation: MessageFns<Generation> = {
       : undefined;
     message.firstPosition = object.firstPosition ?? 0;
     message.returnLogits = object.returnLogits ?? false;
+    message.exactResume = object.exactResume ?? false;
     return message;
   },
 };

@@ -1,0 +1,43 @@
+import { describe, expect, it } from 'vitest';
+import type { Answer } from '../answer/answer.ts';
+import { nextGeneration } from './generation.ts';
+
+/** An answer of two tokens so far. */
+const begun = {
+  options: {
+    promptIds: [1, 2],
+    sampling: { temperature: 0.5, topP: 1, topK: 0, seed: 3n },
+    stopTokenIds: [9],
+    ignoreEos: true,
+  },
+  emitted: [7, 8],
+  remainingTokens: 8,
+} as unknown as Answer;
+
+describe('nextGeneration', () => {
+  it('tells the workers which tokens end the answer, in every attempt', () => {
+    for (const recovery of ['fast', 'exact'] as const) {
+      expect(nextGeneration(begun, recovery)).toMatchObject({ stopTokenIds: [9], ignoreEos: true });
+    }
+  });
+
+  it('fast: reads the tokens so far as a prompt, and so does a worker after a preemption', () => {
+    expect(nextGeneration(begun, 'fast')).toMatchObject({
+      promptIds: [1, 2, 7, 8],
+      replayIds: [],
+      maxTokens: 8,
+      firstPosition: 2,
+      exactResume: false,
+    });
+  });
+
+  it('exact: has them replayed as decode steps, and by a worker after a preemption', () => {
+    expect(nextGeneration(begun, 'exact')).toMatchObject({
+      promptIds: [1, 2],
+      replayIds: [7, 8],
+      maxTokens: 8,
+      firstPosition: 2,
+      exactResume: true,
+    });
+  });
+});

@@ -1,0 +1,74 @@
+/** What refuses a request whose form is right. Everything here comes before anything is tokenized, or is about the tokens. */
+import { fail } from '@causeway/errors';
+import type { ReadRequest, RequestFields } from './request.ts';
+
+/** What can be served now. */
+export interface ServedLimits {
+  /** Name of the model. */
+  readonly model: string;
+  /** Tokens of prompt and answer together; undefined while no decode worker serves it. */
+  readonly context: number | undefined;
+  /** Token ids are below this. */
+  readonly vocabSize: number;
+}
+
+/**
+ * Refuses what can be refused without tokenizing.
+ * @throws ServiceError `unknown_model`, `prompt_too_long`, `invalid_token`; `no_workers` for an answer that nobody could write
+ */
+export function checkRequest({ fields, prompt }: ReadRequest, limits: ServedLimits): void {
+  requireModel(fields.model, limits.model);
+  checkIds(fields.options.stopTokenIds, 'stop_token_ids', limits);
+  if (prompt.kind === 'tokens') {
+    checkLength(prompt.ids.length, fields, limits);
+    checkIds(prompt.ids, fields.promptField, limits);
+  }
+  if (fields.kind !== 'tokenize') servedContext(limits);
+}
+
+/** @throws ServiceError `no_workers` */
+export function servedContext({ context, model }: ServedLimits): number {
+  if (context !== undefined) return context;
+  fail('unavailable', 'no_workers', `no decode worker serves ${model} now`, { retry: 'same', retryAfterSeconds: 2 });
+}
+
+/**
+ * Refuses a text that has too many tokens whatever they are, because tokenizing it would keep others waiting.
+ * @throws ServiceError `prompt_too_long`
+ */
+export function checkTextLength(
+  text: string,
+  fields: RequestFields,
+  limits: ServedLimits,
+  least: (bytes: number) => number,
+): void {
+  const bytes = Buffer.byteLength(text);
+  const tokens = least(bytes);
+  if (limits.context === undefined || tokens < limits.context) return;
+  tooLong(`the prompt has ${bytes} bytes, at least ${tokens} tokens`, limits.context, fields, limits);
+}
+
+/** @throws ServiceError `empty_prompt`, `prompt_too_long` (not for `tokenize`, which generates nothing) */
+export function checkLength(tokens: number, fields: RequestFields, limits: ServedLimits): void {
+  if (tokens === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: fields.promptField });
+  if (fields.kind === 'tokenize' || limits.context === undefined || tokens < limits.context) return;
+  tooLong(`the prompt has ${tokens} tokens`, limits.context, fields, limits);
+}
+
+function tooLong(what: string, context: number, { promptField }: RequestFields, { model }: ServedLimits): never {
+  fail('invalid_argument', 'prompt_too_long', `${what}; the context of ${model} holds ${context} with the answer`, {
+    field: promptField,
+  });
+}
+
+function requireModel(model: string | undefined, served: string): void {
+  if (model === undefined || model === served) return;
+  fail('not_found', 'unknown_model', `the model '${model}' does not exist here; served: ${served}`, { field: 'model' });
+}
+
+function checkIds(ids: readonly number[], field: string, { vocabSize }: ServedLimits): void {
+  const bad = ids.findIndex((id) => !(id >= 0 && id < vocabSize));
+  if (bad === -1) return;
+  const message = `token id ${ids[bad]} at position ${bad} is not in the vocabulary of ${vocabSize} tokens`;
+  fail('invalid_argument', 'invalid_token', message, { field: `${field}[${bad}]` });
+}

@@ -1,0 +1,119 @@
+/** Messages of causeway.inference.v1 as requests. */
+import { fail } from '@causeway/errors';
+import { type ChatMessage, type GenerationOptions, MAX_MESSAGES, stopStrings } from '@causeway/openai';
+import { inferenceV1 } from '@causeway/proto';
+import type { PromptInput, ReadRequest } from './request.ts';
+
+/** Longest model name, as over HTTP. */
+const MAX_MODEL_LENGTH = 512;
+
+/** @throws ServiceError `invalid_argument` naming the field. */
+export function readGenerateRequest(body: Uint8Array): ReadRequest {
+  const request = decoded(inferenceV1.GenerateRequest, 'GenerateRequest', body);
+  const { sampling } = request;
+  const { prompt, promptField } = generatePrompt(request.input);
+  const options: GenerationOptions = {
+    ...NO_OPTIONS,
+    maxTokens: request.maxTokens || undefined,
+    temperature: inRange(sampling?.temperature ?? 1, 'sampling.temperature', (t) => t >= 0 && t <= 2, 'from 0 to 2'),
+    topP: inRange(sampling?.topP ?? 1, 'sampling.top_p', (p) => p > 0 && p <= 1, 'above 0, at most 1'),
+    topK: sampling?.topK ?? 0,
+    seed: sampling?.seed,
+    stop: stopStrings(request.stop),
+    placement: placement(request.placement),
+  };
+  return { fields: { kind: 'generate', model: modelName(request.model), promptField, options }, prompt };
+}
+
+/** @throws ServiceError `invalid_argument` naming the field. */
+export function readTokenizeRequest(body: Uint8Array): ReadRequest {
+  const { model, input } = decoded(inferenceV1.TokenizeRequest, 'TokenizeRequest', body);
+  if (input === undefined)
+    fail('invalid_argument', 'empty_prompt', 'input is missing: give messages or text', { field: 'input' });
+  const prompt: PromptInput =
+    input.$case === 'text' ? { kind: 'text', text: input.value } : { kind: 'chat', messages: chatMessages(input.value) };
+  return { fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS }, prompt };
+}
+
+const NO_OPTIONS: GenerationOptions = {
+  maxTokens: undefined,
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  seed: undefined,
+  stop: [],
+  stopTokenIds: [],
+  ignoreEos: false,
+  stream: true,
+  includeUsage: false,
+  user: undefined,
+  placement: undefined,
+};
+
+function decoded<T>(type: { decode(bytes: Uint8Array): T }, name: string, body: Uint8Array): T {
+  try {
+    return type.decode(body);
+  } catch (cause) {
+    return fail('invalid_argument', 'bad_request', `the message is not a ${name}`, { cause });
+  }
+}
+
+function modelName(model: string): string | undefined {
+  if (model.length > MAX_MODEL_LENGTH) {
+    fail('invalid_argument', 'bad_request', `model must be at most ${MAX_MODEL_LENGTH} characters long`, { field: 'model' });
+  }
+  return model === '' ? undefined : model;
+}
+
+function generatePrompt(input: inferenceV1.GenerateRequest['input']): { prompt: PromptInput; promptField: string } {
+  switch (input?.$case) {
+    case 'messages':
+      return { prompt: { kind: 'chat', messages: chatMessages(input.value) }, promptField: 'messages' };
+    case 'prompt':
+      if (input.value === '') fail('invalid_argument', 'empty_prompt', 'prompt is empty', { field: 'prompt' });
+      return { prompt: { kind: 'text', text: input.value }, promptField: 'prompt' };
+    case 'tokenIds':
+      return { prompt: { kind: 'tokens', ids: input.value.ids }, promptField: 'token_ids.ids' };
+    case undefined:
+      return fail('invalid_argument', 'empty_prompt', 'input is missing: give messages, prompt or token_ids', { field: 'input' });
+  }
+}
+
+function chatMessages({ messages }: inferenceV1.Messages): ChatMessage[] {
+  if (messages.length === 0) fail('invalid_argument', 'empty_prompt', 'messages has no message', { field: 'messages' });
+  if (messages.length > MAX_MESSAGES) {
+    fail('invalid_argument', 'bad_request', `messages has ${messages.length} entries; at most ${MAX_MESSAGES} are taken`, {
+      field: 'messages',
+    });
+  }
+  return messages.map(({ role, content }, index) => {
+    const known = role === 'developer' ? 'system' : role;
+    if (known === 'system' || known === 'user' || known === 'assistant') return { role: known, content };
+    return fail(
+      'invalid_argument',
+      'bad_request',
+      `role ${JSON.stringify(role.slice(0, 40))} is not system, developer, user or assistant`,
+      {
+        field: `messages[${index}].role`,
+      },
+    );
+  });
+}
+
+function inRange(value: number, field: string, fits: (value: number) => boolean, range: string): number {
+  if (fits(value)) return value;
+  fail('invalid_argument', 'bad_sampling', `${field} must be ${range}, not ${value}`, { field });
+}
+
+function placement(value: string): GenerationOptions['placement'] {
+  if (value === '') return undefined;
+  if (value === 'local' || value === 'disaggregated') return value;
+  fail(
+    'invalid_argument',
+    'bad_request',
+    `placement must be "", "disaggregated" or "local", not ${JSON.stringify(value.slice(0, 40))}`,
+    {
+      field: 'placement',
+    },
+  );
+}

@@ -1,0 +1,53 @@
+/** A whole request in a tokenizer thread: what crosses back is small or handed over, however large the body. */
+import { inferenceV1 } from '@causeway/proto';
+import type { Tokenizer } from '@causeway/model-files';
+import { checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
+import { readRequest } from './read-request.ts';
+import type { PromptInput, RequestFields, RequestKind } from './request.ts';
+
+export interface RequestJob {
+  readonly kind: RequestKind;
+  readonly body: Uint8Array;
+  readonly limits: ServedLimits;
+}
+
+export interface RequestResult {
+  readonly fields: RequestFields;
+  /** Of the prompt. */
+  readonly ids: Uint32Array;
+  /** The answer to `tokenize`, encoded: as many ids take too long for an event loop. */
+  readonly response: Uint8Array | undefined;
+}
+
+/** Read, check, render, tokenize. @throws ServiceError naming the field at fault */
+export function doRequest(tokenizer: Tokenizer, { kind, body, limits }: RequestJob): RequestResult {
+  const request = readRequest(kind, body);
+  checkRequest(request, limits);
+  const { fields, prompt } = request;
+  const ids = Uint32Array.from(
+    promptIds(tokenizer, prompt, (text) => checkTextLength(text, fields, limits, (bytes) => tokenizer.leastTokens(bytes))),
+  );
+  checkLength(ids.length, fields, limits);
+  if (kind !== 'tokenize') return { fields, ids, response: undefined };
+  return { fields, ids: new Uint32Array(0), response: tokenizeResponse(ids) };
+}
+
+/** Bytes of a TokenizeResponse. */
+export function tokenizeResponse(ids: ArrayLike<number>): Uint8Array {
+  return inferenceV1.TokenizeResponse.encode({ ids: Array.from(ids) }).finish();
+}
+
+function promptIds(tokenizer: Tokenizer, prompt: PromptInput, check: (text: string) => void): readonly number[] {
+  switch (prompt.kind) {
+    case 'tokens':
+      return prompt.ids;
+    case 'text':
+      check(prompt.text);
+      return tokenizer.encode(prompt.text);
+    case 'chat': {
+      const text = tokenizer.renderChat(prompt.messages);
+      check(text);
+      return tokenizer.encodeRendered(text);
+    }
+  }
+}
