@@ -43,7 +43,7 @@ function sharded(dir: Scratch, weightMap: Record<string, string>): void {
 }
 
 describe('openCheckpoint', () => {
-  it('maps a GGUF file under Hugging Face names, by file or directory', async () => {
+  it('maps a GGUF file, by file or directory', async () => {
     using dir = scratch();
     const path = dir.write('small.gguf', ggufBytes(gguf));
     for (const [where, name] of [
@@ -51,10 +51,10 @@ describe('openCheckpoint', () => {
       [dir.path, dir.path.split('/').at(-1)],
     ] as const) {
       using checkpoint = await openCheckpoint(where);
-      expect(checkpoint).toMatchObject({ format: 'gguf', name, ropePermuted: true, tokenizerSource: undefined });
+      expect(checkpoint).toMatchObject({ format: 'gguf', name, architecture: 'llama', tokenizerSource: undefined });
       expect(checkpoint.config).toMatchObject({ architecture: 'llama', vocabSize: 3 });
-      expect(checkpoint.tensors.get('model.embed_tokens.weight')).toMatchObject({ type: 'F32', shape: [3, 2], byteLength: 24 });
-      const { buffer, offset, byteLength } = checkpoint.data('model.layers.1.self_attn.k_proj.weight');
+      expect(checkpoint.tensors.get('token_embd.weight')).toMatchObject({ type: 'F32', shape: [3, 2], byteLength: 24 });
+      const { buffer, offset, byteLength } = checkpoint.data('blk.1.attn_k.weight');
       expect(Buffer.from(buffer.bytes(offset, byteLength))).toEqual(Buffer.from(numbers(7, 8, 9)));
     }
   });
@@ -64,7 +64,7 @@ describe('openCheckpoint', () => {
     using checkpoint = await openCheckpoint(dir.write('small.gguf', ggufBytes(gguf)));
     const error = await refusal(() => checkpoint.data('odd'));
     expect([error.reason, error.message]).toEqual(['unsupported_format', expect.stringMatching(/tensor odd .*ggml type 99/)]);
-    expect((await refusal(() => checkpoint.data('model.norm.weight'))).reason).toBe('missing_tensor');
+    expect((await refusal(() => checkpoint.data('output_norm.weight'))).reason).toBe('missing_tensor');
   });
 
   it('maps single and sharded safetensors', async () => {
@@ -76,7 +76,7 @@ describe('openCheckpoint', () => {
     sharded(split, { a: 'one.safetensors', b: 'two.safetensors' });
     for (const dir of [single, split]) {
       using checkpoint = await openCheckpoint(dir.path);
-      expect(checkpoint).toMatchObject({ format: 'safetensors', ropePermuted: false });
+      expect(checkpoint).toMatchObject({ format: 'safetensors', architecture: 'llama' });
       const { buffer, offset, byteLength } = checkpoint.data('b');
       expect(Buffer.from(buffer.bytes(offset, byteLength))).toEqual(Buffer.from(numbers(0, 1, 2)));
       if (dir === single) expect(checkpoint.config.eosTokenIds).toEqual([1, 2]);
@@ -107,11 +107,27 @@ describe('openCheckpoint', () => {
     expect([...checkpoint.tensors.keys()]).toEqual(['model.norm.weight', 'model.x', 'vision_tower.y']);
   });
 
+  it('opens an architecture whose config it cannot read, and refuses that when it is asked for', async () => {
+    using dir = scratch();
+    const metadata = withMetadata(LLAMA_METADATA, { 'general.architecture': { text: 'mamba' } });
+    dir.write('config.json', { model_type: 'gpt2', n_embd: 768 });
+    for (const [path, architecture, field] of [
+      [dir.write('small.gguf', ggufBytes({ ...gguf, metadata })), 'mamba', 'mamba.attention.head_count'],
+      [dir.path, 'gpt2', 'hidden_size'],
+    ] as const) {
+      if (path === dir.path) dir.write('model.safetensors', safetensorsBytes({ a: [2] }));
+      using checkpoint = await openCheckpoint(path);
+      expect(checkpoint.architecture).toBe(architecture);
+      const error = await refusal(() => checkpoint.config);
+      expect([error.reason, error.message]).toEqual(['malformed_file', expect.stringContaining(field)]);
+    }
+  });
+
   it('unmaps its files when disposed, once', async () => {
     using dir = scratch();
     const before = liveBuffers();
     const checkpoint = await openCheckpoint(dir.write('small.gguf', ggufBytes(gguf)));
-    const { buffer } = checkpoint.data('model.embed_tokens.weight');
+    const { buffer } = checkpoint.data('token_embd.weight');
     expect(liveBuffers()).toBe(before + 1);
     checkpoint[Symbol.dispose]();
     checkpoint[Symbol.dispose]();
@@ -178,9 +194,9 @@ describe('openCheckpoint refuses', () => {
     expect((await refused(dir.write('part.gguf', ggufBytes(part)))).message).toContain('one of 3 parts');
   });
 
-  it('two tensors that get the same name', async () => {
+  it('two tensors of the same name', async () => {
     using dir = scratch();
-    const tensors = ['token_embd.weight', 'model.embed_tokens.weight'].map((name) => ({ name, dims: [2], bytes: numbers(1, 2) }));
+    const tensors = ['token_embd.weight', 'token_embd.weight'].map((name) => ({ name, dims: [2], bytes: numbers(1, 2) }));
     expect((await refused(dir.write('x.gguf', ggufBytes({ ...gguf, tensors })))).message).toContain('there twice');
   });
 

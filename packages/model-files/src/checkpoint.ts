@@ -3,10 +3,9 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { fail } from '@causeway/errors';
 import { NativeBuffer } from '@causeway/ort';
 import { configFromGguf, ggufArchitecture } from './gguf-config.ts';
-import { hasPermutedRope, huggingFaceName } from './gguf-names.ts';
 import { ggufTokenizerSource } from './gguf-tokenizer.ts';
 import { readGguf, refuseSplit } from './gguf.ts';
-import { configFromHuggingFace, isWrapped } from './hf-config.ts';
+import { configFromHuggingFace, huggingFaceArchitecture, isWrapped } from './hf-config.ts';
 import type { ModelConfig } from './model-config.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
 import { hasSafetensors, readShardTable, type ShardTable } from './safetensors-index.ts';
@@ -19,10 +18,15 @@ import { type FileIdentity, fileIdentity, hashFiles } from './weights-hash.ts';
 export interface Checkpoint extends Disposable {
   readonly format: 'gguf' | 'safetensors';
   readonly name: string;
+  /** By the name that the files give it: `model_type` of config.json, `general.architecture` of GGUF. */
+  readonly architecture: string;
+  /**
+   * What the files say of the model, read when first asked for: whoever knows the architectures first refuses those that don't run.
+   * @throws ServiceError `malformed_file` or `unsupported_format`, naming the field.
+   */
   readonly config: ModelConfig;
+  /** By the names in the files; of a multimodal model's the language model's alone. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
-  /** Q and K rows are permuted for interleaved rotation. */
-  readonly ropePermuted: boolean;
   readonly tokenizerSource: TokenizerSource | undefined;
   /**
    * Where a tensor's bytes are: in the mapped file, never a copy.
@@ -43,6 +47,12 @@ interface Shard {
 }
 
 type PlacedTensor = LocatedTensor & { shard: number };
+
+/** What a format's files hold. */
+interface ReadFiles extends Pick<Checkpoint, 'format' | 'name' | 'architecture' | 'tokenizerSource'> {
+  readConfig: () => ModelConfig;
+  placed: readonly PlacedTensor[];
+}
 
 /**
  * Opens a directory (safetensors, single or sharded, else exactly one .gguf) or a .gguf file.
@@ -82,14 +92,13 @@ function openGguf(path: string, name: string): Checkpoint {
     const { buffer } = mapShard(path);
     const file = readGguf(path, buffer.bytes());
     refuseSplit(path, file);
-    const architecture = ggufArchitecture(path, file);
     return {
       format: 'gguf',
       name,
-      config: configFromGguf(path, file),
-      ropePermuted: hasPermutedRope(architecture),
+      architecture: ggufArchitecture(path, file),
+      readConfig: () => configFromGguf(path, file),
       tokenizerSource: ggufTokenizerSource(path, file.metadata),
-      placed: file.tensors.map((tensor) => ({ ...tensor, name: huggingFaceName(architecture, tensor.name), shard: 0 })),
+      placed: file.tensors.map((tensor) => ({ ...tensor, shard: 0 })),
     };
   });
 }
@@ -111,8 +120,8 @@ function openSafetensors(dir: string): Checkpoint {
     return {
       format: 'safetensors',
       name: basename(dir),
-      config: configFromHuggingFace(configPath, json, generation),
-      ropePermuted: false,
+      architecture: huggingFaceArchitecture(configPath, json),
+      readConfig: () => configFromHuggingFace(configPath, json, generation),
       tokenizerSource: huggingFaceTokenizerSource(dir),
       placed: isWrapped(json) ? placed.map((tensor) => ({ ...tensor, name: unwrappedName(tensor.name) })) : placed,
     };
@@ -136,14 +145,10 @@ function unwrappedName(name: string): string {
 }
 
 /** Builds a checkpoint over the files that `read` maps; unmaps them when it fails. */
-function withShards(
-  read: (
-    mapShard: (path: string) => Shard,
-  ) => Omit<Checkpoint, 'tensors' | 'data' | 'weightsHash' | typeof Symbol.dispose> & { placed: readonly PlacedTensor[] },
-): Checkpoint {
+function withShards(read: (mapShard: (path: string) => Shard) => ReadFiles): Checkpoint {
   using stack = new DisposableStack();
   const shards: Shard[] = [];
-  const { placed, ...rest } = read((path) => {
+  const { placed, readConfig, ...rest } = read((path) => {
     const identity = fileIdentity(path, regularFile(path));
     const shard = { identity, buffer: stack.use(NativeBuffer.mapFile(path)) };
     shards.push(shard);
@@ -156,8 +161,12 @@ function withShards(
     tensors.set(tensor.name, tensor);
   }
   const owned = stack.move();
+  let config: ModelConfig | undefined;
   return {
     ...rest,
+    get config() {
+      return (config ??= readConfig());
+    },
     tensors,
     data: (name) => {
       const tensor =

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { configFromGguf } from './gguf-config.ts';
-import { hasPermutedRope, huggingFaceName } from './gguf-names.ts';
 import { readGguf } from './gguf.ts';
 import { ggufBytes, LLAMA_METADATA, type MetadataValue, withMetadata } from './testing/gguf-writer.ts';
 import { refusal } from './testing/scratch.ts';
@@ -64,8 +63,42 @@ describe('configFromGguf', () => {
     });
   });
 
-  it('passes an architecture that it cannot read with its name', () => {
-    expect(read({ 'general.architecture': { text: 'mamba' } })).toMatchObject({ architecture: 'mamba', layers: 0 });
+  it('reads a mixture of experts, and leaves open what the file does not say', async () => {
+    expect((await refusal(() => read({ 'llama.expert_count': { u32: 8 } }))).message).toContain('expert_used_count is missing');
+    const counts = { 'llama.expert_count': { u32: 8 }, 'llama.expert_used_count': { u32: 2 } };
+    const plain = { experts: 8, expertsPerToken: 2, groups: 1, groupsPerToken: 1, sharedExperts: 0, firstDenseLayers: 0 };
+    const silent = { normalizeTopK: undefined, scoring: undefined, correctionBias: undefined };
+    expect(read(counts).moe).toEqual({ ...plain, ...silent, expertInner: 64, routedScale: 1 });
+    expect(
+      read({
+        ...counts,
+        'llama.expert_feed_forward_length': { u32: 16 },
+        'llama.expert_gating_func': { u32: 1 },
+        'llama.expert_shared_count': { u32: 1 },
+        'llama.leading_dense_block_count': { u32: 1 },
+        'llama.expert_group_count': { u32: 4 },
+        'llama.expert_group_used_count': { u32: 2 },
+        'llama.expert_weights_scale': { f32: 2.5 },
+      }).moe,
+    ).toEqual({
+      ...silent,
+      experts: 8,
+      expertsPerToken: 2,
+      groups: 4,
+      groupsPerToken: 2,
+      sharedExperts: 1,
+      firstDenseLayers: 1,
+      expertInner: 16,
+      routedScale: 2.5,
+      scoring: 'softmax',
+    });
+  });
+
+  it('reads any architecture under its own prefix', async () => {
+    const mamba = { 'general.architecture': { text: 'mamba' } };
+    expect((await refusal(() => read(mamba))).message).toContain('mamba.attention.head_count is missing');
+    const keys = LLAMA_METADATA.map(([key, value]) => [key.replace(/^llama\./, 'mamba.'), value] as const);
+    expect(read({ ...Object.fromEntries(keys), ...mamba })).toEqual({ ...read(), architecture: 'mamba' });
   });
 
   it('refuses what is missing, no number, or would be computed wrongly', async () => {
@@ -80,44 +113,11 @@ describe('configFromGguf', () => {
     expect((await error({ 'llama.rope.freq_base': { f32: Number.NaN } })).message).toContain('llama.rope.freq_base');
     expect((await error({ 'llama.embedding_length': { u32: 33 } })).message).toContain('8.25');
     for (const changes of [
-      { 'llama.expert_count': { u32: 8 } },
+      { 'llama.expert_count': { u32: 8 }, 'llama.expert_used_count': { u32: 2 }, 'llama.expert_gating_func': { u32: 9 } },
       { 'llama.rope.dimension_count': { u32: 4 } },
       { 'llama.rope.scaling.type': { text: 'longrope' } },
     ]) {
       expect((await error(changes)).reason).toBe('unsupported_format');
     }
-  });
-});
-
-describe('huggingFaceName', () => {
-  it.each([
-    ['token_embd.weight', 'model.embed_tokens.weight'],
-    ['output_norm.weight', 'model.norm.weight'],
-    ['output.weight', 'lm_head.weight'],
-    ['blk.0.attn_norm.weight', 'model.layers.0.input_layernorm.weight'],
-    ['blk.12.attn_q.weight', 'model.layers.12.self_attn.q_proj.weight'],
-    ['blk.12.attn_q.bias', 'model.layers.12.self_attn.q_proj.bias'],
-    ['blk.3.attn_k.weight', 'model.layers.3.self_attn.k_proj.weight'],
-    ['blk.3.attn_v.weight', 'model.layers.3.self_attn.v_proj.weight'],
-    ['blk.3.attn_output.weight', 'model.layers.3.self_attn.o_proj.weight'],
-    ['blk.3.ffn_norm.weight', 'model.layers.3.post_attention_layernorm.weight'],
-    ['blk.3.ffn_gate.weight', 'model.layers.3.mlp.gate_proj.weight'],
-    ['blk.3.ffn_up.weight', 'model.layers.3.mlp.up_proj.weight'],
-    ['blk.3.ffn_down.weight', 'model.layers.3.mlp.down_proj.weight'],
-  ])('%s is %s', (gguf, name) => {
-    expect(huggingFaceName('llama', gguf)).toBe(name);
-  });
-
-  it.each(['rope_freqs.weight', 'blk.0.constructor.weight', 'toString.weight', 'blk.x.attn_q.weight', 'weight', ''])(
-    'leaves %s as it is',
-    (name) => {
-      expect(huggingFaceName('llama', name)).toBe(name);
-    },
-  );
-
-  it('has a table per architecture; only llama permutes Q and K', () => {
-    expect(huggingFaceName('qwen3', 'blk.1.attn_q_norm.weight')).toBe('model.layers.1.self_attn.q_norm.weight');
-    expect(huggingFaceName('llama', 'blk.1.attn_q_norm.weight')).toBe('blk.1.attn_q_norm.weight');
-    expect([hasPermutedRope('llama'), hasPermutedRope('qwen3'), hasPermutedRope('mamba')]).toEqual([true, false, false]);
   });
 });

@@ -3,8 +3,7 @@ import { fail } from '@causeway/errors';
 import { checkedConfig, LARGEST_SIZE } from './config-check.ts';
 import type { GgufFile } from './gguf.ts';
 import type { GgufValue } from './gguf-reader.ts';
-import { modelTypeOf } from './gguf-names.ts';
-import type { ModelConfig, RopeConfig } from './model-config.ts';
+import type { ModelConfig, MoeConfig, MoeScoring, RopeConfig } from './model-config.ts';
 
 const DEFAULT_THETA = 10_000;
 
@@ -24,44 +23,74 @@ export function ggufArchitecture(path: string, file: GgufFile): string {
   return fail('invalid_argument', 'malformed_file', `${path}: general.architecture, the name of the architecture, is missing`);
 }
 
-/** Reads the config. @throws ServiceError `malformed_file` naming the key that is missing or no number, `unsupported_format`. */
+/**
+ * Reads the config, under the names of keys that all architectures have in common.
+ * @throws ServiceError `malformed_file` naming the key that is missing or no number, `unsupported_format`.
+ */
 export function configFromGguf(path: string, file: GgufFile): ModelConfig {
   const architecture = ggufArchitecture(path, file);
-  const modelType = modelTypeOf(architecture);
-  return checkedConfig(path, modelType, () => {
-    const keys = keysOf(path, file.metadata, architecture);
-    const heads = keys.size('attention.head_count');
-    const hiddenSize = keys.size('embedding_length');
-    const headDim = keys.size('attention.key_length', hiddenSize / heads);
-    const embedding = file.tensors.find((tensor) => tensor.name === 'token_embd.weight');
-    const experts = keys.get('expert_count') ?? 0;
-    if (experts !== 0) {
-      fail('unimplemented', 'unsupported_format', `${path}: a mixture of experts in GGUF is not supported; use its safetensors`);
-    }
-    return {
-      architecture: modelType,
-      hiddenSize,
-      layers: keys.size('block_count'),
-      heads,
-      kvHeads: keys.size('attention.head_count_kv', heads),
-      headDim,
-      intermediateSize: keys.size('feed_forward_length'),
-      vocabSize: embedding?.shape[0] ?? keys.size('vocab_size'),
-      contextLength: keys.size('context_length'),
-      rmsNormEps: keys.number('attention.layer_norm_rms_epsilon'),
-      tieWordEmbeddings: !file.tensors.some((tensor) => tensor.name === 'output.weight'),
-      rope: ropeOf(path, keys, headDim),
-      mla: undefined,
-      moe: undefined,
-      eosTokenIds: [...new Set(['eos', 'eot'].flatMap((name) => tokenId(file, name) ?? []))],
-      bosTokenId: tokenId(file, 'bos'),
-    };
+  const keys = keysOf(path, file.metadata, architecture);
+  const heads = keys.size('attention.head_count');
+  const hiddenSize = keys.size('embedding_length');
+  const headDim = keys.size('attention.key_length', hiddenSize / heads);
+  const embedding = file.tensors.find((tensor) => tensor.name === 'token_embd.weight');
+  return checkedConfig(path, {
+    architecture,
+    hiddenSize,
+    layers: keys.size('block_count'),
+    heads,
+    kvHeads: keys.size('attention.head_count_kv', heads),
+    headDim,
+    intermediateSize: keys.size('feed_forward_length'),
+    vocabSize: embedding?.shape[0] ?? keys.size('vocab_size'),
+    contextLength: keys.size('context_length'),
+    rmsNormEps: keys.number('attention.layer_norm_rms_epsilon'),
+    tieWordEmbeddings: !file.tensors.some((tensor) => tensor.name === 'output.weight'),
+    rope: ropeOf(path, keys, headDim),
+    slidingWindow: keys.get('attention.sliding_window') === undefined ? undefined : keys.size('attention.sliding_window'),
+    mla: undefined,
+    moe: moeOf(path, keys),
+    eosTokenIds: [...new Set(['eos', 'eot'].flatMap((name) => tokenId(file, name) ?? []))],
+    bosTokenId: tokenId(file, 'bos'),
   });
 }
 
 function tokenId(file: GgufFile, name: string): number | undefined {
   const id = file.metadata.get(`tokenizer.ggml.${name}_token_id`);
   return typeof id === 'number' ? id : undefined;
+}
+
+/** `expert_gating_func` by llama.cpp's numbers (llama_expert_gating_func_type). */
+const SCORINGS = new Map<GgufValue, MoeScoring>([
+  [1, 'softmax'],
+  [2, 'sigmoid'],
+]);
+
+/** undefined for a dense model. */
+function moeOf(path: string, keys: Keys): MoeConfig | undefined {
+  if ((keys.get('expert_count') ?? 0) === 0) return undefined;
+  const optional = (key: string): number => (keys.get(key) === undefined || keys.get(key) === 0 ? 0 : keys.size(key));
+  const gating = keys.get('expert_gating_func');
+  const scoring = gating === undefined ? undefined : SCORINGS.get(gating);
+  if (gating !== undefined && scoring === undefined) {
+    fail('unimplemented', 'unsupported_format', `${path}: expert scoring ${String(gating).slice(0, 40)} is not supported`);
+  }
+  const normalizeTopK = keys.get('expert_weights_norm');
+  const groups = keys.size('expert_group_count', 1);
+  return {
+    experts: keys.size('expert_count'),
+    expertsPerToken: keys.size('expert_used_count'),
+    groups,
+    groupsPerToken: keys.size('expert_group_used_count', groups),
+    sharedExperts: optional('expert_shared_count'),
+    expertInner: keys.size('expert_feed_forward_length', keys.size('feed_forward_length')),
+    firstDenseLayers: optional('leading_dense_block_count'),
+    routedScale: keys.number('expert_weights_scale', 1),
+    normalizeTopK: typeof normalizeTopK === 'boolean' ? normalizeTopK : undefined,
+    scoring,
+    // Whether there is one shows in the tensors.
+    correctionBias: undefined,
+  };
 }
 
 function ropeOf(path: string, keys: Keys, headDim: number): RopeConfig {

@@ -1,61 +1,78 @@
-/** GGUF tensor names as Hugging Face's. Table per architecture, after llama.cpp's gguf-py/gguf/tensor_mapping.py. */
+/** GGUF tensor names as Hugging Face's. What the parts of a block are called is a fact of each architecture, given as data. */
+import { fail } from '@causeway/errors';
+import type { Checkpoint } from './checkpoint.ts';
+import type { TensorInfo } from './tensor-info.ts';
 
-interface GgufArchitecture {
-  /** Hugging Face's model_type. */
-  modelType: string;
-  /** Parts of `blk.<layer>.<part>.<weight|bias>`. */
-  blocks: Readonly<Record<string, string>>;
-  /** The converter permutes the rows of Q and K so that RoPE turns neighbouring pairs (convert_hf_to_gguf.py, `permute`). */
-  permutedRope: boolean;
-}
+/**
+ * Hugging Face's names, below `model.layers.<layer>`, of the parts in `blk.<layer>.<part>.<weight|bias>`. A name with `*` is that of
+ * one expert: GGUF has those of a layer as one tensor, expert by expert.
+ */
+export type GgufBlocks = Readonly<Record<string, string>>;
 
-const OUTSIDE_BLOCKS: Readonly<Record<string, string>> = {
+/** The tensors of a checkpoint by name. */
+export type NamedTensors = Pick<Checkpoint, 'name' | 'tensors' | 'data'>;
+
+/** The largest models have some seventy thousand, counting each expert's: more is damage. */
+const MOST_TENSORS = 200_000;
+
+const OUTSIDE_BLOCKS: GgufBlocks = {
   token_embd: 'model.embed_tokens',
   output_norm: 'model.norm',
   output: 'lm_head',
 };
 
-const DENSE_BLOCKS = {
-  attn_norm: 'input_layernorm',
-  attn_q: 'self_attn.q_proj',
-  attn_k: 'self_attn.k_proj',
-  attn_v: 'self_attn.v_proj',
-  attn_output: 'self_attn.o_proj',
-  ffn_norm: 'post_attention_layernorm',
-  ffn_gate: 'mlp.gate_proj',
-  ffn_up: 'mlp.up_proj',
-  ffn_down: 'mlp.down_proj',
-} as const;
-
-const ARCHITECTURES: ReadonlyMap<string, GgufArchitecture> = new Map([
-  ['llama', { modelType: 'llama', blocks: DENSE_BLOCKS, permutedRope: true }],
-  ['qwen2', { modelType: 'qwen2', blocks: DENSE_BLOCKS, permutedRope: false }],
-  [
-    'qwen3',
-    {
-      modelType: 'qwen3',
-      blocks: { ...DENSE_BLOCKS, attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' },
-      permutedRope: false,
-    },
-  ],
-]);
-
-/** Hugging Face's name of a GGUF architecture (`general.architecture`); unknown ones keep theirs. */
-export function modelTypeOf(architecture: string): string {
-  return ARCHITECTURES.get(architecture)?.modelType ?? architecture;
-}
-
-/** Whether Q and K rows are permuted for interleaved rotation. */
-export function hasPermutedRope(architecture: string): boolean {
-  return ARCHITECTURES.get(architecture)?.permutedRope ?? false;
-}
-
 /** Hugging Face's name of a GGUF tensor; unknown names stay as they are. */
-export function huggingFaceName(architecture: string, name: string): string {
+export function huggingFaceName(blocks: GgufBlocks, name: string): string {
   const [, path = '', kind = ''] = /^(.+)\.(weight|bias)$/.exec(name) ?? [];
   if (Object.hasOwn(OUTSIDE_BLOCKS, path)) return `${OUTSIDE_BLOCKS[path]}.${kind}`;
   const [, layer = '', part = ''] = /^blk\.(\d+)\.([a-z0-9_]+)$/.exec(path) ?? [];
-  const blocks = ARCHITECTURES.get(architecture)?.blocks;
-  if (blocks === undefined || !Object.hasOwn(blocks, part)) return name;
-  return `model.layers.${layer}.${blocks[part]}.${kind}`;
+  return Object.hasOwn(blocks, part) ? `model.layers.${layer}.${blocks[part]}.${kind}` : name;
+}
+
+/** Where a tensor is: in one of the file's, from byte `start` on. */
+interface Place {
+  fileName: string;
+  start: number;
+}
+
+/**
+ * The tensors of a GGUF checkpoint under Hugging Face's names.
+ * @throws ServiceError `malformed_file` when two get the same one.
+ */
+export function withHuggingFaceNames(checkpoint: NamedTensors, blocks: GgufBlocks): NamedTensors {
+  const tensors = new Map<string, TensorInfo>();
+  const places = new Map<string, Place>();
+  const add = (info: TensorInfo, place: Place): void => {
+    const { name } = info;
+    if (tensors.has(name)) {
+      const twice = `${checkpoint.name}: the tensor ${name} is there twice, once as ${place.fileName}`;
+      fail('invalid_argument', 'malformed_file', twice);
+    }
+    if (tensors.size === MOST_TENSORS)
+      fail('invalid_argument', 'malformed_file', `${checkpoint.name}: with its experts it has more than ${MOST_TENSORS} tensors`);
+    tensors.set(name, info);
+    places.set(name, place);
+  };
+  for (const [fileName, info] of checkpoint.tensors) {
+    const name = huggingFaceName(blocks, fileName);
+    if (name === fileName || !name.includes('*')) {
+      add({ ...info, name }, { fileName, start: 0 });
+      continue;
+    }
+    const [stacked = 0, ...shape] = info.shape;
+    // One of an unknown type, whose bytes nobody can count, is refused by its first expert.
+    const experts = info.byteLength === 0 ? 1 : stacked;
+    const byteLength = info.byteLength / experts;
+    for (let expert = 0; expert < experts; expert++)
+      add({ ...info, name: name.replace('*', String(expert)), shape, byteLength }, { fileName, start: expert * byteLength });
+  }
+  return {
+    name: checkpoint.name,
+    tensors,
+    data: (name) => {
+      const { fileName, start } = places.get(name) ?? { fileName: name, start: 0 };
+      const { buffer, offset, byteLength } = checkpoint.data(fileName);
+      return { buffer, offset: offset + start, byteLength: tensors.get(name)?.byteLength ?? byteLength };
+    },
+  };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { configFromHuggingFace } from './hf-config.ts';
+import { configFromHuggingFace, huggingFaceArchitecture } from './hf-config.ts';
 import { refusal } from './testing/scratch.ts';
 
 const llama = {
@@ -92,11 +92,21 @@ describe('configFromHuggingFace', () => {
         sharedExperts: 1,
         expertInner: 32,
         firstDenseLayers: 1,
-        normalizeTopK: true,
         routedScale: 2.5,
-        scoring: 'sigmoid',
-        correctionBias: true,
+        normalizeTopK: undefined,
+        scoring: undefined,
+        correctionBias: undefined,
       },
+    });
+    const routing = { norm_topk_prob: true, scoring_func: 'sigmoid', topk_method: 'noaux_tc' };
+    expect(read({ ...deepseek, ...routing }).moe).toMatchObject({
+      normalizeTopK: true,
+      scoring: 'sigmoid',
+      correctionBias: true,
+    });
+    expect(read({ ...deepseek, scoring_func: 'softmax', topk_method: 'greedy' }).moe).toMatchObject({
+      scoring: 'softmax',
+      correctionBias: false,
     });
     expect(read({ ...deepseek, q_lora_rank: null, rope_interleave: false }).mla).toMatchObject({
       qLoraRank: undefined,
@@ -127,9 +137,9 @@ describe('configFromHuggingFace', () => {
     };
     expect(read(qwen).moe).toMatchObject({
       experts: 8,
-      scoring: 'softmax',
-      correctionBias: false,
-      normalizeTopK: false,
+      scoring: undefined,
+      correctionBias: undefined,
+      normalizeTopK: undefined,
       firstDenseLayers: 2,
     });
   });
@@ -146,10 +156,15 @@ describe('configFromHuggingFace', () => {
     });
     expect(read({ ...llama, eos_token_id: [5, 6] }, { eos_token_id: null }).eosTokenIds).toEqual([5, 6]);
   });
+});
 
-  it('passes an architecture that it cannot read with its name', () => {
-    expect(read({ model_type: 'gpt2', n_embd: 768 })).toMatchObject({ architecture: 'gpt2', hiddenSize: 0, layers: 0 });
-    expect(read({ ...llama, model_type: 'phi3', rope_scaling: { type: 'longrope' } }).architecture).toBe('phi3');
+describe('huggingFaceArchitecture', () => {
+  it('is the model_type of the language model, whether or not its config can be read', async () => {
+    const name = (json: unknown) => huggingFaceArchitecture('config.json', json);
+    expect(name({ model_type: 'gpt2', n_embd: 768 })).toBe('gpt2');
+    expect(name({ ...llama, model_type: 'phi3', rope_scaling: { type: 'longrope' } })).toBe('phi3');
+    expect(name({ model_type: 'kimi_k25', text_config: deepseek })).toBe('deepseek_v3');
+    expect((await refusal(() => name({ model_type: 7 }))).message).toContain('model_type');
   });
 });
 

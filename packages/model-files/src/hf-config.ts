@@ -31,6 +31,8 @@ const configSchema = z.looseObject({
   rope_scaling: ropeSchema.nullish(),
   rope_parameters: ropeSchema.nullish(),
   partial_rotary_factor: positive.nullish(),
+  use_sliding_window: z.boolean().nullish(),
+  sliding_window: size.nullish(),
   q_lora_rank: size.nullish(),
   kv_lora_rank: size.nullish(),
   qk_nope_head_dim: size.nullish(),
@@ -62,21 +64,23 @@ export function isWrapped(json: unknown): boolean {
   return textConfig(json) !== undefined;
 }
 
+/** `model_type`, the language model's where there are several. @throws ServiceError `malformed_file`. */
+export function huggingFaceArchitecture(file: string, json: unknown): string {
+  const name = nameSchema.safeParse(inOneDialect(json).model_type);
+  if (name.success) return name.data;
+  return fail('invalid_argument', 'malformed_file', `${file}: model_type, the name of the architecture, is missing`);
+}
+
 /**
- * Normalises a parsed config.json. `generation` is generation_config.json, whose end-of-sequence ids are added.
+ * Normalises a parsed config.json, by the fields that architectures have in common. `generation` is generation_config.json, whose
+ * end-of-sequence ids are added.
  * @throws ServiceError `malformed_file` naming every field at fault, `unsupported_format`.
  */
 export function configFromHuggingFace(file: string, json: unknown, generation: unknown): ModelConfig {
-  const fields = inOneDialect(json);
-  const architecture = nameSchema.safeParse(fields.model_type);
-  if (!architecture.success)
-    fail('invalid_argument', 'malformed_file', `${file}: model_type, the name of the architecture, is missing`);
-  return checkedConfig(file, architecture.data, () => {
-    const parsed = configSchema.safeParse(fields);
-    return parsed.success
-      ? normalise(file, parsed.data, generation)
-      : fail('invalid_argument', 'malformed_file', `${file}: ${z.prettifyError(parsed.error)}`);
-  });
+  huggingFaceArchitecture(file, json);
+  const parsed = configSchema.safeParse(inOneDialect(json));
+  if (parsed.success) return checkedConfig(file, normalise(file, parsed.data, generation));
+  return fail('invalid_argument', 'malformed_file', `${file}: ${z.prettifyError(parsed.error)}`);
 }
 
 function textConfig(json: unknown): Record<string, unknown> | undefined {
@@ -119,6 +123,7 @@ function normalise(file: string, config: HfConfig, generation: unknown): ModelCo
     rmsNormEps: config.rms_norm_eps ?? DEFAULT_EPS,
     tieWordEmbeddings: config.tie_word_embeddings ?? false,
     rope: readRope(file, config, contextLength, mla !== undefined),
+    slidingWindow: config.use_sliding_window === true ? (config.sliding_window ?? undefined) : undefined,
     mla,
     moe: readMoe(file, config, config.num_hidden_layers),
     eosTokenIds: eosIds(config, generation),

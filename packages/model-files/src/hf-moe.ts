@@ -25,33 +25,16 @@ export const moeFields = {
   scoring_func: z.string().nullish(),
   topk_method: z.string().nullish(),
 };
-type MoeFields = z.infer<z.ZodObject<typeof moeFields>> & { model_type: string };
-
-/** What a model_type means where its config is silent (class defaults in transformers' configuration_*.py). */
-interface RouterDefaults {
-  scoring: MoeScoring;
-  correctionBias: boolean;
-  normalizeTopK: boolean;
-}
-const SOFTMAX: RouterDefaults = { scoring: 'softmax', correctionBias: false, normalizeTopK: false };
-const SIGMOID: RouterDefaults = { scoring: 'sigmoid', correctionBias: true, normalizeTopK: true };
-const ROUTERS: Readonly<Record<string, RouterDefaults>> = {
-  deepseek_v3: SIGMOID,
-  deepseek_v32: SIGMOID,
-  kimi_k2: SIGMOID,
-  kimi_linear: SIGMOID,
-  deepseek_v4: { ...SIGMOID, scoring: 'sqrtsoftplus' },
-};
+type MoeFields = z.infer<z.ZodObject<typeof moeFields>>;
 
 /** undefined for a dense model. @throws ServiceError `unsupported_format` for another scoring or scattered dense layers. */
 export function readMoe(file: string, config: MoeFields, layers: number): MoeConfig | undefined {
   const { n_routed_experts: experts, num_experts_per_tok: expertsPerToken } = config;
   const expertInner = config.moe_intermediate_size ?? config.intermediate_size;
   if (experts == null || expertsPerToken == null || expertInner == null) return undefined;
-  const defaults = ROUTERS[config.model_type] ?? SOFTMAX;
-  const named = config.scoring_func ?? defaults.scoring;
+  const named = config.scoring_func ?? undefined;
   const scoring = SCORINGS.find((known) => known === named);
-  if (scoring === undefined) {
+  if (scoring !== named) {
     return fail(
       'unimplemented',
       'unsupported_format',
@@ -66,10 +49,10 @@ export function readMoe(file: string, config: MoeFields, layers: number): MoeCon
     sharedExperts: config.n_shared_experts ?? 0,
     expertInner,
     firstDenseLayers: firstDenseLayers(file, config, layers),
-    normalizeTopK: config.norm_topk_prob ?? defaults.normalizeTopK,
+    normalizeTopK: config.norm_topk_prob ?? undefined,
     routedScale: config.routed_scaling_factor ?? 1,
     scoring,
-    correctionBias: config.topk_method == null ? defaults.correctionBias : config.topk_method === 'noaux_tc',
+    correctionBias: config.topk_method == null ? undefined : config.topk_method === 'noaux_tc',
   };
 }
 

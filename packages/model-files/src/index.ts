@@ -4,6 +4,8 @@ export type { Checkpoint } from './checkpoint.ts';
 export type { DecodeStream } from './decode-stream.ts';
 export { readGguf } from './gguf.ts';
 export type { GgufFile } from './gguf.ts';
+export { withHuggingFaceNames } from './gguf-names.ts';
+export type { GgufBlocks, NamedTensors } from './gguf-names.ts';
 export type { GgufValue } from './gguf-reader.ts';
 export type { MlaConfig, ModelConfig, MoeConfig, MoeScoring, RopeConfig } from './model-config.ts';
 export { readSafetensorsHeader, readTensor } from './safetensors.ts';

@@ -52,15 +52,16 @@ export interface MoeConfig {
   expertInner: number;
   /** Leading layers with a dense MLP. */
   firstDenseLayers: number;
-  normalizeTopK: boolean;
   routedScale: number;
-  scoring: MoeScoring;
+  // Of these the architecture knows what it means that a file is silent: undefined.
+  normalizeTopK: boolean | undefined;
+  scoring: MoeScoring | undefined;
   /** Experts are chosen by score plus a learned bias (`e_score_correction_bias`). */
-  correctionBias: boolean;
+  correctionBias: boolean | undefined;
 }
 
 export interface ModelConfig {
-  /** Hugging Face's model_type; for GGUF general.architecture by the same name, where it has one. */
+  /** By the name that the files give it, as in Checkpoint. */
   architecture: string;
   hiddenSize: number;
   layers: number;
@@ -73,6 +74,8 @@ export interface ModelConfig {
   rmsNormEps: number;
   tieWordEmbeddings: boolean;
   rope: RopeConfig;
+  /** Tokens that some layers look back at most; undefined: all layers see everything. */
+  slidingWindow: number | undefined;
   mla: MlaConfig | undefined;
   moe: MoeConfig | undefined;
   /** Ids that end an answer: those of every file of the checkpoint. */

@@ -1,6 +1,7 @@
 /** What an architecture folder exports. */
 import type { LayerGeometry } from '@causeway/kv';
-import type { ModelConfig } from '@causeway/model-files';
+import type { Checkpoint, ModelConfig } from '@causeway/model-files';
+import type { GgufForm } from './gguf-form.ts';
 import type { SegmentDraft } from './segment-builder.ts';
 import type { Precision } from './types.ts';
 import type { WeightLibrary } from './weight-library.ts';
@@ -12,8 +13,8 @@ export interface BuildContext {
   precision: Precision;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */
   cuts: ReadonlySet<number>;
-  /** Rows of Q and K are stored for rotation of neighbouring pairs (llama-architecture GGUF files). */
-  ropePermuted: boolean;
+  /** Of the files. Tensors have Hugging Face's names in either. */
+  format: Checkpoint['format'];
 }
 
 /** What a builder gives: geometry and segments, in order of execution. */
@@ -25,6 +26,10 @@ export interface Blueprint {
 export interface Architecture {
   /** `model_type` of config.json. */
   name: string;
+  /** Other model_types that are the same architecture. */
+  aliases?: readonly string[];
+  /** undefined: GGUF files of it are not read. */
+  gguf?: GgufForm;
   /** Throws ServiceError `missing_tensor`, `wrong_shape`, `unsupported_format` or `malformed_file`. */
   build(context: BuildContext): Blueprint;
 }

@@ -2,6 +2,7 @@ import { openCheckpoint } from '@causeway/model-files';
 import { Runtime } from '@causeway/ort';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from './load-model.ts';
+import { asGguf } from './testing/gguf-checkpoint.ts';
 import { argmax, greedyRows, largestDifference, prefill } from './testing/logits.ts';
 import { readGreedyCases, readTeacherForced, sharedFolder } from './testing/references.ts';
 import { SegmentRunner } from './testing/segment-runner.ts';
@@ -16,7 +17,17 @@ async function open(runtime: Runtime, folder: string, cuts: readonly number[] = 
   return await SegmentRunner.create(runtime, await loadModel({ checkpoint, precision: 'exact', cuts }), { batch, capacity: CAPACITY });
 }
 
-for (const name of ['llama', 'deepseek_v3', 'kimi_k2']) {
+/** Golden models and, where their architecture is read from GGUF too, what they are called there. */
+const GOLDENS = [
+  { name: 'llama', gguf: 'llama' },
+  { name: 'qwen2', gguf: 'qwen2' },
+  { name: 'qwen3', gguf: 'qwen3' },
+  { name: 'qwen3_moe', gguf: 'qwen3moe' },
+  { name: 'deepseek_v3', gguf: undefined },
+  { name: 'kimi_k2', gguf: undefined },
+];
+
+for (const { name, gguf } of GOLDENS) {
   const folder = sharedFolder(`goldens/${name}`);
   describe.skipIf(folder.absent)(`golden ${name}`, () => {
     let runtime: Runtime;
@@ -45,6 +56,21 @@ for (const name of ['llama', 'deepseek_v3', 'kimi_k2']) {
         expect(largestDifference(await prefill(runner, ids, chunks), whole), `chunks ${chunks}`).toBe(0);
       }
     });
+
+    if (gguf !== undefined) {
+      it('is the same model by the names of a GGUF file', async () => {
+        using checkpoint = await openCheckpoint(folder.path);
+        // Of these only llama's converter permutes Q and K, which changes the order of a sum.
+        using written = asGguf(checkpoint, gguf, name === 'llama');
+        const model = await loadModel({ checkpoint: written, precision: 'exact' });
+        expect(model.architecture).toBe(name);
+        await using other = await SegmentRunner.create(runtime, model, { batch: 1, capacity: CAPACITY });
+        const { ids } = readTeacherForced(folder.path);
+        const difference = largestDifference(await prefill(other, ids, [100]), await prefill(runner, ids, [100]));
+        if (name === 'llama') expect(difference).toBeLessThan(1e-4);
+        else expect(difference).toBe(0);
+      });
+    }
 
     it('continues every case as the reference does where its margin is firm', async () => {
       for (const { prompt, greedy, margins } of readGreedyCases(folder.path)) {

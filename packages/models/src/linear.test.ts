@@ -77,7 +77,7 @@ describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
     await library.convert();
     await using graph = await runGraph(runtime, segment.finish({ kind: 'decoder', layers: [] }), library);
 
-    const rows = 67;
+    const rows = 270;
     const values = seededNumbers(3, rows * IN);
     const all = (await graph.run({ x: values }, { N: rows })).get('y') ?? new Float32Array();
     const wanted = reference(tensor, bias, values);
@@ -85,7 +85,7 @@ describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
     const worst = Math.max(...wanted.map((value, i) => Math.abs(value - Number(all[i]))));
     const rounded = precision === 'fast' && type.startsWith('Q');
     expect(worst / size).toBeLessThan(rounded ? 0.015 : 2e-6);
-    for (const count of [1, 2, 3, 5, 8, 16, 33, 64]) {
+    for (const count of [1, 2, 3, 5, 8, 16, 33, 64, 128, 129, 257]) {
       for (const first of [0, 3]) {
         const part = await graph.run({ x: values.slice(first * IN, (first + count) * IN) }, { N: count });
         expect(part.get('y'), `${count} rows`).toEqual(all.slice(first * OUT, (first + count) * OUT));

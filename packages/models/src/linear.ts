@@ -1,7 +1,8 @@
 /**
  * y = x W^T (+ bias) with W [out, in] as checkpoints store it. Every form gives a row the same bits whatever other rows
- * are computed with it: f32 weights are packed once by FusedMatMul, and 4-bit weights at accuracy level 0, whose kernel for a
- * single row differs from the one for several, always get at least two rows.
+ * are computed with it: f32 weights are packed once by FusedMatMul, and 4-bit weights get a row of zeros below their input. Their
+ * kernel for a single row differs from the one for several (at level 0 everywhere, at level 4 on processors that have AVX2 alone),
+ * and threads share the work in tiles of 128 rows, so that the last row of 129 would be alone too: now the zeros are.
  */
 import { int, type Value } from '@causeway/onnx-graph';
 import type { SegmentBuilder } from './segment-builder.ts';
@@ -52,12 +53,13 @@ function matMulNBits(segment: SegmentBuilder, x: Value, weight: BlockedWeight, l
 
 function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight, inputs: number): Value {
   const { graph } = segment;
+  const level = segment.precision === 'fast' ? INT8_LEVEL : EXACT_LEVEL;
   let y: Value;
-  if (segment.precision === 'fast') {
-    y = matMulNBits(segment, x, weight, INT8_LEVEL);
-  } else {
-    const all = matMulNBits(segment, padded(segment, x, inputs), weight, EXACT_LEVEL);
+  if (weight.bits === 4) {
+    const all = matMulNBits(segment, padded(segment, x, inputs), weight, level);
     y = graph.op('Slice', [all, graph.int64s(0), graph.int64s(-1), graph.int64s(0)]);
+  } else {
+    y = matMulNBits(segment, x, weight, level);
   }
   if (weight.offsets === undefined) return y;
   return graph.op('Gemm', [blockSums(segment, x, inputs), segment.weight(weight.offsets), y], { transB: int(1) });

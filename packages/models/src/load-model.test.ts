@@ -1,5 +1,5 @@
 import { ServiceError } from '@causeway/errors';
-import type { ModelConfig } from '@causeway/model-files';
+import type { Checkpoint, ModelConfig } from '@causeway/model-files';
 import { liveBuffers, liveTensors, Runtime } from '@causeway/ort';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { KNOWN_ARCHITECTURES } from './registry.ts';
@@ -14,14 +14,15 @@ interface Case {
   config?: Partial<ModelConfig>;
   tensors?: (tensors: Map<string, StoredTensor>) => void;
   options?: Partial<LoadOptions>;
+  format?: Checkpoint['format'];
 }
 
 /** The refusal of a checkpoint, after checking that nothing of it stays allocated. */
-async function refusal({ config, tensors: change, options }: Case): Promise<ServiceError> {
+async function refusal({ config, tensors: change, options, format = 'safetensors' }: Case): Promise<ServiceError> {
   const tensors = smallLlamaTensors(SMALL_LLAMA);
   change?.(tensors);
   const before = [liveBuffers(), liveTensors()];
-  const checkpoint = memoryCheckpoint({ ...SMALL_LLAMA, ...config }, tensors);
+  const checkpoint = memoryCheckpoint({ ...SMALL_LLAMA, ...config }, tensors, { format });
   const error: unknown = await loadModel({ checkpoint, precision: 'exact', ...options }).catch((caught: unknown) => caught);
   checkpoint[Symbol.dispose]();
   expect([liveBuffers(), liveTensors()]).toEqual(before);
@@ -35,6 +36,22 @@ describe('loadModel refuses', () => {
     expect(error.reason).toBe('unknown_architecture');
     expect(error.message).toContain('"gpt_oracle"');
     for (const known of KNOWN_ARCHITECTURES) expect(error.message).toContain(known);
+  });
+
+  it('a GGUF file of an architecture that is read from other files only, and lists those of GGUF files', async () => {
+    for (const architecture of ['deepseek_v3', 'deepseek2']) {
+      const error = await refusal({ config: { architecture }, format: 'gguf' });
+      expect(error.reason).toBe('unknown_architecture');
+      expect(error.message).toMatch(/gguf files; known are llama, qwen2, qwen3, qwen3moe$/);
+    }
+  });
+
+  it('two tensors of a GGUF file that get the same name', async () => {
+    const error = await refusal({
+      format: 'gguf',
+      tensors: (all) => all.set('token_embd.weight', storedF32([50, 64], new Float32Array(3200))),
+    });
+    expect([error.reason, error.message]).toEqual(['malformed_file', expect.stringContaining('there twice')]);
   });
 
   it('a checkpoint without one of its tensors, and names it', async () => {
@@ -106,8 +123,55 @@ describe('loadModel refuses', () => {
     expect([error.reason, error.message.includes('3 of 8 experts in 1 of 4 groups')]).toEqual(['malformed_file', true]);
   });
 
+  it("routing that is not its architecture's, but not a config that says nothing of it", async () => {
+    const mla = { qLoraRank: 8, kvLoraRank: 8, qkNopeHeadDim: 8, qkRopeHeadDim: 8, vHeadDim: 8, ropeInterleaved: true };
+    const moe = { experts: 8, groups: 4, groupsPerToken: 2, expertsPerToken: 3, sharedExperts: 1, expertInner: 8 };
+    const silent = { normalizeTopK: undefined, scoring: undefined, correctionBias: undefined };
+    const reason = async (routing: object) => {
+      const config = {
+        architecture: 'deepseek_v3',
+        mla,
+        moe: { ...moe, firstDenseLayers: 0, routedScale: 1, ...silent, ...routing },
+      };
+      return (await refusal({ config })).reason;
+    };
+    expect(await reason({ scoring: 'softmax' })).toBe('unsupported_format');
+    expect(await reason({ correctionBias: false })).toBe('unsupported_format');
+    // It comes as far as the tensors.
+    expect(await reason({})).toBe('missing_tensor');
+  });
+
+  it('what another architecture computes under the same name: experts, windows, biases left out', async () => {
+    const moe = {
+      experts: 8,
+      groups: 1,
+      groupsPerToken: 1,
+      expertsPerToken: 2,
+      sharedExperts: 0,
+      expertInner: 8,
+      routedScale: 1,
+    };
+    const silent = { firstDenseLayers: 0, normalizeTopK: undefined, scoring: undefined, correctionBias: undefined };
+    for (const architecture of ['llama', 'qwen2', 'qwen3']) {
+      const error = await refusal({ config: { architecture, moe: { ...moe, ...silent } } });
+      expect([error.reason, error.message.includes('8 experts')]).toEqual(['unsupported_format', true]);
+    }
+    for (const architecture of ['qwen2', 'qwen3', 'qwen3_moe']) {
+      const error = await refusal({ config: { architecture, slidingWindow: 4096, moe: undefined } });
+      expect([error.reason, error.message.includes('4096')]).toEqual(['unsupported_format', true]);
+    }
+    expect((await refusal({ config: { architecture: 'qwen2' } })).message).toContain('q_proj.bias is missing');
+    expect((await refusal({ config: { architecture: 'qwen3' } })).message).toContain('q_norm.weight is missing');
+    expect((await refusal({ config: { architecture: 'qwen3_moe' } })).reason).toBe('malformed_file');
+    for (const routing of [{ scoring: 'sigmoid' as const }, { groups: 2 }, { sharedExperts: 1 }]) {
+      const config = { architecture: 'qwen3_moe', moe: { ...moe, ...silent, ...routing } };
+      expect((await refusal({ config })).reason).toBe('unsupported_format');
+    }
+  });
+
   it('latent attention without its sizes', async () => {
-    expect((await refusal({ config: { architecture: 'deepseek_v3' } })).reason).toBe('malformed_file');
+    for (const architecture of ['deepseek_v3', 'kimi_k2'])
+      expect((await refusal({ config: { architecture } })).reason).toBe('malformed_file');
   });
 });
 

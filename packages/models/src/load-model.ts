@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { Checkpoint } from '@causeway/model-files';
+import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
 import type { Tensor } from '@causeway/ort';
 import { findArchitecture } from './registry.ts';
 import type { SegmentDraft } from './segment-builder.ts';
@@ -43,12 +43,13 @@ function finish(draft: SegmentDraft, library: WeightLibrary): Segment {
  */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const { checkpoint, precision, onProgress, signal } = options;
+  const architecture = findArchitecture(checkpoint);
   const { config } = checkpoint;
-  const architecture = findArchitecture(config.architecture);
   const cuts = checkCuts(options.cuts ?? [], config.layers);
-  const library = new WeightLibrary(checkpoint);
+  const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
+  const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
   try {
-    const blueprint = architecture.build({ config, weights: library, precision, cuts, ropePermuted: checkpoint.ropePermuted });
+    const blueprint = architecture.build({ config, weights: library, precision, cuts, format: checkpoint.format });
     await library.convert({
       signal,
       onProgress: (convertedBytes, totalBytes) => onProgress?.({ convertedBytes, totalBytes }),

@@ -2,16 +2,22 @@ import { int, type Value } from '@causeway/onnx-graph';
 import { matMulTransposed } from './linear.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
 
-export interface GroupedSigmoidRouter {
-  /** Prefix of `weight` and `e_score_correction_bias`. */
+export interface SoftmaxRouter {
+  /** Prefix of `weight`. */
   name: string;
   hidden: number;
   experts: number;
   expertsPerToken: number;
-  groups: number;
-  groupsPerToken: number;
+  /** The weights of the chosen sum to 1. */
   normalize: boolean;
   scale: number;
+}
+
+export interface GroupedSigmoidRouter extends SoftmaxRouter {
+  /** Prefix of `weight` and `e_score_correction_bias`. */
+  name: string;
+  groups: number;
+  groupsPerToken: number;
 }
 
 /** Larger than any score; added to those that must not be chosen. */
@@ -66,4 +72,21 @@ export function groupedSigmoidRouter(segment: SegmentBuilder, x: Value, o: Group
   const sum = graph.op('ReduceSum', [chosen, graph.int64s(1)], { keepdims: int(1) });
   const shares = graph.op('Div', [chosen, graph.op('Add', [sum, graph.scalar(SUM_FLOOR)])]);
   return { ids, weights: graph.op('Mul', [shares, graph.scalar(o.scale)]) };
+}
+
+/**
+ * The plain routing of Qwen3-MoE (modeling_qwen3_moe.py), in f32: the best experts by softmax(W x), weighted by it. x [N, hidden]
+ * gives ids i64 [N, k] and weights f32 [N, k].
+ */
+export function softmaxRouter(segment: SegmentBuilder, x: Value, o: SoftmaxRouter): { ids: Value; weights: Value } {
+  const { graph, library } = segment;
+  const scores = matMulTransposed(segment, x, library.f32(`${o.name}.weight`, [o.experts, o.hidden]));
+  const shares = graph.op('Softmax', [scores], { axis: int(-1) });
+  const [chosen = '', ids = ''] = graph.node('TopK', [shares, graph.int64s(o.expertsPerToken)], {
+    attributes: { axis: int(-1) },
+    outputs: 2,
+  });
+  const sum = o.normalize ? graph.op('ReduceSum', [chosen, graph.int64s(1)], { keepdims: int(1) }) : undefined;
+  const weights = sum === undefined ? chosen : graph.op('Div', [chosen, sum]);
+  return { ids, weights: o.scale === 1 ? weights : graph.op('Mul', [weights, graph.scalar(o.scale)]) };
 }

@@ -2,7 +2,7 @@ import { Runtime } from '@causeway/ort';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { routedExperts } from './moe-experts.ts';
-import { groupedSigmoidRouter } from './moe-router.ts';
+import { groupedSigmoidRouter, softmaxRouter } from './moe-router.ts';
 import { SegmentBuilder } from './segment-builder.ts';
 import { type GraphRunner, runGraph } from './testing/graph-runner.ts';
 import { memoryCheckpoint, seededNumbers, SMALL_LLAMA, storedF32, type StoredTensor } from './testing/memory-checkpoint.ts';
@@ -105,6 +105,45 @@ describe('groupedSigmoidRouter', () => {
         ids.forEach((id, i) =>
           expect(Number(found.get('weights')?.[row * CHOSEN + i])).toBeCloseTo(wanted.get(id) ?? Number.NaN, 5),
         );
+      }
+    });
+  });
+});
+
+describe('softmaxRouter', () => {
+  const weight = seededNumbers(4, EXPERTS * HIDDEN, 0.5);
+  const tensors = new Map([['gate.weight', storedF32([EXPERTS, HIDDEN], weight)]]);
+
+  it.each([
+    { normalize: true, scale: 1 },
+    { normalize: false, scale: 1 },
+    { normalize: true, scale: 1.5 },
+  ])('chooses the best by softmax, weighs them by it, and a row as in every batch: %o', async (o) => {
+    const build = (segment: SegmentBuilder): void => {
+      const x = segment.read({ name: 'x', type: 'f32', shape: ['N', HIDDEN] });
+      const sizes = { hidden: HIDDEN, experts: EXPERTS, expertsPerToken: CHOSEN };
+      const routed = softmaxRouter(segment, x, { name: 'gate', ...sizes, ...o });
+      segment.write({ name: 'ids', type: 'i64', shape: ['N', CHOSEN] }, routed.ids);
+      segment.write({ name: 'weights', type: 'f32', shape: ['N', CHOSEN] }, routed.weights);
+    };
+    await withGraph(tensors, build, async (graph) => {
+      const rows = 50;
+      const x = seededNumbers(8, rows * HIDDEN);
+      const found = await graph.run({ x }, { N: rows });
+      for (let row = 0; row < rows; row++) {
+        const powers = Array.from({ length: EXPERTS }, (_, e) =>
+          Math.exp(dot(matrix(x, row, HIDDEN), matrix(weight, e, HIDDEN))),
+        );
+        const chosen = [...powers.keys()].sort((a, b) => (powers[b] ?? 0) - (powers[a] ?? 0)).slice(0, CHOSEN);
+        const among = o.normalize ? chosen.map((e) => powers[e] ?? 0) : powers;
+        const sum = among.reduce((a, b) => a + b, 0);
+        const [ids, weights] = [found.get('ids') ?? [], found.get('weights') ?? []];
+        chosen.forEach((e, i) => {
+          expect(Number(ids[row * CHOSEN + i])).toBe(e);
+          expect(Number(weights[row * CHOSEN + i])).toBeCloseTo(((powers[e] ?? 0) / sum) * o.scale, 5);
+        });
+        const alone = await graph.run({ x: matrix(x, row, HIDDEN) }, { N: 1 });
+        expect(alone.get('weights')).toEqual(weights.slice(row * CHOSEN, (row + 1) * CHOSEN));
       }
     });
   });

@@ -4,7 +4,7 @@
  * A form asked for twice, by the same or another segment, exists once.
  */
 import { fail } from '@causeway/errors';
-import type { Checkpoint, TensorInfo } from '@causeway/model-files';
+import type { NamedTensors, TensorInfo } from '@causeway/model-files';
 import { type ElementType, NativeBuffer, Tensor } from '@causeway/ort';
 import {
   BLOCK,
@@ -60,14 +60,14 @@ function isConvertible(type: string): type is ConvertibleType {
 }
 
 export class WeightLibrary implements Disposable {
-  readonly #checkpoint: Checkpoint;
+  readonly #checkpoint: NamedTensors;
   readonly #refs = new Map<string, WeightRef>();
   readonly #tensors = new Map<string, Tensor>();
   readonly #buffers: NativeBuffer[] = [];
   readonly #jobs: ConvertJob[] = [];
   #bytes = 0;
 
-  constructor(checkpoint: Checkpoint) {
+  constructor(checkpoint: NamedTensors) {
     this.#checkpoint = checkpoint;
   }
 

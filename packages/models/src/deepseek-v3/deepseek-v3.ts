@@ -5,21 +5,20 @@ import type { ModelConfig } from '@causeway/model-files';
 import type { Value } from '@causeway/onnx-graph';
 import type { Architecture, Blueprint, BuildContext } from '../architecture.ts';
 import { latentAttention } from '../attention-mla.ts';
-import { embed, writeLogits } from '../embedding.ts';
+import { decoder, type DecoderBlock, denseMlp } from '../decoder.ts';
+import { mixture } from '../moe-mixture.ts';
 import { groupedSigmoidRouter } from '../moe-router.ts';
-import { routedExperts } from '../moe-experts.ts';
-import { type Residual, residualNorm } from '../rms-norm.ts';
 import { attentionScaleFactor, rotaryTables } from '../rope.ts';
-import { SegmentChain } from '../segment-chain.ts';
-import { type SegmentBuilder, tokenRows } from '../segment-builder.ts';
-import { swigluMlp } from '../swiglu.ts';
-import type { ValueSpec } from '../types.ts';
+import type { SegmentBuilder } from '../segment-builder.ts';
 
 /**
  * Hugging Face's DeepseekV3RMSNorm of the compressed query and latent is made with its default epsilon whatever the
  * config's rms_norm_eps says (modeling_deepseek_v3.py, DeepseekV3Attention.__init__).
  */
 const LATENT_NORM_EPSILON = 1e-6;
+
+/** What a config means that is silent about routing: the defaults of configuration_deepseek_v3.py. */
+const ROUTING = { scoring: 'sigmoid', correctionBias: true, normalizeTopK: true } as const;
 
 type Mla = NonNullable<ModelConfig['mla']>;
 type Moe = NonNullable<ModelConfig['moe']>;
@@ -42,67 +41,38 @@ function attention(segment: SegmentBuilder, x: Value, layer: number, context: Bu
   });
 }
 
-/** Ends the segment at the router; the experts get their own; the next one combines them with the shared experts. */
-function mixture(chain: SegmentChain, x: Value, residual: Value, layer: number, config: ModelConfig, moe: Moe): Residual {
-  const name = `model.layers.${layer}.mlp`;
-  const hidden = config.hiddenSize;
-  const router = groupedSigmoidRouter(chain.current, x, {
-    name: `${name}.gate`,
-    hidden,
-    experts: moe.experts,
-    expertsPerToken: moe.expertsPerToken,
-    groups: moe.groups,
-    groupsPerToken: moe.groupsPerToken,
-    normalize: moe.normalizeTopK,
-    scale: moe.routedScale,
-  });
-  const spec = (part: string, type: 'f32' | 'i64', width: number): ValueSpec => ({
-    name: `moe.${layer}.${part}`,
-    type,
-    shape: tokenRows(width),
-  });
-  const rows = spec('rows', 'f32', hidden);
-  const ids = spec('ids', 'i64', moe.expertsPerToken);
-  const weights = spec('weights', 'f32', moe.expertsPerToken);
-  const output = spec('output', 'f32', hidden);
-  const kept = spec('residual', 'f32', hidden);
-  const live = [
-    { ...rows, value: x },
-    { ...ids, value: router.ids },
-    { ...weights, value: router.weights },
-    { ...kept, value: residual },
-  ];
-  chain.experts(layer, live, (segment) => {
-    const routed = { rows: segment.read(rows), ids: segment.read(ids), weights: segment.read(weights) };
-    const shape = { hidden, inner: moe.expertInner, experts: moe.experts };
-    segment.write(output, routedExperts(segment, routed, { name: `${name}.experts`, ...shape }));
-  });
-  const next = chain.current;
-  const routed = next.read(output);
-  if (moe.sharedExperts === 0) return { residual: next.read(kept), delta: routed };
-  const shared = swigluMlp(next, next.read(rows), `${name}.shared_experts`, hidden, moe.sharedExperts * moe.expertInner);
-  return { residual: next.read(kept), delta: next.graph.op('Add', [routed, shared]) };
-}
-
-function block(chain: SegmentChain, state: Residual, layer: number, context: BuildContext, mla: Mla): Residual {
+function mlp(context: BuildContext): DecoderBlock['mlp'] {
   const { config } = context;
-  const { hiddenSize, intermediateSize, rmsNormEps, moe } = config;
-  const name = `model.layers.${layer}`;
-  chain.enter(layer);
-  const segment = chain.current;
-  const before = residualNorm(segment, state, `${name}.input_layernorm`, hiddenSize, rmsNormEps);
-  const attended = { residual: before.residual, delta: attention(segment, before.normed, layer, context, mla) };
-  const after = residualNorm(segment, attended, `${name}.post_attention_layernorm`, hiddenSize, rmsNormEps);
-  if (moe === undefined || layer < moe.firstDenseLayers) {
-    return { residual: after.residual, delta: swigluMlp(segment, after.normed, `${name}.mlp`, hiddenSize, intermediateSize) };
-  }
-  return mixture(chain, after.normed, after.residual, layer, config, moe);
+  const { moe, hiddenSize: hidden } = config;
+  const dense = denseMlp(context);
+  if (moe === undefined) return dense;
+  checkMixture(moe);
+  const { experts, expertsPerToken, expertInner: inner, groups, groupsPerToken, routedScale: scale } = moe;
+  const normalize = moe.normalizeTopK ?? ROUTING.normalizeTopK;
+  return (chain, x, residual, layer) => {
+    if (layer < moe.firstDenseLayers) return dense(chain, x, residual, layer);
+    const name = `model.layers.${layer}.mlp.gate`;
+    const router = { name, hidden, experts, expertsPerToken, groups, groupsPerToken, normalize, scale };
+    return mixture(chain, x, residual, {
+      layer,
+      hidden,
+      experts,
+      expertsPerToken,
+      inner,
+      sharedInner: moe.sharedExperts * inner,
+      route: (segment, rows) => groupedSigmoidRouter(segment, rows, router),
+    });
+  };
 }
 
 function checkMixture(moe: Moe): void {
   const perGroup = moe.experts / moe.groups;
-  if (moe.scoring !== 'sigmoid') {
-    fail('unimplemented', 'unsupported_format', `routing by ${moe.scoring} is not deepseek_v3's: it scores experts by sigmoid`);
+  const { scoring = ROUTING.scoring, correctionBias = ROUTING.correctionBias } = moe;
+  if (scoring !== 'sigmoid') {
+    fail('unimplemented', 'unsupported_format', `routing by ${scoring} is not deepseek_v3's: it scores experts by sigmoid`);
+  }
+  if (!correctionBias) {
+    fail('unimplemented', 'unsupported_format', "routing without a correction bias is not deepseek_v3's (topk_method noaux_tc)");
   }
   if (!Number.isInteger(perGroup) || moe.groupsPerToken > moe.groups || moe.expertsPerToken > moe.groupsPerToken * perGroup) {
     const choice = `${moe.expertsPerToken} of ${moe.experts} experts in ${moe.groupsPerToken} of ${moe.groups} groups`;
@@ -113,24 +83,22 @@ function checkMixture(moe: Moe): void {
 function build(context: BuildContext): Blueprint {
   const { config } = context;
   const { mla } = config;
-  if (config.moe !== undefined) checkMixture(config.moe);
+  const block = mlp(context);
   if (mla === undefined)
     fail('invalid_argument', 'malformed_file', 'a deepseek_v3 config must have kv_lora_rank and its head sizes');
   const geometry: LayerGeometry = { kind: 'latent', rank: mla.kvLoraRank, ropeDim: mla.qkRopeHeadDim };
-  const chain = new SegmentChain(context);
-  let state = embed(chain.current, config.vocabSize, config.hiddenSize);
-  for (let layer = 0; layer < config.layers; layer++) {
-    // After a mixture of experts a new segment has just begun.
-    if (context.cuts.has(layer) && !chain.empty) state = chain.cut(state, layer, config.hiddenSize);
-    state = block(chain, state, layer, context, mla);
-  }
-  writeLogits(chain.current, state, {
-    vocabSize: config.vocabSize,
-    hidden: config.hiddenSize,
-    epsilon: config.rmsNormEps,
-    tied: config.tieWordEmbeddings,
-  });
-  return { layers: Array.from({ length: config.layers }, () => geometry), segments: chain.finish() };
+  return {
+    layers: Array.from({ length: config.layers }, () => geometry),
+    segments: decoder(context, {
+      attention: (segment, x, layer) => attention(segment, x, layer, context, mla),
+      mlp: block,
+    }),
+  };
 }
 
-export const deepseekV3: Architecture = { name: 'deepseek_v3', build };
+export const deepseekV3: Architecture = {
+  name: 'deepseek_v3',
+  // Kimi K2 is a DeepSeek-V3 of other sizes.
+  aliases: ['kimi_k2'],
+  build,
+};

@@ -28,6 +28,7 @@ export const SMALL_LLAMA: ModelConfig = {
   rmsNormEps: 1e-5,
   tieWordEmbeddings: false,
   rope: { type: 'default', theta: 10_000 },
+  slidingWindow: undefined,
   mla: undefined,
   moe: undefined,
   eosTokenIds: [],
@@ -83,7 +84,7 @@ export function smallLlamaTensors(config: ModelConfig): Map<string, StoredTensor
 export function memoryCheckpoint(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredTensor>,
-  o: { misalign?: number; ropePermuted?: boolean } = {},
+  o: { misalign?: number; format?: Checkpoint['format'] } = {},
 ): Checkpoint {
   const offsets = new Map<string, number>();
   let size = 0;
@@ -98,11 +99,11 @@ export function memoryCheckpoint(
     { name, type, shape, byteLength: bytes.byteLength },
   ]);
   return {
-    format: 'safetensors',
+    format: o.format ?? 'safetensors',
     name: 'memory',
+    architecture: config.architecture,
     config,
     tensors: new Map(infos),
-    ropePermuted: o.ropePermuted ?? false,
     tokenizerSource: undefined,
     data: (name) => ({ buffer, offset: offsets.get(name) ?? 0, byteLength: tensors.get(name)?.bytes.byteLength ?? 0 }),
     weightsHash: () => Promise.reject(new Error('a checkpoint in memory has no file')),
