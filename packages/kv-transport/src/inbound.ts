@@ -240,9 +240,10 @@ export class Inbound implements InboundTransfer {
     this.#table = table;
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
-    const { credits, links, rttMs } = this.#options.context;
-    this.#link = links.of(this.#sender);
-    this.#credit = credits.open(this.#link, open.partBytes, rttMs() + open.rttUs / 1000, () => this.#sendCredit());
+    const { context } = this.#options;
+    this.#link = context.links.of(this.#sender);
+    const rttMs = context.rttMs() + open.rttUs / 1000;
+    this.#credit = context.credits.open(this.#link, open.partBytes, rttMs, () => this.#sendCredit());
     if (this.#options.pages.state === 'reserved') this.#options.pages.startFilling();
     this.#phase = 'receiving';
     this.#sendCredit();

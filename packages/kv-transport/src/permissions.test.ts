@@ -66,7 +66,7 @@ describe('a NATS server with authorization', () => {
     await using _thief = { [Symbol.asyncDispose]: () => thief.close() };
     const violations: string[] = [];
     void (async () => {
-      for await (const status of thief.status()) violations.push(String(status.data));
+      for await (const status of thief.status()) violations.push(JSON.stringify(status.data));
     })();
     const heard: unknown[] = [];
     thief.subscribe(frameWildcard(to), { callback: (error, message) => void heard.push(error?.code ?? message) });

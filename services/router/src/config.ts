@@ -65,7 +65,7 @@ export const routerConfig = defineConfig({
     flag: 'recovery',
     schema: oneOf(['fast', 'exact']),
     default: 'fast',
-    doc: 'How an answer is continued after a loss: `fast` prefills the tokens so far, `exact` replays them as decode steps (bit-equal).',
+    doc: 'How an answer is continued after a loss or a preemption: `fast` prefills the tokens so far, `exact` replays them as decode steps (bit-equal).',
   },
   maxQueue: {
     env: 'CAUSEWAY_MAX_QUEUE',
