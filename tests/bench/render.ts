@@ -99,6 +99,32 @@ ${source(name, report)}
 `;
 }
 
+interface CancelSummary {
+  cancellations: number;
+  phases: Record<string, number>;
+  ms: Spread & { p90: number; p99: number };
+  histogram: { upToMs: number | null; cancellations: number }[];
+}
+
+function cancel(name: string): string {
+  const report = read<CancelSummary>(name);
+  const { cancellations, phases, ms, histogram } = report.summary;
+  const { requests, beside } = report.setting as { requests: number; beside: number };
+  const filled = histogram.filter((bucket) => bucket.cancellations > 0);
+  return `${requests} requests given up at random moments (${Object.entries(phases)
+    .map(([phase, count]) => `${count} ${phase}`)
+    .join(
+      ', ',
+    )}), ${beside} other streams going on. ${cancellations} workers' parts: median ${ms.median.toFixed(1)} ms, p90 ${ms.p90.toFixed(1)}, p99 ${ms.p99.toFixed(1)}, longest ${ms.max.toFixed(1)} (aim: 100).
+
+| up to ms | ${filled.map((bucket) => bucket.upToMs ?? 'more').join(' | ')} |
+| --- |${filled.map(() => ' ---: |').join('')}
+| cancellations | ${filled.map((bucket) => bucket.cancellations).join(' | ')} |
+
+${source(name, report)}
+`;
+}
+
 const page = `# Benchmarks
 
 Figures of one machine that other work shares: read the ratios, which compare both arms alternating in one run, before the absolute
@@ -127,6 +153,11 @@ newcomer gains more than the stream loses; beyond it the pause grows with the pr
 \`CAUSEWAY_LOCAL_PREFILL_TOKENS\`. With workers on machines of their own the newcomer's loss shrinks to the transfer alone.
 
 ${placement('placement')}
+## From cancellation to the last work
+
+What a worker may still do for a request after the client has gone: the rest of a shared step, or of an operator of its own run.
+
+${cancel('cancel')}
 ## Cost of a cut between graph segments
 
 ${segments('segment-cut')}`;

@@ -6,8 +6,10 @@ import type { Worker } from './worker.ts';
 
 /** What one call works under. Disposing it ends its signal's links and, after a cancellation, records how long the work went on. */
 export interface RequestScope extends Disposable {
-  /** Aborts when the caller cancels, its deadline passes, or the worker's drain time is over. */
+  /** Aborts when the caller cancels, its deadline passes, the worker's drain time is over, or `abort` is called. */
   readonly signal: AbortSignal;
+  /** The work is in vain. Nothing happens when it was aborted before. */
+  abort(reason: unknown): void;
   readonly log: Logger;
 }
 
@@ -23,6 +25,7 @@ export function requestScope(worker: Worker, context: CallContext, requestId: st
   const log = requestLogger(worker.log, requestId, { attempt });
   return {
     signal: linked.signal,
+    abort: (reason) => linked.abort(reason),
     log,
     [Symbol.dispose]: () => {
       linked.signal.removeEventListener('abort', onAbort);

@@ -51,8 +51,7 @@ export async function* decode(
 
   let kv: ReadyKv | undefined;
   if (!reserve.local) kv = yield* receiveKv(worker, generation, inbox, scope, context);
-  else yield { event: { $case: 'reserved', value: {} } };
-  kv ??= await prefillHere(worker, generation, inbox, scope, reserve.local);
+  kv ??= yield* prefillHere(worker, generation, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
   yield { event: { $case: 'kvReady', value: kv.report } };
@@ -119,19 +118,22 @@ async function* receiveKv(
   }
 }
 
-/** Prefills the prompt on this worker: `local`, or `recomputed` after a lost transfer. */
-async function prefillHere(
+/** Prefills the prompt on this worker: `local`, which is told once there is room, or `recomputed` after a lost transfer. */
+async function* prefillHere(
   worker: Worker,
   generation: Generation,
   inbox: CommandInbox,
   scope: RequestScope,
   local: boolean,
-): Promise<ReadyKv> {
+): AsyncGenerator<workerV1.DecodeEvent, ReadyKv> {
   const pages = await worker.engine.reserve(worker.engine.room(generation), scope.signal);
+  let kept = false;
   try {
+    if (local) yield { event: { $case: 'reserved', value: {} } };
     const result = await worker.engine.prefill(generation, pages, scope.signal);
     const seen = inbox.firstToken();
     const outcome = local ? KvOutcome.KV_OUTCOME_LOCAL : KvOutcome.KV_OUTCOME_RECOMPUTED;
+    kept = true;
     return {
       pages,
       // What the client has read stays; a recomputed near-tie must not change it.
@@ -145,9 +147,8 @@ async function prefillHere(
         prefillMs: result.prefillMs,
       },
     };
-  } catch (error) {
-    pages[Symbol.dispose]();
-    throw error;
+  } finally {
+    if (!kept) pages[Symbol.dispose]();
   }
 }
 

@@ -1,6 +1,5 @@
 import type { workerV1 } from '@causeway/proto';
 import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
-import { linkSignals } from '@causeway/lifecycle';
 import {
   assertServes,
   generationFromProto,
@@ -32,17 +31,19 @@ export async function* prefill(
   yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
   using pages = await worker.engine.reserve(generation.promptIds.length, scope.signal);
   const transfer = worker.endpoint.send({ ticket, pages, signal: scope.signal });
+  const inVain = (): void => scope.abort(transfer.failed.reason);
+  transfer.failed.addEventListener('abort', inVain, { once: true });
   using _transfer = {
     [Symbol.dispose]: () => {
+      transfer.failed.removeEventListener('abort', inVain);
       transfer.abort('the call ended');
       countBytes(worker, ticket.chip, transfer.stats);
     },
   };
-  using working = linkSignals(scope.signal, transfer.failed);
   const queueMs = performance.now() - arrived;
   yield { event: { $case: 'started', value: {} } };
 
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, working.signal, (end) => transfer.offer(end));
+  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => transfer.offer(end));
   if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
 
   const stats = await transfer.finish(first === undefined ? {} : { firstToken: first.id });
