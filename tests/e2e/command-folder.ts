@@ -34,7 +34,13 @@ export class CommandFolder implements AsyncDisposable {
 
   /** The whole environment that commands get. */
   get env(): Record<string, string> {
-    return { PATH: process.env['PATH'] ?? '', HOME: this.path, CAUSEWAY_RUN_DIR: join(this.path, 'run') };
+    const cache = process.env['NODE_COMPILE_CACHE'];
+    return {
+      PATH: process.env['PATH'] ?? '',
+      HOME: this.path,
+      CAUSEWAY_RUN_DIR: join(this.path, 'run'),
+      ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
+    };
   }
 
   start(args: readonly string[]): Child {

@@ -39,7 +39,9 @@ export type LogLine = Readonly<Record<string, unknown>>;
 /** Starts a service. Dispose stops it; it never outlives the test process. */
 export function startProcess(options: ProcessOptions): ServiceProcess {
   const inherited = Object.fromEntries(
-    ['PATH', 'HOME', 'TMPDIR', 'LANG'].flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
+    ['PATH', 'HOME', 'TMPDIR', 'LANG', 'NODE_COMPILE_CACHE'].flatMap((name) =>
+      process.env[name] === undefined ? [] : [[name, process.env[name]]],
+    ),
   );
   const child = new Child({
     command: process.execPath,
