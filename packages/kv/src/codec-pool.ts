@@ -154,8 +154,10 @@ export class CodecPool implements AsyncDisposable {
   async #stop(): Promise<void> {
     await Promise.all(
       [...this.#threads].map(async (thread) => {
-        while (thread.pending.size > 0) await new Promise((resolve) => thread.worker.once('message', resolve));
-        await thread.worker.terminate();
+        const { worker, pending } = thread;
+        // a thread that ends instead of answering has lost its jobs
+        while (pending.size > 0) await new Promise((resolve) => worker.once('message', resolve).once('exit', resolve));
+        await worker.terminate();
       }),
     );
     this.#regions.clear();
