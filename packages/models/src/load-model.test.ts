@@ -67,10 +67,10 @@ describe('loadModel refuses', () => {
 
   it('a storage type without a kernel or a conversion', async () => {
     const error = await refusal({
-      tensors: (all) => all.set(Q_PROJ, { type: 'Q6_K', shape: [64, 64], bytes: new Uint8Array(64 * 64) }),
+      tensors: (all) => all.set(Q_PROJ, { type: 'Q3_K', shape: [64, 64], bytes: new Uint8Array(64 * 64) }),
     });
     expect(error.reason).toBe('unsupported_format');
-    expect(error.message).toContain('Q6_K');
+    expect(error.message).toContain('Q3_K');
   });
 
   it('a tensor whose bytes do not fit its shape and type', async () => {
