@@ -26,6 +26,9 @@ const gguf = ggufBytes({
   tensors: [
     { name: 'token_embd.weight', dims: [32, 7], bytes: new Uint8Array(896) },
     { name: 'blk.0.attn_q.weight', dims: [32, 32], type: 8, bytes: new Uint8Array(1088) },
+    { name: 'blk.0.attn_k.weight', dims: [256, 1], type: 12, bytes: new Uint8Array(144) },
+    { name: 'blk.0.attn_v.weight', dims: [256, 1], type: 14, bytes: new Uint8Array(210) },
+    { name: 'blk.0.ffn_up.weight', dims: [32, 2, 2], type: 6, bytes: new Uint8Array(88) },
   ],
 });
 const safetensors = safetensorsBytes({ 'model.norm.weight': [32], 'lm_head.weight': [7, 32], scale: [] });

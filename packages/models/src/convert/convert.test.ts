@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { storedAs } from '../testing/quantized-blocks.ts';
-import { CONVERTIBLE_TYPES, type ConvertibleType } from './convert-job.ts';
+import { BLOCK, CONVERTIBLE_TYPES, type ConvertibleType } from './convert-job.ts';
 import { halfToFloat } from './half-float.ts';
 import { isQuantized } from './quant-formats.ts';
 import { packedForm, repack } from './repack.ts';
@@ -90,6 +90,22 @@ function packedQuant(quants: Uint8Array, bits: 4 | 8, i: number): number {
 }
 
 describe('blocks repacked for MatMulNBits', () => {
+  it.each(CONVERTIBLE_TYPES.filter(isQuantized))('%s: any bytes are numbers, and nothing is written past the end', (type) => {
+    const { elements, bytes: step, group, bits } = { ...BLOCK[type], ...packedForm(type) };
+    const count = 3 * elements;
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 3 * step, maxLength: 3 * step }), (bytes) => {
+        const memory = new Float32Array(count + 1).fill(7);
+        widen(type, bytes, memory.subarray(0, count));
+        const quants = new Uint8Array((count * bits) / 8 + 1).fill(7);
+        const scales = new Float32Array(count / group + 1).fill(7);
+        repack(type, bytes, quants.subarray(0, -1), scales.subarray(0, -1), undefined);
+        expect([memory.at(-1), quants.at(-1), scales.at(-1)]).toEqual([7, 7, 7]);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   it.each(CONVERTIBLE_TYPES.filter(isQuantized))('%s: weights are scale * quant + offset', (type) => {
     const { bytes } = storedAs(type, [2, 768], 9);
     const wanted = new Float32Array(2 * 768);
