@@ -1,6 +1,7 @@
 /** A byte-level BPE tokenizer from GGUF metadata, in the form of tokenizer.json. */
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
+import { BYTE_LEVEL, PRE_TOKENIZERS } from './gguf-pre-tokenizers.ts';
 import type { GgufValue } from './gguf-reader.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
 
@@ -8,45 +9,7 @@ import type { TokenizerSource } from './tokenizer-source.ts';
 const CONTROL = 3;
 const USER_DEFINED = 4;
 
-const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
-
 const stringList = z.array(z.string());
-
-interface PreTokenizer {
-  definition: unknown;
-  /** A word that is a token is taken whole, before any merge. */
-  ignoreMerges?: boolean;
-  /** Used where the file does not say whether texts begin with the beginning-of-sequence token. */
-  addsBos?: boolean;
-}
-
-/** Pre-tokenizers by `tokenizer.ggml.pre`, after llama.cpp's llama-vocab.cpp. */
-const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map<string, PreTokenizer>([
-  ['smollm', { definition: { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits: true }, BYTE_LEVEL] } }],
-  ['gpt-2', { definition: BYTE_LEVEL }],
-  [
-    'llama-bpe',
-    {
-      definition: {
-        type: 'Sequence',
-        pretokenizers: [
-          {
-            type: 'Split',
-            pattern: {
-              Regex:
-                "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-            },
-            behavior: 'Isolated',
-            invert: false,
-          },
-          { ...BYTE_LEVEL, use_regex: false },
-        ],
-      },
-      ignoreMerges: true,
-      addsBos: true,
-    },
-  ],
-]);
 
 /**
  * Rebuilds a tokenizer; undefined when the file has none.
@@ -68,7 +31,7 @@ export function ggufTokenizerSource(path: string, metadata: ReadonlyMap<string, 
       truncation: null,
       padding: null,
       added_tokens: addedTokens(path, metadata, tokens),
-      normalizer: null,
+      normalizer: preTokenizer.normalizer ?? null,
       pre_tokenizer: preTokenizer.definition,
       post_processor: null,
       decoder: BYTE_LEVEL,
