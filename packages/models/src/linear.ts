@@ -67,7 +67,7 @@ function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight
 }
 
 /** Whether a stored type is multiplied in blocks rather than as f32. */
-function isBlocked(type: ConvertibleType, precision: Precision): boolean {
+export function isBlocked(type: ConvertibleType, precision: Precision): boolean {
   return isQuantized(type) && (packedForm(type).bits === 4 || precision === 'fast');
 }
 

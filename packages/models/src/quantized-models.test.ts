@@ -106,6 +106,19 @@ describe.each([
     expect(largestDifference(found, wanted) / size).toBeLessThan(0.1);
   });
 
+  it.each<Precision>(['exact', 'fast'])('%s: has a token table in f32 only where f32 products need it', async (precision) => {
+    using plain = memoryCheckpoint(config, tensors);
+    using checkpoint = asGguf(plain, architecture, architecture === 'llama');
+    using model = await loadModel({ checkpoint, precision });
+    const tables = model.segments
+      .flatMap(({ initializers }) => [...initializers])
+      .filter(([name]) => name.includes('embed_tokens'));
+    expect(tables.some(([, { type }]) => type === 'u8')).toBe(!tied || precision === 'fast');
+    expect(tables.some(([, { type, shape }]) => type === 'f32' && shape.length === 2 && shape[1] === config.hiddenSize)).toBe(
+      tied && precision === 'exact',
+    );
+  });
+
   it.each<Precision>(['exact', 'fast'])('%s: gives the same bits however the prompt is cut', async (precision) => {
     const [whole = new Float32Array(), ...others] = await logits('gguf', precision, [40], [2, 38], [17, 3]);
     for (const other of others) expect(largestDifference(other, whole)).toBe(0);
