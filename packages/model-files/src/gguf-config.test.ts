@@ -94,6 +94,41 @@ describe('configFromGguf', () => {
     });
   });
 
+  it('reads latent attention, whether K and V are in one tensor or two', async () => {
+    const latent = {
+      'llama.attention.kv_lora_rank': { u32: 16 },
+      'llama.attention.q_lora_rank': { u32: 12 },
+      'llama.rope.dimension_count': { u32: 4 },
+    };
+    const together = { 'llama.attention.key_length': { u32: 10 }, 'llama.attention.value_length': { u32: 8 } };
+    const apart = {
+      'llama.attention.key_length': { u32: 20 },
+      'llama.attention.value_length': { u32: 16 },
+      'llama.attention.key_length_mla': { u32: 10 },
+      'llama.attention.value_length_mla': { u32: 8 },
+      'llama.attention.head_count_kv': { u32: 1 },
+    };
+    const mla = { qLoraRank: 12, kvLoraRank: 16, qkNopeHeadDim: 6, qkRopeHeadDim: 4, vHeadDim: 8, ropeInterleaved: true };
+    for (const lengths of [together, apart]) expect(read({ ...latent, ...lengths })).toMatchObject({ headDim: 10, mla });
+    const oneStep = read({ ...latent, ...together, 'llama.attention.q_lora_rank': undefined });
+    expect(oneStep.mla).toEqual({ ...mla, qLoraRank: undefined });
+    const error = (changes: Readonly<Record<string, MetadataValue | undefined>>) =>
+      refusal(() => read({ ...latent, ...changes }));
+    expect((await error({})).message).toContain('key_length is missing');
+    expect((await error({ ...together, 'llama.rope.dimension_count': { u32: 10 } })).message).toContain('leaves nothing');
+    expect((await error({ ...together, 'llama.rope.dimension_count': { u32: 3 } })).message).toContain('rotated in pairs');
+  });
+
+  it('reads the temperature of YaRN that DeepSeek files have', () => {
+    const { rope } = read({
+      'llama.rope.scaling.type': { text: 'yarn' },
+      'llama.rope.scaling.factor': { f32: 4 },
+      'llama.rope.scaling.original_context_length': { u32: 64 },
+      'llama.rope.scaling.yarn_log_multiplier': { f32: 0.0707 },
+    });
+    expect(rope).toMatchObject({ mscale: expect.closeTo(0.707, 6), mscaleAllDim: expect.closeTo(0.707, 6) });
+  });
+
   it('reads any architecture under its own prefix', async () => {
     const mamba = { 'general.architecture': { text: 'mamba' } };
     expect((await refusal(() => read(mamba))).message).toContain('mamba.attention.head_count is missing');

@@ -3,7 +3,7 @@ import { fail } from '@causeway/errors';
 import { checkedConfig, LARGEST_SIZE } from './config-check.ts';
 import type { GgufFile } from './gguf.ts';
 import type { GgufValue } from './gguf-reader.ts';
-import type { ModelConfig, MoeConfig, MoeScoring, RopeConfig } from './model-config.ts';
+import type { MlaConfig, ModelConfig, MoeConfig, MoeScoring, RopeConfig } from './model-config.ts';
 
 const DEFAULT_THETA = 10_000;
 
@@ -32,7 +32,9 @@ export function configFromGguf(path: string, file: GgufFile): ModelConfig {
   const keys = keysOf(path, file.metadata, architecture);
   const heads = keys.size('attention.head_count');
   const hiddenSize = keys.size('embedding_length');
-  const headDim = keys.size('attention.key_length', hiddenSize / heads);
+  const mla = mlaOf(path, keys);
+  const headDim =
+    mla === undefined ? keys.size('attention.key_length', hiddenSize / heads) : mla.qkNopeHeadDim + mla.qkRopeHeadDim;
   const embedding = file.tensors.find((tensor) => tensor.name === 'token_embd.weight');
   return checkedConfig(path, {
     architecture,
@@ -46,9 +48,9 @@ export function configFromGguf(path: string, file: GgufFile): ModelConfig {
     contextLength: keys.size('context_length'),
     rmsNormEps: keys.number('attention.layer_norm_rms_epsilon'),
     tieWordEmbeddings: !file.tensors.some((tensor) => tensor.name === 'output.weight'),
-    rope: ropeOf(path, keys, headDim),
+    rope: ropeOf(path, keys, mla?.qkRopeHeadDim ?? headDim),
     slidingWindow: keys.get('attention.sliding_window') === undefined ? undefined : keys.size('attention.sliding_window'),
-    mla: undefined,
+    mla,
     moe: moeOf(path, keys),
     eosTokenIds: [...new Set(['eos', 'eot'].flatMap((name) => tokenId(file, name) ?? []))],
     bosTokenId: tokenId(file, 'bos'),
@@ -58,6 +60,28 @@ export function configFromGguf(path: string, file: GgufFile): ModelConfig {
 function tokenId(file: GgufFile, name: string): number | undefined {
   const id = file.metadata.get(`tokenizer.ggml.${name}_token_id`);
   return typeof id === 'number' ? id : undefined;
+}
+
+/**
+ * undefined without latent attention. Files in which K and V are split from each other state the sizes of the latent as those of a
+ * key and a value, and the heads' own apart.
+ */
+function mlaOf(path: string, keys: Keys): MlaConfig | undefined {
+  if (keys.get('attention.kv_lora_rank') === undefined) return undefined;
+  const ofHead = (part: 'key' | 'value'): number =>
+    keys.size(`attention.${part}_length${keys.get(`attention.${part}_length_mla`) === undefined ? '' : '_mla'}`);
+  const qkRopeHeadDim = keys.size('rope.dimension_count');
+  const qkNopeHeadDim = ofHead('key') - qkRopeHeadDim;
+  if (qkNopeHeadDim < 1)
+    fail('invalid_argument', 'malformed_file', `${path}: RoPE over ${qkRopeHeadDim} elements leaves nothing of a head's key`);
+  return {
+    qLoraRank: keys.get('attention.q_lora_rank') === undefined ? undefined : keys.size('attention.q_lora_rank'),
+    kvLoraRank: keys.size('attention.kv_lora_rank'),
+    qkNopeHeadDim,
+    qkRopeHeadDim,
+    vHeadDim: ofHead('value'),
+    ropeInterleaved: true,
+  };
 }
 
 /** `expert_gating_func` by llama.cpp's numbers (llama_expert_gating_func_type). */
@@ -103,6 +127,9 @@ function ropeOf(path: string, keys: Keys, headDim: number): RopeConfig {
   if (type === 'none') return { type: 'default', theta };
   if (type === 'linear') return { type, theta, factor: keys.number('rope.scaling.factor') };
   if (type === 'yarn') {
+    // 0.1 * mscale_all_dim. Of mscale, which files don't say, llama.cpp takes that it is the same, as it is in all models published.
+    const logMultiplier = keys.get('rope.scaling.yarn_log_multiplier');
+    const mscale = logMultiplier === undefined ? undefined : keys.number('rope.scaling.yarn_log_multiplier') / 0.1;
     return {
       type,
       theta,
@@ -110,6 +137,7 @@ function ropeOf(path: string, keys: Keys, headDim: number): RopeConfig {
       originalContextLength: keys.size('rope.scaling.original_context_length'),
       betaFast: keys.number('rope.scaling.yarn_beta_fast', 32),
       betaSlow: keys.number('rope.scaling.yarn_beta_slow', 1),
+      ...(mscale === undefined ? {} : { mscale, mscaleAllDim: mscale }),
     };
   }
   return unsupported(`RoPE scaling ${String(type).slice(0, 40)} is not supported; supported: none, linear, yarn`);

@@ -17,6 +17,12 @@ describe('huggingFaceName', () => {
     expect(huggingFaceName(BLOCKS, gguf)).toBe(name);
   });
 
+  it('gives a part named with its kind the whole name', () => {
+    const blocks = { 'odd.bias': 'mlp.odd_bias', odd: 'mlp.even' };
+    expect(huggingFaceName(blocks, 'blk.1.odd.bias')).toBe('model.layers.1.mlp.odd_bias');
+    expect(huggingFaceName(blocks, 'blk.1.odd.weight')).toBe('model.layers.1.mlp.even.weight');
+  });
+
   it.each([
     'rope_freqs.weight',
     'blk.0.constructor.weight',

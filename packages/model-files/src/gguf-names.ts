@@ -5,7 +5,8 @@ import type { TensorInfo } from './tensor-info.ts';
 
 /**
  * Hugging Face's names, below `model.layers.<layer>`, of the parts in `blk.<layer>.<part>.<weight|bias>`. A name with `*` is that of
- * one expert: GGUF has those of a layer as one tensor, expert by expert.
+ * one expert (or head): GGUF has those of a layer as one tensor, one after the other. A part named with its kind, `part.bias`, has
+ * the whole name.
  */
 export type GgufBlocks = Readonly<Record<string, string>>;
 
@@ -26,6 +27,8 @@ export function huggingFaceName(blocks: GgufBlocks, name: string): string {
   const [, path = '', kind = ''] = /^(.+)\.(weight|bias)$/.exec(name) ?? [];
   if (Object.hasOwn(OUTSIDE_BLOCKS, path)) return `${OUTSIDE_BLOCKS[path]}.${kind}`;
   const [, layer = '', part = ''] = /^blk\.(\d+)\.([a-z0-9_]+)$/.exec(path) ?? [];
+  const whole = `${part}.${kind}`;
+  if (Object.hasOwn(blocks, whole)) return `model.layers.${layer}.${blocks[whole]}`;
   return Object.hasOwn(blocks, part) ? `model.layers.${layer}.${blocks[part]}.${kind}` : name;
 }
 

@@ -55,9 +55,9 @@ describe('a tokenizer from GGUF metadata', () => {
 
   it('refuses other kinds and bad lists, by name', async () => {
     const error = (changes: Readonly<Record<string, GgufValue>>) => refusal(() => source(changes));
-    expect(await error({ 'tokenizer.ggml.model': 'llama' })).toMatchObject({
+    expect(await error({ 'tokenizer.ggml.model': 'rwkv' })).toMatchObject({
       reason: 'unsupported_format',
-      message: expect.stringContaining('llama'),
+      message: expect.stringContaining('rwkv'),
     });
     expect(await error({ 'tokenizer.ggml.pre': 'mystery' })).toMatchObject({
       reason: 'unsupported_format',

@@ -1,52 +1,18 @@
-/** A byte-level BPE tokenizer from GGUF metadata, in the form of tokenizer.json. */
+/** A tokenizer from GGUF metadata, in the form of tokenizer.json: byte-level BPE or SentencePiece. */
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
+import { BYTE_LEVEL, PRE_TOKENIZERS } from './gguf-pre-tokenizers.ts';
+import { sentencePieceDefinition } from './gguf-sentencepiece.ts';
 import type { GgufValue } from './gguf-reader.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
 
 /** ggml token types that become added tokens: control and user-defined (llama.cpp, llama_token_type). */
+const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 
-const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
-
 const stringList = z.array(z.string());
-
-interface PreTokenizer {
-  definition: unknown;
-  /** A word that is a token is taken whole, before any merge. */
-  ignoreMerges?: boolean;
-  /** Used where the file does not say whether texts begin with the beginning-of-sequence token. */
-  addsBos?: boolean;
-}
-
-/** Pre-tokenizers by `tokenizer.ggml.pre`, after llama.cpp's llama-vocab.cpp. */
-const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map<string, PreTokenizer>([
-  ['smollm', { definition: { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits: true }, BYTE_LEVEL] } }],
-  ['gpt-2', { definition: BYTE_LEVEL }],
-  [
-    'llama-bpe',
-    {
-      definition: {
-        type: 'Sequence',
-        pretokenizers: [
-          {
-            type: 'Split',
-            pattern: {
-              Regex:
-                "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-            },
-            behavior: 'Isolated',
-            invert: false,
-          },
-          { ...BYTE_LEVEL, use_regex: false },
-        ],
-      },
-      ignoreMerges: true,
-      addsBos: true,
-    },
-  ],
-]);
+const numberList = z.array(z.number());
 
 /**
  * Rebuilds a tokenizer; undefined when the file has none.
@@ -55,42 +21,91 @@ const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map<string, PreTok
 export function ggufTokenizerSource(path: string, metadata: ReadonlyMap<string, GgufValue>): TokenizerSource | undefined {
   const model = metadata.get('tokenizer.ggml.model');
   if (model === undefined) return undefined;
-  if (model !== 'gpt2') refuse(path, 'tokenizer model', model, 'gpt2 (byte-level BPE) is');
-  const pre = metadata.get('tokenizer.ggml.pre') ?? 'none';
-  const preTokenizer =
-    PRE_TOKENIZERS.get(String(pre)) ?? refuse(path, 'pre-tokenizer', pre, `supported: ${[...PRE_TOKENIZERS.keys()].join(', ')}`);
   const tokens = strings(path, metadata, 'tokenizer.ggml.tokens');
-  const merges = strings(path, metadata, 'tokenizer.ggml.merges');
+  const types = tokenTypes(path, metadata, tokens);
   const template = metadata.get('tokenizer.chat_template');
+  const { addsBos, added, ...definition } =
+    model === 'gpt2'
+      ? byteLevel(path, metadata, tokens)
+      : model === 'llama'
+        ? sentencePiece(path, metadata, tokens, types)
+        : refuse(path, 'tokenizer model', model, 'gpt2 (byte-level BPE) and llama (SentencePiece) are');
   return {
     tokenizer: {
       version: '1.0',
       truncation: null,
       padding: null,
-      added_tokens: addedTokens(path, metadata, tokens),
-      normalizer: null,
-      pre_tokenizer: preTokenizer.definition,
-      post_processor: null,
-      decoder: BYTE_LEVEL,
-      model: {
-        type: 'BPE',
-        dropout: null,
-        unk_token: null,
-        continuing_subword_prefix: null,
-        end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: preTokenizer.ignoreMerges ?? false,
-        vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-        merges,
-      },
+      added_tokens: addedTokens(tokens, types, added),
+      ...definition,
     },
     config: {
       ...tokenByName(metadata, tokens, 'bos'),
       ...tokenByName(metadata, tokens, 'eos'),
-      add_bos_token: metadata.get('tokenizer.ggml.add_bos_token') ?? preTokenizer.addsBos ?? false,
+      add_bos_token: metadata.get('tokenizer.ggml.add_bos_token') ?? addsBos,
     },
     chatTemplate: typeof template === 'string' ? template : undefined,
+  };
+}
+
+interface Definition {
+  normalizer: unknown;
+  pre_tokenizer: unknown;
+  post_processor: null;
+  decoder: unknown;
+  model: Record<string, unknown>;
+  /** Where the file does not say it. */
+  addsBos: boolean;
+  /** Token types that become added tokens. */
+  added: readonly number[];
+}
+
+function byteLevel(path: string, metadata: ReadonlyMap<string, GgufValue>, tokens: readonly string[]): Definition {
+  const pre = metadata.get('tokenizer.ggml.pre') ?? 'none';
+  const preTokenizer =
+    PRE_TOKENIZERS.get(String(pre)) ?? refuse(path, 'pre-tokenizer', pre, `supported: ${[...PRE_TOKENIZERS.keys()].join(', ')}`);
+  return {
+    normalizer: preTokenizer.normalizer ?? null,
+    pre_tokenizer: preTokenizer.definition,
+    post_processor: null,
+    decoder: BYTE_LEVEL,
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: preTokenizer.ignoreMerges ?? false,
+      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+      merges: strings(path, metadata, 'tokenizer.ggml.merges'),
+    },
+    addsBos: preTokenizer.addsBos ?? false,
+    added: [CONTROL, USER_DEFINED],
+  };
+}
+
+function sentencePiece(
+  path: string,
+  metadata: ReadonlyMap<string, GgufValue>,
+  tokens: readonly string[],
+  types: readonly unknown[],
+): Definition {
+  const scores = numberList.safeParse(metadata.get('tokenizer.ggml.scores'));
+  if (!scores.success || scores.data.length !== tokens.length)
+    fail('invalid_argument', 'malformed_file', `${path}: tokenizer.ggml.scores is not a list of ${tokens.length} numbers`);
+  const unknown = metadata.get('tokenizer.ggml.unknown_token_id') ?? 0;
+  return {
+    ...sentencePieceDefinition({
+      tokens,
+      types,
+      scores: scores.data,
+      unknownId: Number(unknown),
+      spacePrefix: metadata.get('tokenizer.ggml.add_space_prefix') !== false,
+    }),
+    post_processor: null,
+    addsBos: true,
+    added: [UNKNOWN, CONTROL, USER_DEFINED],
   };
 }
 
@@ -107,15 +122,19 @@ function strings(path: string, metadata: ReadonlyMap<string, GgufValue>, key: st
   return parsed.success ? parsed.data : fail('invalid_argument', 'malformed_file', `${path}: ${key} is not a list of strings`);
 }
 
-function addedTokens(path: string, metadata: ReadonlyMap<string, GgufValue>, tokens: readonly string[]): unknown[] {
+/** Empty when the file has none. */
+function tokenTypes(path: string, metadata: ReadonlyMap<string, GgufValue>, tokens: readonly string[]): readonly GgufValue[] {
   const types = metadata.get('tokenizer.ggml.token_type') ?? [];
-  if (!Array.isArray(types) || (types.length !== 0 && types.length !== tokens.length))
-    fail('invalid_argument', 'malformed_file', `${path}: tokenizer.ggml.token_type is not a list of ${tokens.length} types`);
-  return tokens.flatMap((content, id) =>
-    types[id] === CONTROL || types[id] === USER_DEFINED
-      ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: types[id] === CONTROL }]
-      : [],
-  );
+  if (Array.isArray(types) && (types.length === 0 || types.length === tokens.length)) return types;
+  return fail('invalid_argument', 'malformed_file', `${path}: tokenizer.ggml.token_type is not a list of ${tokens.length} types`);
+}
+
+function addedTokens(tokens: readonly string[], types: readonly GgufValue[], added: readonly number[]): unknown[] {
+  return tokens.flatMap((content, id) => {
+    const type = added.find((one) => one === types[id]);
+    if (type === undefined) return [];
+    return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: type !== USER_DEFINED }];
+  });
 }
 
 function tokenByName(

@@ -49,6 +49,11 @@ describe('readGguf', () => {
     expect(two!.fileOffset + 64).toBe(bytes.length);
   });
 
+  it('reads version 2, which differs in nothing else', () => {
+    const content: GgufContent = { metadata: LLAMA_METADATA, tensors: [f32('one', 3), f32('two', 5, 2)] };
+    expect(read({ ...content, version: 2 })).toEqual(read(content));
+  });
+
   it('honours another alignment', () => {
     const { tensors } = read({
       alignment: 128,
@@ -62,11 +67,17 @@ describe('readGguf', () => {
   it.each([
     [2, 'Q4_0', 18],
     [3, 'Q4_1', 20],
+    [6, 'Q5_0', 22],
+    [7, 'Q5_1', 24],
     [8, 'Q8_0', 34],
     [1, 'F16', 64],
-  ])('knows type %i as %s, %i bytes for 32 numbers', (type, name, size) => {
-    const { tensors } = read({ tensors: [{ name: 'w', dims: [32, 2], type, bytes: new Uint8Array(2 * size) }] });
-    expect(tensors[0]).toMatchObject({ type: name, shape: [2, 32], byteLength: 2 * size });
+    [30, 'BF16', 64],
+    [12, 'Q4_K', 18],
+    [13, 'Q5_K', 22],
+    [14, 'Q6_K', 26.25],
+  ])('knows type %i as %s, %f bytes for 32 numbers', (type, name, size) => {
+    const { tensors } = read({ tensors: [{ name: 'w', dims: [256, 2], type, bytes: new Uint8Array(16 * size) }] });
+    expect(tensors[0]).toMatchObject({ type: name, shape: [2, 256], byteLength: 16 * size });
   });
 
   it('lists a tensor of an unknown type without a size', () => {
@@ -81,7 +92,7 @@ describe('readGguf', () => {
 describe('readGguf refuses', () => {
   it('foreign files and other versions', async () => {
     expect(await message(Buffer.from('PK\u0003\u0004 a zip file, not a model'))).toContain('does not begin with "GGUF"');
-    expect(await message({ version: 2 })).toMatch(/unsupported_format.*version 2/);
+    expect(await message({ version: 1 })).toMatch(/unsupported_format.*version 1.*versions 2 and 3/);
     expect(await message({ version: 0x0300_0000 })).toMatch(/unsupported_format.*big-endian/);
   });
 

@@ -1,13 +1,14 @@
 /**
- * GGUF version 3: magic, version, counts, typed metadata, tensor table, aligned data; little-endian.
- * Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md. Counts, lengths and offsets are checked before anything is allocated.
+ * GGUF versions 2 and 3: magic, version, counts, typed metadata, tensor table, aligned data; little-endian. Version 3 differs from 2
+ * only in that files may be big-endian. Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+ * Counts, lengths and offsets are checked before anything is allocated.
  */
 import { fail } from '@causeway/errors';
 import { GgufReader, type GgufEntry, type GgufValue } from './gguf-reader.ts';
 import { type LocatedTensor, overlapping } from './tensor-info.ts';
 
 const MAGIC = 0x46554747;
-const VERSION = 3;
+const VERSIONS: readonly number[] = [2, 3];
 /** Version 3 as a big-endian file has it. */
 const VERSION_SWAPPED = 0x0300_0000;
 const MOST = { tensors: 1_000_000, keys: 100_000, alignment: 65_536 } as const;
@@ -81,9 +82,13 @@ export function readGguf(path: string, file: Uint8Array): GgufFile {
 }
 
 function checkVersion(path: string, version: number): void {
-  if (version === VERSION) return;
+  if (VERSIONS.includes(version)) return;
   const what = version === VERSION_SWAPPED ? 'a big-endian GGUF file' : `GGUF version ${version}`;
-  fail('unimplemented', 'unsupported_format', `${path}: ${what} is not supported; little-endian version ${VERSION} is`);
+  fail(
+    'unimplemented',
+    'unsupported_format',
+    `${path}: ${what} is not supported; little-endian versions ${VERSIONS.join(' and ')} are`,
+  );
 }
 
 function alignmentOf(reader: GgufReader, value: GgufValue | undefined): number {

@@ -26,6 +26,18 @@ const gguf = ggufBytes({
   tensors: [
     { name: 'token_embd.weight', dims: [32, 7], bytes: new Uint8Array(896) },
     { name: 'blk.0.attn_q.weight', dims: [32, 32], type: 8, bytes: new Uint8Array(1088) },
+    { name: 'blk.0.attn_k.weight', dims: [256, 1], type: 12, bytes: new Uint8Array(144) },
+    { name: 'blk.0.attn_v.weight', dims: [256, 1], type: 14, bytes: new Uint8Array(210) },
+    { name: 'blk.0.ffn_up.weight', dims: [32, 2, 2], type: 6, bytes: new Uint8Array(88) },
+  ],
+});
+const sentencePiece = ggufBytes({
+  metadata: [
+    ...LLAMA_METADATA,
+    ['tokenizer.ggml.model', { text: 'llama' }],
+    ['tokenizer.ggml.tokens', { texts: ['<unk>', 'a', 'b', 'ab'] }],
+    ['tokenizer.ggml.scores', { f32s: [0, -1, -2, -3] }],
+    ['tokenizer.ggml.token_type', { i32s: [2, 1, 1, 1] }],
   ],
 });
 const safetensors = safetensorsBytes({ 'model.norm.weight': [32], 'lm_head.weight': [7, 32], scale: [] });
@@ -77,14 +89,16 @@ describe('damaged files give a ServiceError or are read, and take little memory'
       ggufTokenizerSource('x.gguf', file.metadata);
       readable++;
     };
-    read(gguf);
-    fc.assert(
-      fc.property(damaged(gguf), (bytes) => {
-        expect(costOf(() => read(bytes))).toBeLessThan(MOST_BYTES);
-      }),
-      { numRuns: 3000 },
-    );
-    expect(readable).toBeGreaterThan(1);
+    for (const file of [gguf, sentencePiece]) {
+      read(file);
+      fc.assert(
+        fc.property(damaged(file), (bytes) => {
+          expect(costOf(() => read(bytes))).toBeLessThan(MOST_BYTES);
+        }),
+        { numRuns: 3000 },
+      );
+    }
+    expect(readable).toBeGreaterThan(2);
   });
 
   it('safetensors', () => {

@@ -8,7 +8,7 @@ import { int, OMITTED, type Value } from '@causeway/onnx-graph';
 import type { LayerGeometry } from '@causeway/kv';
 import { groupQueryAttention, toRows, toSequences } from './attention-gqa.ts';
 import { cacheShape } from './cache-shape.ts';
-import { linear, matMulTransposed, splitColumns } from './linear.ts';
+import { linear, matMulTransposed, splitColumns, weightProduct } from './linear.ts';
 import { rmsNorm } from './rms-norm.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
 import type { WeightRef } from './weight-library.ts';
@@ -64,6 +64,20 @@ function headWeight(segment: SegmentBuilder, o: LatentAttention, head: number, p
   return segment.library.f32(`${o.name}.kv_b_proj.weight`, [o.heads * perHead, o.rank], range);
 }
 
+/** Wk_h^T q_nope. One product per head: a 2-D weight is packed once by the session, and its rows are computed alike in every batch. */
+function absorbedQuery(segment: SegmentBuilder, nope: Value, o: LatentAttention, head: number): Value {
+  const split = `${o.name}.k_b_proj.${head}.weight`;
+  if (segment.library.has(split)) return weightProduct(segment, nope, split, [o.rank, o.nopeDim]);
+  return segment.graph.op('MatMul', [nope, segment.weight(headWeight(segment, o, head, 'key'))]);
+}
+
+/** Wv_h u_h. */
+function headOutput(segment: SegmentBuilder, mixed: Value, o: LatentAttention, head: number): Value {
+  const split = `${o.name}.v_b_proj.${head}.weight`;
+  if (segment.library.has(split)) return weightProduct(segment, mixed, split, [o.valueDim, o.rank]);
+  return matMulTransposed(segment, mixed, headWeight(segment, o, head, 'value'));
+}
+
 function zeroColumns(segment: SegmentBuilder, like: Value, count: number): Value {
   const { graph } = segment;
   return segment.derived(`zero columns ${count}`, () => {
@@ -88,9 +102,8 @@ function absorbedQueries(segment: SegmentBuilder, q: Value, o: LatentAttention, 
     { axis: int(1) },
   );
   const rotated = splitColumns(segment, rotate(segment, positional, o.heads, o), Array<number>(o.heads).fill(o.ropeDim));
-  // One product per head: a 2-D weight is packed once by the session, and its rows are computed alike in every batch.
   const columns = heads.flatMap((head) => [
-    graph.op('MatMul', [parts[2 * head] ?? OMITTED, segment.weight(headWeight(segment, o, head, 'key'))]),
+    absorbedQuery(segment, parts[2 * head] ?? OMITTED, o, head),
     rotated[head] ?? OMITTED,
     ...padding,
   ]);
@@ -104,9 +117,7 @@ function headOutputs(segment: SegmentBuilder, mixed: Value, o: LatentAttention, 
     mixed,
     Array.from({ length: o.heads * 2 }, (_, i) => (i % 2 === 0 ? o.rank : width - o.rank)),
   );
-  const outputs = Array.from({ length: o.heads }, (_, head) =>
-    matMulTransposed(segment, parts[2 * head] ?? OMITTED, headWeight(segment, o, head, 'value')),
-  );
+  const outputs = Array.from({ length: o.heads }, (_, head) => headOutput(segment, parts[2 * head] ?? OMITTED, o, head));
   return segment.graph.op('Concat', outputs, { axis: int(1) });
 }
 

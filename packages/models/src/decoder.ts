@@ -27,7 +27,8 @@ export function decoder(context: BuildContext, block: DecoderBlock): readonly Se
   const { config, cuts } = context;
   const { hiddenSize, rmsNormEps } = config;
   const chain = new SegmentChain(context);
-  let state = embed(chain.current, config.vocabSize, hiddenSize);
+  const ends = { vocabSize: config.vocabSize, hidden: hiddenSize, tied: config.tieWordEmbeddings };
+  let state = embed(chain.current, ends);
   for (let layer = 0; layer < config.layers; layer++) {
     const name = `model.layers.${layer}`;
     // After a mixture of experts a new segment has just begun.
@@ -39,11 +40,6 @@ export function decoder(context: BuildContext, block: DecoderBlock): readonly Se
     const after = residualNorm(segment, attended, `${name}.post_attention_layernorm`, hiddenSize, rmsNormEps);
     state = block.mlp(chain, after.normed, after.residual, layer);
   }
-  writeLogits(chain.current, state, {
-    vocabSize: config.vocabSize,
-    hidden: hiddenSize,
-    epsilon: rmsNormEps,
-    tied: config.tieWordEmbeddings,
-  });
+  writeLogits(chain.current, state, { ...ends, epsilon: rmsNormEps });
   return chain.finish();
 }

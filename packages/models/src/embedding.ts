@@ -1,16 +1,37 @@
 import { int, type Value } from '@causeway/onnx-graph';
-import { weightProduct } from './linear.ts';
+import type { ConvertibleType } from './convert/convert-job.ts';
+import { isQuantized } from './convert/quant-formats.ts';
+import { packedForm } from './convert/repack.ts';
+import { isBlocked, weightProduct } from './linear.ts';
 import { residualNorm, type Residual } from './rms-norm.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
+import type { WeightRef } from './weight-library.ts';
 
 const EMBEDDING = 'model.embed_tokens.weight';
+/** onnx.proto3, TensorProto.DataType.FLOAT. */
+const F32 = 1;
+/** Of 8-bit blocks (repack.ts). */
+const ZERO_POINT = 128;
 
-/** Rows of the f32 embedding table for `token_ids` [B, T]: [N, hidden]. */
-export function embed(segment: SegmentBuilder, vocabSize: number, hidden: number): Residual {
-  const { graph } = segment;
+/** Whether rows are looked up in 8-bit blocks without offsets, whose values are exact: not where an f32 table is there anyway. */
+function staysBlocked(segment: SegmentBuilder, type: ConvertibleType, tied: boolean): boolean {
+  if (!isQuantized(type)) return false;
+  const { bits, hasOffsets } = packedForm(type);
+  return bits === 8 && !hasOffsets && (!tied || isBlocked(type, segment.precision));
+}
+
+/** Rows of the embedding table for `token_ids` [B, T]: [N, hidden]. `tied`: it is the output projection too. */
+export function embed(segment: SegmentBuilder, o: { vocabSize: number; hidden: number; tied: boolean }): Residual {
+  const { graph, library } = segment;
+  const shape = [o.vocabSize, o.hidden];
   const ids = graph.op('Reshape', [segment.reserved('token_ids'), graph.int64s(-1)]);
-  const table = segment.weight(segment.library.f32(EMBEDDING, [vocabSize, hidden]));
-  return { residual: undefined, delta: graph.op('Gather', [table, ids], { axis: int(0) }) };
+  const pick = (weight: WeightRef): Value => graph.op('Gather', [segment.weight(weight), ids], { axis: int(0) });
+  if (!staysBlocked(segment, library.info(EMBEDDING, shape).type, o.tied))
+    return { residual: undefined, delta: pick(library.f32(EMBEDDING, shape)) };
+  const { quants, scales } = library.blocked([{ name: EMBEDDING, outputs: o.vocabSize }], o.hidden);
+  const centred = graph.op('Sub', [graph.op('Cast', [pick(quants)], { to: int(F32) }), graph.scalar(ZERO_POINT)]);
+  const groups = graph.op('Mul', [centred, graph.op('Unsqueeze', [pick(scales), graph.int64s(2)])]);
+  return { residual: undefined, delta: graph.op('Reshape', [groups, graph.int64s(-1, o.hidden)]) };
 }
 
 /** Final norm and output projection of the rows `logit_rows` only; writes `logits` [R, vocabSize]. */

@@ -1,49 +1,21 @@
 import { Runtime } from '@causeway/ort';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CONVERTIBLE_TYPES, type ConvertibleType } from './convert/convert-job.ts';
-import { widen } from './convert/widen.ts';
 import { linear, linears } from './linear.ts';
 import { SegmentBuilder } from './segment-builder.ts';
 import { runGraph } from './testing/graph-runner.ts';
 import { memoryCheckpoint, seededNumbers, SMALL_LLAMA, storedF32, type StoredTensor } from './testing/memory-checkpoint.ts';
+import { storedAs, widened } from './testing/quantized-blocks.ts';
 import type { Precision } from './types.ts';
 import { WeightLibrary } from './weight-library.ts';
 
 const OUT = 40;
-const IN = 96;
-
-/** f16 bits near a small positive or negative number (normal range only). */
-function half(value: number): number {
-  const bits = new Uint32Array(Float32Array.of(value).buffer)[0] ?? 0;
-  return ((bits >>> 16) & 0x8000) | ((((bits >>> 23) & 0xff) - 112) << 10) | ((bits >>> 13) & 0x3ff);
-}
-
-/** A random [OUT, IN] tensor of each storage type. */
-function stored(type: ConvertibleType, seed: number): StoredTensor {
-  const numbers = seededNumbers(seed, OUT * IN, 0.5);
-  const words = (values: ArrayLike<number>) => new Uint8Array(Uint16Array.from(values).buffer);
-  const shape = [OUT, IN];
-  if (type === 'F32') return storedF32(shape, numbers);
-  if (type === 'F16') return { type, shape, bytes: words(Array.from(numbers, half)) };
-  if (type === 'BF16') return { type, shape, bytes: words(Array.from(new Uint32Array(numbers.buffer), (word) => word >>> 16)) };
-  const halves = type === 'Q4_1' ? 2 : 1;
-  const quants = type === 'Q8_0' ? 32 : 16;
-  const bytes = new Uint8Array(((OUT * IN) / 32) * (2 * halves + quants));
-  for (let block = 0, at = 0; at < bytes.length; block++, at += 2 * halves + quants) {
-    const fields = seededNumbers(seed + block, halves, 0.02).map((value) => value + 0.03);
-    fields.forEach((value, i) => bytes.set(words([half(i === 0 ? value : -8 * value)]), at + 2 * i));
-    bytes.set(
-      Uint8Array.from(seededNumbers(seed * 7 + block, quants, 128), (value) => value + 128),
-      at + 2 * halves,
-    );
-  }
-  return { type, shape, bytes };
-}
+/** Whole blocks of every type: three of the largest. */
+const IN = 768;
 
 /** x W^T + b in f64. */
 function reference(tensor: StoredTensor, bias: Float32Array, x: Float32Array): Float64Array {
-  const w = new Float32Array(OUT * IN);
-  widen(tensor.type as ConvertibleType, tensor.bytes, w);
+  const w = new Float32Array(widened(tensor).bytes.buffer);
   return Float64Array.from({ length: (x.length / IN) * OUT }, (_, i) => {
     const row = Math.floor(i / OUT) * IN;
     const column = (i % OUT) * IN;
@@ -63,7 +35,7 @@ afterAll(async () => {
 
 describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
   it.each<Precision>(['exact', 'fast'])('%s: is close to f64 and gives a row the same bits in every batch', async (precision) => {
-    const tensor = stored(type, 11);
+    const tensor = storedAs(type, [OUT, IN], 11);
     const bias = seededNumbers(5, OUT);
     const tensors = new Map([
       ['p.weight', tensor],
@@ -96,9 +68,15 @@ describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
 });
 
 describe('linears', () => {
-  it.each<Precision>(['exact', 'fast'])('%s: multiplies weights laid together with the bits of each alone', async (precision) => {
+  const mixed = ['Q4_K', 'Q6_K', 'Q4_K'] as const;
+  it.each<[Precision, readonly ConvertibleType[]]>([
+    ['exact', ['Q4_1', 'Q4_1', 'Q4_1']],
+    ['fast', ['Q4_1', 'Q4_1', 'Q4_1']],
+    ['exact', mixed],
+    ['fast', mixed],
+  ])('%s: multiplies weights laid together (%s) with the bits of each alone', async (precision, types) => {
     const names = ['a', 'b', 'c'];
-    const tensors = new Map(names.map((name, i) => [`${name}.weight`, stored('Q4_1', 20 + i)]));
+    const tensors = new Map(types.map((type, i) => [`${names[i]}.weight`, storedAs(type, [OUT, IN], 20 + i)]));
     tensors.set('b.bias', storedF32([OUT], seededNumbers(8, OUT)));
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
     using library = new WeightLibrary(checkpoint);

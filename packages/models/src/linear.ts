@@ -7,10 +7,11 @@
 import { int, type Value } from '@causeway/onnx-graph';
 import type { SegmentBuilder } from './segment-builder.ts';
 import type { ConvertibleType } from './convert/convert-job.ts';
+import { isQuantized } from './convert/quant-formats.ts';
+import { packedForm } from './convert/repack.ts';
 import type { Precision } from './types.ts';
 import type { BlockedWeight, WeightRef } from './weight-library.ts';
 
-const QUANT_BLOCK = 32;
 /** MatMulNBits accuracy levels: f32 activations, or activations rounded to int8 per block. */
 const EXACT_LEVEL = 0;
 const INT8_LEVEL = 4;
@@ -20,12 +21,12 @@ export function matMulTransposed(segment: SegmentBuilder, x: Value, weight: Weig
   return segment.graph.contrib('FusedMatMul', [x, segment.weight(weight)], { transB: int(1) });
 }
 
-/** Sums of x [N, in] over blocks of 32: [N, in / 32]. */
-function blockSums(segment: SegmentBuilder, x: Value, inputs: number): Value {
+/** Sums of x [N, in] over groups of inputs: [N, in / group]. */
+function groupSums(segment: SegmentBuilder, x: Value, inputs: number, group: number): Value {
   const { graph } = segment;
-  return segment.derived(`block sums of ${x}`, () => {
-    const blocks = graph.op('Reshape', [x, graph.int64s(-1, inputs / QUANT_BLOCK, QUANT_BLOCK)]);
-    return graph.op('ReduceSum', [blocks, graph.int64s(2)], { keepdims: int(0) });
+  return segment.derived(`sums over ${group} of ${x}`, () => {
+    const groups = graph.op('Reshape', [x, graph.int64s(-1, inputs / group, group)]);
+    return graph.op('ReduceSum', [groups, graph.int64s(2)], { keepdims: int(0) });
   });
 }
 
@@ -41,12 +42,12 @@ function padded(segment: SegmentBuilder, x: Value, inputs: number): Value {
 }
 
 function matMulNBits(segment: SegmentBuilder, x: Value, weight: BlockedWeight, level: number): Value {
-  const [outputs = 0, blocks = 0] = weight.quants.shape;
+  const [outputs = 0, groups = 0] = weight.quants.shape;
   return segment.graph.contrib('MatMulNBits', [x, segment.weight(weight.quants), segment.weight(weight.scales)], {
-    K: int(blocks * QUANT_BLOCK),
+    K: int(groups * weight.group),
     N: int(outputs),
     bits: int(weight.bits),
-    block_size: int(QUANT_BLOCK),
+    block_size: int(weight.group),
     accuracy_level: int(level),
   });
 }
@@ -62,17 +63,17 @@ function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight
     y = matMulNBits(segment, x, weight, level);
   }
   if (weight.offsets === undefined) return y;
-  return graph.op('Gemm', [blockSums(segment, x, inputs), segment.weight(weight.offsets), y], { transB: int(1) });
+  return graph.op('Gemm', [groupSums(segment, x, inputs, weight.group), segment.weight(weight.offsets), y], { transB: int(1) });
 }
 
 /** Whether a stored type is multiplied in blocks rather than as f32. */
-function isBlocked(type: ConvertibleType, precision: Precision): boolean {
-  return type === 'Q4_0' || type === 'Q4_1' || (type === 'Q8_0' && precision === 'fast');
+export function isBlocked(type: ConvertibleType, precision: Precision): boolean {
+  return isQuantized(type) && (packedForm(type).bits === 4 || precision === 'fast');
 }
 
 /**
  * Multiplies x [N, in] by the weight [out, in] in the best form its storage and the precision allow: 4-bit blocks stay 4-bit,
- * 8-bit blocks stay 8-bit in `fast` and become f32 in `exact`, everything else is f32. Gives [N, out].
+ * wider ones are 8-bit in `fast` and become f32 in `exact`, everything else is f32. Gives [N, out].
  */
 export function weightProduct(segment: SegmentBuilder, x: Value, weight: string, shape: readonly [number, number]): Value {
   const { library } = segment;
@@ -93,7 +94,7 @@ export function linear(segment: SegmentBuilder, x: Value, name: string, outputs:
 }
 
 /**
- * Several `linear`s of the same x. Weights that are converted anyway are laid below each other and multiplied at once, which
+ * Several `linear`s of the same x. Weights that are converted anyway are laid below each other by type and multiplied at once, which
  * saves two operators in three; f32 weights stay where they are mapped.
  */
 export function linears(
@@ -102,19 +103,19 @@ export function linears(
   parts: readonly { name: string; outputs: number }[],
   inputs: number,
 ): readonly Value[] {
-  const types = new Set(parts.map(({ name, outputs }) => segment.library.info(`${name}.weight`, [outputs, inputs]).type));
-  const [type = 'F32'] = types;
-  if (types.size > 1 || !isBlocked(type, segment.precision)) {
-    return parts.map(({ name, outputs }) => linear(segment, x, name, outputs, inputs));
+  const { library, precision } = segment;
+  const typeOf = ({ name, outputs }: { name: string; outputs: number }): ConvertibleType =>
+    library.info(`${name}.weight`, [outputs, inputs]).type;
+  const results = new Map<string, Value>();
+  for (const [type, alike] of Map.groupBy(parts, typeOf)) {
+    if (alike.length === 1 || !isBlocked(type, precision)) continue;
+    const members = alike.map(({ name, outputs }) => ({ name: `${name}.weight`, outputs }));
+    const all = blockedProduct(segment, x, library.blocked(members, inputs), inputs);
+    const widths = alike.map(({ outputs }) => outputs);
+    const split = splitColumns(segment, all, widths);
+    alike.forEach(({ name, outputs }, i) => results.set(name, withBias(segment, split[i] ?? '', name, outputs)));
   }
-  const members = parts.map(({ name, outputs }) => ({ name: `${name}.weight`, outputs }));
-  const all = blockedProduct(segment, x, segment.library.blocked(members, inputs), inputs);
-  const split = splitColumns(
-    segment,
-    all,
-    parts.map(({ outputs }) => outputs),
-  );
-  return parts.map(({ name, outputs }, i) => withBias(segment, split[i] ?? '', name, outputs));
+  return parts.map(({ name, outputs }) => results.get(name) ?? linear(segment, x, name, outputs, inputs));
 }
 
 /** Cuts [N, width] into one value per entry of `widths`, along the last axis. */

@@ -15,6 +15,8 @@ import {
   type SourceRows,
 } from './convert/convert-job.ts';
 import { type ConvertOptions, runConvertJobs } from './convert/convert-pool.ts';
+import { isQuantized } from './convert/quant-formats.ts';
+import { packedForm } from './convert/repack.ts';
 
 /** A weight as an initialiser of a graph. */
 export interface WeightRef {
@@ -35,16 +37,16 @@ export interface BlockedMember {
   outputs: number;
 }
 
-/** A weight in blocks of 32 inputs: quants u8 [out, in/32, bits * 4], scales and offsets f32 [out, in/32]. */
+/** A weight in groups of inputs: quants u8 [out, in / group, bits * group / 8], scales and offsets f32 [out, in / group]. */
 export interface BlockedWeight {
   bits: 4 | 8;
+  group: 16 | 32;
   quants: WeightRef;
   scales: WeightRef;
-  /** Q4_1 only: what multiplies the block sums of the input. */
+  /** Of types with minimums: what multiplies the group sums of the input. */
   offsets: WeightRef | undefined;
 }
 
-const QUANT_BLOCK = 32;
 /** A million positions of 64 pairs take half of it; more is a mistake in a config. */
 const MOST_ROTARY_BYTES = 1024 ** 3;
 /** Rows of a job are cut so that it takes some 10 ms: progress, cancellation and threads get their turn. */
@@ -145,22 +147,19 @@ export class WeightLibrary implements Disposable {
     });
   }
 
-  /**
-   * Quantised matrices with the same input, one below the other, for MatMulNBits with its default zero point: all Q4_0 or all
-   * Q4_1 as 4 bits, all Q8_0 as 8.
-   */
+  /** Quantised matrices of one type with the same input, one below the other, for MatMulNBits with its default zero point. */
   blocked(members: readonly BlockedMember[], inputs: number): BlockedWeight {
     const sources = members.map(({ name, outputs }) => this.#source(name, [outputs, inputs]));
     const type = sources[0]?.type;
-    if (type === undefined || sources.some((source) => source.type !== type))
-      fail('internal', 'internal', 'blocked weights differ in type');
-    const bits = type === 'Q8_0' ? 8 : 4;
+    if (type === undefined || !isQuantized(type) || sources.some((source) => source.type !== type))
+      fail('internal', 'internal', 'blocked weights differ in type or are not quantised');
+    const { bits, group, hasOffsets } = packedForm(type);
     const outputs = members.reduce((sum, member) => sum + member.outputs, 0);
-    const blocks = inputs / QUANT_BLOCK;
+    const groups = inputs / group;
     const made = this.#packed(members.map(({ name }) => name).join('+'), `q${bits}`, [
-      ['quants', 'u8', [outputs, blocks, bits * 4]],
-      ['scales', 'f32', [outputs, blocks]],
-      ...(type === 'Q4_1' ? [['offsets', 'f32', [outputs, blocks]] satisfies PackedPart] : []),
+      ['quants', 'u8', [outputs, groups, (bits * group) / 8]],
+      ['scales', 'f32', [outputs, groups]],
+      ...(hasOffsets ? [['offsets', 'f32', [outputs, groups]] satisfies PackedPart] : []),
     ]);
     const [quants, scales, offsets] = made.refs as [WeightRef, WeightRef, WeightRef | undefined];
     let below = 0;
@@ -168,13 +167,17 @@ export class WeightLibrary implements Disposable {
       const above = below;
       this.#split(source, (part, firstRow) => {
         const row = above + firstRow;
-        const target = { source: part, quants: this.#address(quants, row), scales: this.#address(scales, row) };
-        if (bits === 8) return { kind: 'nbits8', ...target };
-        return { kind: 'nbits4', ...target, offsets: offsets === undefined ? undefined : this.#address(offsets, row) };
+        return {
+          kind: 'nbits',
+          source: { ...part, type },
+          quants: this.#address(quants, row),
+          scales: this.#address(scales, row),
+          offsets: offsets === undefined ? undefined : this.#address(offsets, row),
+        };
       });
       below += source.rows;
     }
-    return { bits, quants, scales, offsets };
+    return { bits, group, quants, scales, offsets };
   }
 
   /** cos and sin tables [positions, frequencies] of `position * frequency`, times `factor`; frequencies in radians per token. */

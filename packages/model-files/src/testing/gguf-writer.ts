@@ -8,6 +8,7 @@ export type MetadataValue =
   | { u64: bigint }
   | { text: string }
   | { texts: readonly string[] }
+  | { f32s: readonly number[] }
   | { i32s: readonly number[] };
 
 export interface GgufTensor {
@@ -55,6 +56,7 @@ function valueBytes(value: MetadataValue): Buffer {
   if ('u64' in value) return Buffer.concat([u32(10), u64(value.u64)]);
   if ('text' in value) return Buffer.concat([u32(8), text(value.text)]);
   if ('texts' in value) return Buffer.concat([u32(9), u32(8), u64(value.texts.length), ...value.texts.map(text)]);
+  if ('f32s' in value) return Buffer.concat([u32(9), u32(6), u64(value.f32s.length), ...value.f32s.map(f32)]);
   return Buffer.concat([u32(9), u32(5), u64(value.i32s.length), ...value.i32s.map((item) => u32(item >>> 0))]);
 }
 

@@ -1,7 +1,11 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { storedAs } from '../testing/quantized-blocks.ts';
+import { BLOCK, CONVERTIBLE_TYPES, type ConvertibleType } from './convert-job.ts';
 import { halfToFloat } from './half-float.ts';
-import { repackQ4, repackQ8 } from './repack.ts';
+import { isQuantized } from './quant-formats.ts';
+import { packedForm, repack } from './repack.ts';
 import { widen } from './widen.ts';
 
 /** Value of f16 bits by the definition: sign * 2^(e-15) * 1.m, subnormals 2^-14 * 0.m. */
@@ -14,7 +18,6 @@ function halfValue(half: number): number {
 }
 
 const finiteHalf = fc.integer({ min: 0, max: 0xffff }).filter((half) => ((half >> 10) & 31) !== 31);
-const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 
 describe('half floats', () => {
   it('widen exactly, all 65,536 of them', () => {
@@ -59,86 +62,77 @@ describe('widen', () => {
   });
 });
 
-/** Blocks of a quantised type: f16 fields, then quants. */
-const blocks = (halves: number, quants: number) =>
-  fc
-    .array(fc.tuple(fc.array(finiteHalf, { minLength: halves, maxLength: halves }), bytes(quants)), {
-      minLength: 1,
-      maxLength: 4,
-    })
-    .map((list) => ({
-      list,
-      bytes: Uint8Array.from(list.flatMap(([fields, quant]) => [...fields.flatMap((half) => [half & 255, half >> 8]), ...quant])),
-    }));
+const decoded = (base64: string): Uint8Array<ArrayBuffer> => Uint8Array.from(Buffer.from(base64, 'base64'));
+const tableOfBlocks = JSON.parse(readFileSync(new URL('../testing/gguf-blocks.json', import.meta.url), 'utf8')) as Record<
+  Exclude<ConvertibleType, 'F32'>,
+  { blocks: string; values: string }
+>;
 
-/** Element i of a 4-bit GGUF block. */
-const nibble = (quants: Uint8Array, i: number): number => (i < 16 ? (quants[i] ?? 0) & 15 : (quants[i - 16] ?? 0) >> 4);
+describe('values of GGUF blocks', () => {
+  const types = Object.keys(tableOfBlocks) as (keyof typeof tableOfBlocks)[];
 
-/** What MatMulNBits reads as element i: nibbles in order. */
-const packedNibble = (quants: Uint8Array, i: number): number => ((quants[i >> 1] ?? 0) >> (i % 2 === 0 ? 0 : 4)) & 15;
-
-describe('4-bit blocks', () => {
-  it('Q4_0 widens to d * (q - 8) and repacks to the same numbers', () => {
-    fc.assert(
-      fc.property(blocks(1, 16), ({ list, bytes: stored }) => {
-        const out = new Float32Array(list.length * 32);
-        widen('Q4_0', stored, out);
-        const quants = new Uint8Array(list.length * 16);
-        const scales = new Float32Array(list.length);
-        repackQ4(stored, quants, scales, undefined);
-        list.forEach(([[d = 0], quant], b) => {
-          for (let i = 0; i < 32; i++) {
-            const q = nibble(quant, i);
-            expect(packedNibble(quants.subarray(b * 16), i)).toBe(q);
-            expect(out[b * 32 + i]).toBeCloseTo(halfValue(d) * (q - 8), 5);
-          }
-          expect(scales[b]).toBe(halfValue(d));
-        });
-      }),
-      { numRuns: 50 },
-    );
+  it('has an example of every type', () => {
+    expect(['F32', ...types]).toEqual(CONVERTIBLE_TYPES);
   });
 
-  it('Q4_1 is d * q + m, and MatMulNBits plus the offset m + 8d gives the same', () => {
-    fc.assert(
-      fc.property(blocks(2, 16), ({ list, bytes: stored }) => {
-        const out = new Float32Array(list.length * 32);
-        widen('Q4_1', stored, out);
-        const quants = new Uint8Array(list.length * 16);
-        const scales = new Float32Array(list.length);
-        const offsets = new Float32Array(list.length);
-        repackQ4(stored, quants, scales, offsets);
-        list.forEach(([[d = 0, m = 0]], b) => {
-          const size = Math.abs(halfValue(d)) * 16 + Math.abs(halfValue(m));
-          for (let i = 0; i < 32; i++) {
-            const whole = (scales[b] ?? 0) * (packedNibble(quants.subarray(b * 16), i) - 8) + (offsets[b] ?? 0);
-            expect(Math.abs(whole - (out[b * 32 + i] ?? 0))).toBeLessThanOrEqual(size * 2 ** -22);
-          }
-        });
-      }),
-      { numRuns: 50 },
-    );
+  it.each(types)('%s: bits are those of the Python package gguf', (type) => {
+    const { blocks, values } = tableOfBlocks[type];
+    const wanted = new Uint32Array(decoded(values).buffer);
+    const out = new Float32Array(wanted.length);
+    widen(type, decoded(blocks), out);
+    expect(new Uint32Array(out.buffer)).toEqual(wanted);
   });
 });
 
-describe('8-bit blocks', () => {
-  it('Q8_0 widens to d * q and repacks around 128', () => {
+/** What MatMulNBits reads as element i. */
+function packedQuant(quants: Uint8Array, bits: 4 | 8, i: number): number {
+  return bits === 8 ? (quants[i] ?? 0) - 128 : (((quants[i >> 1] ?? 0) >> (i % 2 === 0 ? 0 : 4)) & 15) - 8;
+}
+
+describe('blocks repacked for MatMulNBits', () => {
+  it.each(CONVERTIBLE_TYPES.filter(isQuantized))('%s: any bytes are numbers, and nothing is written past the end', (type) => {
+    const { elements, bytes: step, group, bits } = { ...BLOCK[type], ...packedForm(type) };
+    const count = 3 * elements;
     fc.assert(
-      fc.property(blocks(1, 32), ({ list, bytes: stored }) => {
-        const out = new Float32Array(list.length * 32);
-        widen('Q8_0', stored, out);
-        const quants = new Uint8Array(list.length * 32);
-        const scales = new Float32Array(list.length);
-        repackQ8(stored, quants, scales);
-        list.forEach(([[d = 0], quant], b) => {
-          for (let i = 0; i < 32; i++) {
-            const q = ((quant[i] ?? 0) << 24) >> 24;
-            expect((quants[b * 32 + i] ?? 0) - 128).toBe(q);
-            expect(out[b * 32 + i]).toBe(Math.fround(halfValue(d) * q));
-          }
-        });
+      fc.property(fc.uint8Array({ minLength: 3 * step, maxLength: 3 * step }), (bytes) => {
+        const memory = new Float32Array(count + 1).fill(7);
+        widen(type, bytes, memory.subarray(0, count));
+        const quants = new Uint8Array((count * bits) / 8 + 1).fill(7);
+        const scales = new Float32Array(count / group + 1).fill(7);
+        repack(type, bytes, quants.subarray(0, -1), scales.subarray(0, -1), undefined);
+        expect([memory.at(-1), quants.at(-1), scales.at(-1)]).toEqual([7, 7, 7]);
       }),
       { numRuns: 50 },
     );
+  });
+
+  it.each(CONVERTIBLE_TYPES.filter(isQuantized))('%s: weights are scale * quant + offset', (type) => {
+    const { bytes } = storedAs(type, [2, 768], 9);
+    const wanted = new Float32Array(2 * 768);
+    widen(type, bytes, wanted);
+    const { bits, group, hasOffsets } = packedForm(type);
+    const groups = wanted.length / group;
+    const quants = new Uint8Array((wanted.length * bits) / 8);
+    const scales = new Float32Array(groups);
+    const offsets = hasOffsets ? new Float32Array(groups) : undefined;
+    repack(type, bytes, quants, scales, offsets);
+    const largest = Math.max(...wanted.map(Math.abs));
+    wanted.forEach((value, i) => {
+      const g = Math.floor(i / group);
+      const found = (scales[g] ?? 0) * packedQuant(quants, bits, i) + (offsets?.[g] ?? 0);
+      if (hasOffsets) expect(Math.abs(found - value)).toBeLessThanOrEqual(largest * 2 ** -22);
+      else expect(found === value).toBe(true);
+    });
+  });
+
+  it.each([
+    ['Q4_0', 4, 32, false],
+    ['Q4_K', 4, 32, true],
+    ['Q5_0', 8, 32, false],
+    ['Q5_1', 8, 32, true],
+    ['Q5_K', 8, 32, true],
+    ['Q6_K', 8, 16, false],
+  ] as const)('%s becomes %s bits in groups of %s', (type, bits, group, hasOffsets) => {
+    expect(packedForm(type)).toEqual({ bits, group, hasOffsets });
   });
 });

@@ -24,7 +24,9 @@ export function halfToFloatBits(): Uint32Array<ArrayBuffer> {
   return table;
 }
 
+let floats: Float32Array<ArrayBuffer> | undefined;
+
 /** The f32 value of each f16, indexed by the f16's bits. */
 export function halfToFloat(): Float32Array<ArrayBuffer> {
-  return new Float32Array(halfToFloatBits().buffer);
+  return (floats ??= new Float32Array(halfToFloatBits().buffer));
 }

@@ -1,10 +1,8 @@
 /** Runs one conversion job over native memory. Called in a worker thread only. */
 import { viewAddress } from '@causeway/ort';
 import { BLOCK, type ConvertJob, type SourceRows } from './convert-job.ts';
-import { repackQ4, repackQ8 } from './repack.ts';
+import { packedForm, repack } from './repack.ts';
 import { widen } from './widen.ts';
-
-const QUANT_BLOCK = 32;
 
 function sourceBytes(source: SourceRows): Uint8Array {
   const block = BLOCK[source.type];
@@ -36,14 +34,19 @@ export function runJob(job: ConvertJob): void {
       return widen(job.source.type, sourceBytes(job.source), floats(job.target, job.source.rows * job.source.columns));
     case 'rotary':
       return rotary(job);
-    case 'nbits4': {
-      const blocks = (job.source.rows * job.source.columns) / QUANT_BLOCK;
-      const offsets = job.offsets === undefined ? undefined : floats(job.offsets, blocks);
-      return repackQ4(sourceBytes(job.source), viewAddress(job.quants, blocks * 16), floats(job.scales, blocks), offsets);
-    }
-    case 'nbits8': {
-      const blocks = (job.source.rows * job.source.columns) / QUANT_BLOCK;
-      return repackQ8(sourceBytes(job.source), viewAddress(job.quants, blocks * 32), floats(job.scales, blocks));
+    case 'nbits': {
+      const { source } = job;
+      const { bits, group } = packedForm(source.type);
+      const elements = source.rows * source.columns;
+      const groups = elements / group;
+      const offsets = job.offsets === undefined ? undefined : floats(job.offsets, groups);
+      return repack(
+        source.type,
+        sourceBytes(source),
+        viewAddress(job.quants, (elements * bits) / 8),
+        floats(job.scales, groups),
+        offsets,
+      );
     }
   }
 }

@@ -1,6 +1,7 @@
 /** Widening of stored weights to f32. Input and output are views of native memory; nothing is allocated. */
 import { BLOCK, type ConvertibleType } from './convert-job.ts';
-import { halfToFloat, halfToFloatBits } from './half-float.ts';
+import { halfToFloatBits } from './half-float.ts';
+import { blockScales, QUANT_FORMATS, type QuantizedType } from './quant-formats.ts';
 
 /** Reads a view as 16-bit words, or undefined when its address is odd. */
 function words(bytes: Uint8Array): Uint16Array | undefined {
@@ -20,33 +21,31 @@ function bits(out: Float32Array): Uint32Array {
   return new Uint32Array(out.buffer, out.byteOffset, out.length);
 }
 
-function widenQ8(bytes: Uint8Array, out: Float32Array): void {
-  const half = halfToFloat();
-  const signed = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 0, o = 0; o < out.length; at += 34, o += 32) {
-    const d = half[(bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)] ?? 0;
-    for (let i = 0; i < 32; i++) out[o + i] = d * (signed[at + 2 + i] ?? 0);
-  }
-}
-
-function widenQ4(bytes: Uint8Array, out: Float32Array, hasMinimum: boolean): void {
-  const half = halfToFloat();
-  const step = hasMinimum ? 20 : 18;
-  for (let at = 0, o = 0; o < out.length; at += step, o += 32) {
-    const d = half[(bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)] ?? 0;
-    const m = hasMinimum ? (half[(bytes[at + 2] ?? 0) | ((bytes[at + 3] ?? 0) << 8)] ?? 0) : -8 * d;
-    const quants = at + step - 16;
-    for (let i = 0; i < 16; i++) {
-      const byte = bytes[quants + i] ?? 0;
-      out[o + i] = d * (byte & 15) + m;
-      out[o + 16 + i] = d * (byte >> 4) + m;
+function widenBlocks(type: QuantizedType, bytes: Uint8Array, out: Float32Array): void {
+  const { elements, bytes: step, group, zero, openScales, openQuants } = QUANT_FORMATS[type];
+  const quants = new Uint8Array(elements);
+  const block = blockScales();
+  const { scales, minimums } = block;
+  for (let at = 0, first = 0; first < out.length; at += step, first += elements) {
+    openScales(bytes, at, block);
+    openQuants(bytes, at, quants, 0);
+    for (let g = 0, i = 0; i < elements; g++) {
+      const scale = scales[g] ?? 0;
+      const end = i + group;
+      if (zero === undefined) {
+        const minimum = minimums[g] ?? 0;
+        for (; i < end; i++) out[first + i] = scale * (quants[i] ?? 0) + minimum;
+      } else {
+        for (; i < end; i++) out[first + i] = scale * ((quants[i] ?? 0) - zero);
+      }
     }
   }
 }
 
 /**
- * Widens stored weights to f32: bf16 and f16 exactly; Q8_0 d*q, Q4_0 d*(q-8), Q4_1 d*q+m (ggml-quants.c dequantize_row_*).
- * `bytes` holds exactly the blocks of `out.length` elements.
+ * Widens stored weights to f32: bf16 and f16 exactly, quantised ones to the bits that ggml-quants.c dequantize_row_* gives: a
+ * scale times a quant fits f32, so that only the sum with a minimum is rounded, once. `bytes` holds exactly the blocks of
+ * `out.length` elements.
  */
 export function widen(type: ConvertibleType, bytes: Uint8Array, out: Float32Array): void {
   if (bytes.byteLength !== (out.length / BLOCK[type].elements) * BLOCK[type].bytes) {
@@ -62,11 +61,7 @@ export function widen(type: ConvertibleType, bytes: Uint8Array, out: Float32Arra
       const table = halfToFloatBits();
       return widenWords(bytes, bits(out), (word) => table[word] ?? 0);
     }
-    case 'Q8_0':
-      return widenQ8(bytes, out);
-    case 'Q4_0':
-      return widenQ4(bytes, out, false);
-    case 'Q4_1':
-      return widenQ4(bytes, out, true);
+    default:
+      return widenBlocks(type, bytes, out);
   }
 }
