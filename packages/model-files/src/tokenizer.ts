@@ -3,6 +3,7 @@ import { fail } from '@causeway/errors';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { type ChatMessage, compileChatTemplate, type RenderChat, specialTokenTexts } from './chat-template.ts';
 import { createDecodeStream, type DecodeStream } from './decode-stream.ts';
+import { tokenBytesOf } from './token-bytes.ts';
 import { maxTokenBytes } from './token-length.ts';
 import { tokenizerHash } from './tokenizer-hash.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
@@ -26,6 +27,8 @@ export interface Tokenizer {
   /** Text of tokens, special ones skipped. Ids outside the vocabulary give no text. */
   decode(ids: readonly number[]): string;
   decodeStream(): DecodeStream;
+  /** What a token stands for, special ones included; it may be part of a character. Undefined outside the vocabulary. */
+  tokenBytes(id: number): Uint8Array | undefined;
 }
 
 /** Builds a tokenizer. @throws ServiceError `unsupported_format` when the definition can't be used. */
@@ -66,6 +69,11 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     renderChat,
     decode,
     decodeStream: () => createDecodeStream(decode, isSilent),
+    tokenBytes: tokenBytesOf(
+      source,
+      (id) => inner.id_to_token(id),
+      (id) => decode([id]),
+    ),
   };
 }
 

@@ -1,5 +1,6 @@
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
+import { chatLogprobs } from './logprobs-fields.ts';
 import { parseWith, requireObject, wrongType } from './parse-body.ts';
 import { generationFields, type GenerationOptions, toGenerationOptions } from './sampling-fields.ts';
 import { refuseUnsupported } from './unsupported.ts';
@@ -34,7 +35,7 @@ export function parseChatRequest(body: unknown): ChatRequest {
   const raw = requireObject(body);
   refuseUnsupported(raw);
   const parsed = parseWith(chatBody, raw);
-  const options = toGenerationOptions(parsed, raw);
+  const options = toGenerationOptions(parsed, raw, chatLogprobs(raw));
   return { model: parsed.model, messages: chatMessages(raw['messages']), options };
 }
 

@@ -1,8 +1,9 @@
 /** The gRPC API: causeway.inference.v1.Inference. */
-import type { Usage } from '@causeway/openai';
+import type { GenerationOptions, Usage } from '@causeway/openai';
 import type { inferenceV1 } from '@causeway/proto';
 import { type RpcContext, type RpcService, rpcService } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
+import type { AnswerPiece } from '../answer/answer.ts';
 import { tokenizePrompt } from '../prompt.ts';
 import { openRequest, type RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
@@ -22,10 +23,12 @@ export function inferenceService(router: RouterParts, log: Logger, forceSignal: 
   return rpcService(RawInferenceDefinition, {
     async *generate(body, call) {
       using ctx = open(call);
+      let logprobs: GenerationOptions['logprobs'];
       for await (const event of serve(ctx, { kind: 'generate', body }, router)) {
-        if (event.kind === 'piece') yield response(ctx.id, event.piece.text, [event.piece.id]);
+        if (event.kind === 'accepted') ({ logprobs } = event.fields.options);
+        if (event.kind === 'piece') yield pieceMessage(ctx.id, event.piece, logprobs !== undefined, router);
         if (event.kind === 'finished')
-          yield { ...response(ctx.id, '', []), finishReason: event.reason, usage: usageMessage(event.usage) };
+          yield { ...EMPTY, requestId: ctx.id, finishReason: event.reason, usage: usageMessage(event.usage) };
       }
     },
     tokenize: async (body, call) => {
@@ -48,8 +51,31 @@ async function tokenized(ctx: RequestContext, body: Uint8Array, router: RouterPa
   }
 }
 
-function response(requestId: string, text: string, tokenIds: number[]): inferenceV1.GenerateResponse {
-  return { requestId, text, tokenIds, finishReason: '', usage: undefined };
+const EMPTY: inferenceV1.GenerateResponse = {
+  requestId: '',
+  text: '',
+  tokenIds: [],
+  finishReason: '',
+  usage: undefined,
+  logprobs: [],
+};
+
+function pieceMessage(
+  requestId: string,
+  piece: AnswerPiece,
+  withLogprobs: boolean,
+  { tokenizer }: RouterParts,
+): inferenceV1.GenerateResponse {
+  const message = { ...EMPTY, requestId, text: piece.text, tokenIds: [piece.id] };
+  if (!withLogprobs) return message;
+  const named = (id: number, logprob: number, top: inferenceV1.TokenLogprob[]): inferenceV1.TokenLogprob => ({
+    id,
+    logprob,
+    bytes: tokenizer.tokenBytes(id) ?? new Uint8Array(0),
+    top,
+  });
+  const top = piece.topLogprobs.map(({ id, logprob }) => named(id, logprob, []));
+  return { ...message, logprobs: [named(piece.id, piece.logprob, top)] };
 }
 
 function usageMessage(usage: Usage): inferenceV1.Usage {

@@ -1,5 +1,6 @@
 /** What refuses a request whose form is right. Everything here comes before anything is tokenized, or is about the tokens. */
 import { fail } from '@causeway/errors';
+import type { LogitBias } from '@causeway/openai';
 import type { ReadRequest, RequestFields } from './request.ts';
 
 /** What can be served now. */
@@ -19,6 +20,7 @@ export interface ServedLimits {
 export function checkRequest({ fields, prompt }: ReadRequest, limits: ServedLimits): void {
   requireModel(fields.model, limits.model);
   checkIds(fields.options.stopTokenIds, 'stop_token_ids', limits);
+  checkBias(fields.options.logitBias, limits);
   if (prompt.kind === 'tokens') {
     checkLength(prompt.ids.length, fields, limits);
     checkIds(prompt.ids, fields.promptField, limits);
@@ -64,6 +66,13 @@ function tooLong(what: string, context: number, { promptField }: RequestFields, 
 function requireModel(model: string | undefined, served: string): void {
   if (model === undefined || model === served) return;
   fail('not_found', 'unknown_model', `the model '${model}' does not exist here; served: ${served}`, { field: 'model' });
+}
+
+function checkBias(entries: readonly LogitBias[], { vocabSize }: ServedLimits): void {
+  const bad = entries.find(({ id }) => id >= vocabSize);
+  if (bad === undefined) return;
+  const message = `'logit_bias' names token ${bad.id}, which is not in the vocabulary of ${vocabSize} tokens`;
+  fail('invalid_argument', 'invalid_token', message, { field: 'logit_bias' });
 }
 
 function checkIds(ids: readonly number[], field: string, { vocabSize }: ServedLimits): void {
