@@ -9,6 +9,7 @@ import { identify } from '../cluster/process-identity.ts';
 import { readRunState, removeRunState, type RunState, writeRunState } from '../cluster/run-state.ts';
 import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
+import { readCliConfig, routerKey } from '../config.ts';
 import type { RunPaths } from '../paths.ts';
 import { streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
@@ -139,6 +140,7 @@ async function firstPrompt(plan: ClusterPlan, model: string, out: Output, signal
   out.write(`${out.dim('model')} `);
   const answer = await streamChat({
     baseUrl: plan.httpUrl,
+    apiKey: routerKey(readCliConfig(plan.services.find(({ kind }) => kind === 'router')?.env ?? {})),
     model,
     messages: [{ role: 'user', content: FIRST_PROMPT }],
     maxTokens: 128,

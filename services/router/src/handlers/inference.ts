@@ -1,9 +1,11 @@
 /** The gRPC API: causeway.inference.v1.Inference. */
+import { ServiceError } from '@causeway/errors';
 import type { GenerationOptions, Usage } from '@causeway/openai';
 import type { inferenceV1 } from '@causeway/proto';
 import { type RpcContext, type RpcService, rpcService } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
 import type { AnswerPiece } from '../answer/answer.ts';
+import type { ApiKeys } from '../api-keys.ts';
 import { tokenizePrompt } from '../prompt.ts';
 import { openRequest, type RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
@@ -12,14 +14,16 @@ import { RawInferenceDefinition } from './raw-inference.ts';
 import { failed, serve } from './serve.ts';
 
 /** Binds the service to the router. */
-export function inferenceService(router: RouterParts, log: Logger, forceSignal: AbortSignal): RpcService {
-  const open = (call: RpcContext): RequestContext =>
-    openRequest({
+export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger, forceSignal: AbortSignal): RpcService {
+  const open = (call: RpcContext): RequestContext => {
+    checkKey(call, keys, router);
+    return openRequest({
       id: call.requestId,
       log,
       timeoutMs: Math.min(router.config.requestTimeoutMs, call.remainingMs()),
       signals: [call.signal, forceSignal],
     });
+  };
   return rpcService(RawInferenceDefinition, {
     async *generate(body, call) {
       using ctx = open(call);
@@ -35,8 +39,21 @@ export function inferenceService(router: RouterParts, log: Logger, forceSignal: 
       using ctx = open(call);
       return await tokenized(ctx, body, router);
     },
-    listModels: () => Promise.resolve({ models: servedModels(router).map((model) => ({ ...model })) }),
+    listModels: async (_request, call) => {
+      checkKey(call, keys, router);
+      return { models: servedModels(router).map((model) => ({ ...model })) };
+    },
   });
+}
+
+/** @throws ServiceError `invalid_api_key`, counted */
+function checkKey(call: RpcContext, keys: ApiKeys, router: RouterParts): void {
+  try {
+    keys.check(call.metadata.get('authorization'));
+  } catch (error) {
+    router.metrics.failed(ServiceError.from(error));
+    throw error;
+  }
 }
 
 /** Tokenizing takes a place as an answer does: the threads are the same. */

@@ -4,6 +4,7 @@ import { inferenceV1 } from '@causeway/proto';
 import { REQUEST_ID_KEY } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import type { ApiKeys } from '../api-keys.ts';
 import { answerHttp } from '../handlers/http-answer.ts';
 import { servedModels } from '../handlers/models.ts';
 import { readRequest } from '../request/read-request.ts';
@@ -15,6 +16,7 @@ import { fromFastifyError, httpError } from './errors.ts';
 export interface HttpServerOptions {
   readonly router: RouterParts;
   readonly maxBodyBytes: number;
+  readonly keys: ApiKeys;
   readonly log: Logger;
   /** Aborts when the drain time is over. */
   readonly forceSignal: AbortSignal;
@@ -26,7 +28,7 @@ export interface HttpServerOptions {
 
 /** The OpenAI API over HTTP; nothing is opened before `listen`. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
-  const { maxBodyBytes, router } = options;
+  const { keys, maxBodyBytes, router } = options;
   const count = (error: ServiceError): void => router.metrics.failed(error);
   const server = fastify({
     bodyLimit: maxBodyBytes,
@@ -48,7 +50,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   server.server.on('checkExpectation', expectationHandler(count));
   server.addHook('onRequest', (request, reply, done) => {
     void reply.header(REQUEST_ID_KEY, request.id);
-    done(missingHost(request.raw));
+    done(missingHost(request.raw) ?? keyProblem(request, keys));
   });
   server.removeAllContentTypeParsers();
   // Bytes: whoever reads the request knows whether it is small enough to be read here.
@@ -60,6 +62,20 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   server.post('/v1/chat/completions', (request, reply) => answer(request, reply, options, 'chat'));
   server.post('/v1/completions', (request, reply) => answer(request, reply, options, 'completion'));
   return server;
+}
+
+/** Whoever looks after the process has no key. */
+const OPEN: ReadonlySet<string | undefined> = new Set(['/livez', '/readyz', '/health']);
+
+/** Before the body is read, and before anything says which paths there are. */
+function keyProblem(request: FastifyRequest, keys: ApiKeys): ServiceError | undefined {
+  if (OPEN.has(request.routeOptions.url)) return undefined;
+  try {
+    keys.check(request.headers.authorization);
+    return undefined;
+  } catch (error) {
+    return ServiceError.from(error);
+  }
 }
 
 /** Sends an error and counts it, if nobody did. */
