@@ -40,7 +40,7 @@ export function parseChatRequest(body: unknown): ChatRequest {
 }
 
 /** A plain loop that ends at the first bad message: a schema would walk through all of them and keep every problem. */
-function chatMessages(messages: unknown): ChatMessage[] {
+export function chatMessages(messages: unknown): ChatMessage[] {
   if (!Array.isArray(messages)) return wrongType(messages, 'messages', 'a list of messages');
   if (messages.length === 0) fail('invalid_argument', 'empty_prompt', "'messages' has no message", { field: 'messages' });
   atMost(MAX_MESSAGES, messages, 'messages', 'entries');

@@ -11,5 +11,7 @@ export { answerJson, modelList, modelObject, streamEvents } from './responses.ts
 export type { AnswerForm, AnswerHead, FinishReasonName, ModelEntry, StreamEvents } from './responses.ts';
 export type { GenerationOptions, PlacementWish } from './sampling-fields.ts';
 export { MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_STOP_TOKENS, stopStrings, stopTokenIds } from './stop-fields.ts';
+export { parseDetokenizeRequest, parseTokenizeRequest } from './tokenize-request.ts';
+export type { DetokenizeBody, TokenizeBody } from './tokenize-request.ts';
 export { KV_OUTCOMES, kvHeader, usageObject } from './usage.ts';
 export type { CausewayReport, KvOutcomeName, Usage } from './usage.ts';

@@ -14,7 +14,7 @@ export interface RouterAddress {
 export async function callRouter(
   { baseUrl, apiKey }: RouterAddress,
   path: string,
-  init: RequestInit & { headers?: Record<string, string>; signal: AbortSignal },
+  init: Omit<RequestInit, 'headers'> & { headers?: Record<string, string>; signal: AbortSignal },
 ): Promise<Response> {
   const headers = { ...init.headers, ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }) };
   let response: Response;

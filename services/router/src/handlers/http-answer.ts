@@ -51,7 +51,7 @@ interface AnswerStyle {
 }
 
 /** The bytes of the body; none at all is an empty one. */
-function bodyOf(request: FastifyRequest): Uint8Array {
+export function bodyOf(request: FastifyRequest): Uint8Array {
   return request.body instanceof Uint8Array ? request.body : new Uint8Array(0);
 }
 

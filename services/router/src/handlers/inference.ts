@@ -6,12 +6,12 @@ import { type RpcContext, type RpcService, rpcService } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
 import type { AnswerPiece } from '../answer/answer.ts';
 import type { ApiKeys } from '../api-keys.ts';
-import { tokenizePrompt } from '../prompt.ts';
 import { openRequest, type RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import { servedModels } from './models.ts';
 import { RawInferenceDefinition } from './raw-inference.ts';
-import { failed, serve } from './serve.ts';
+import { serve } from './serve.ts';
+import { tokenized } from './tokenized.ts';
 
 /** Binds the service to the router. */
 export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger, forceSignal: AbortSignal): RpcService {
@@ -37,7 +37,7 @@ export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger
     },
     tokenize: async (body, call) => {
       using ctx = open(call);
-      return await tokenized(ctx, body, router);
+      return await tokenized(ctx, { kind: 'tokenize', body }, router);
     },
     listModels: async (_request, call) => {
       checkKey(call, keys, router);
@@ -53,18 +53,6 @@ function checkKey(call: RpcContext, keys: ApiKeys, router: RouterParts): void {
   } catch (error) {
     router.metrics.failed(ServiceError.from(error));
     throw error;
-  }
-}
-
-/** Tokenizing takes a place as an answer does: the threads are the same. */
-async function tokenized(ctx: RequestContext, body: Uint8Array, router: RouterParts): Promise<Uint8Array> {
-  try {
-    using _admitted = router.admission.admit();
-    const ids = await tokenizePrompt(ctx, body, router);
-    router.metrics.tokenized();
-    return ids;
-  } catch (thrown) {
-    throw failed(ctx, ctx.signal.aborted ? ctx.signal.reason : thrown, router);
   }
 }
 

@@ -1,7 +1,7 @@
 /** What refuses a request whose form is right. Everything here comes before anything is tokenized, or is about the tokens. */
 import { fail } from '@causeway/errors';
 import type { LogitBias } from '@causeway/openai';
-import type { ReadRequest, RequestFields } from './request.ts';
+import { isAboutTokens, type ReadRequest, type RequestFields } from './request.ts';
 
 /** What can be served now. */
 export interface ServedLimits {
@@ -25,7 +25,7 @@ export function checkRequest({ fields, prompt }: ReadRequest, limits: ServedLimi
     checkLength(prompt.ids.length, fields, limits);
     checkIds(prompt.ids, fields.promptField, limits);
   }
-  if (fields.kind !== 'tokenize') servedContext(limits);
+  if (!isAboutTokens(fields.kind)) servedContext(limits);
 }
 
 /** @throws ServiceError `no_workers` */
@@ -50,10 +50,11 @@ export function checkTextLength(
   tooLong(`the prompt has ${bytes} bytes, at least ${tokens} tokens`, limits.context, fields, limits);
 }
 
-/** @throws ServiceError `empty_prompt`, `prompt_too_long` (not for `tokenize`, which generates nothing) */
+/** @throws ServiceError `empty_prompt` (vLLM's endpoints take one), `prompt_too_long` (of what generates) */
 export function checkLength(tokens: number, fields: RequestFields, limits: ServedLimits): void {
+  if (fields.kind === 'tokenize_http' || fields.kind === 'detokenize_http') return;
   if (tokens === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: fields.promptField });
-  if (fields.kind === 'tokenize' || limits.context === undefined || tokens < limits.context) return;
+  if (isAboutTokens(fields.kind) || limits.context === undefined || tokens < limits.context) return;
   tooLong(`the prompt has ${tokens} tokens`, limits.context, fields, limits);
 }
 

@@ -42,7 +42,8 @@ export function readTokenizeRequest(body: Uint8Array): ReadRequest {
   return { fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS }, prompt };
 }
 
-const NO_OPTIONS: GenerationOptions = {
+/** Of a request that says nothing of them. */
+export const NO_OPTIONS: GenerationOptions = {
   maxTokens: undefined,
   temperature: 1,
   topP: 1,
