@@ -264,7 +264,7 @@ function token(script: FakeScript, position: number, call: FakeCall): workerV1.T
     logprob: logprobAt(position),
     finishReason: last ? stop : cut ? FinishReason.FINISH_REASON_LENGTH : FinishReason.FINISH_REASON_UNSPECIFIED,
     logits: new Uint8Array(0),
-    topLogprobs: Array.from({ length: call.generation.topLogprobs }, (_, rank) => ({ id: rank, logprob: -rank })),
+    topLogprobs: Array.from({ length: call.generation.topLogprobs }, (_, rank) => ({ id: rank, logprob: -rank - 1 })),
   };
 }
 
