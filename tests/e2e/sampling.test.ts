@@ -2,7 +2,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Cluster, eventually, startCluster } from '@causeway/testkit';
+import { AsyncQueue } from '@causeway/lifecycle';
+import { workerV1 } from '@causeway/proto';
+import { createChannelPool } from '@causeway/rpc';
+import { type Cluster, completeGeneration, eventually, startCluster } from '@causeway/testkit';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
@@ -13,6 +16,7 @@ const MODEL = fileURLToPath(new URL('../../models/tiny-moe', import.meta.url));
 
 interface GoldenCase {
   messages: { role: 'user' | 'assistant' | 'system'; content: string }[];
+  prompt_ids: number[];
   greedy_ids: number[];
   text: string;
   /** The likeliest tokens at each place, with their log-probabilities. */
@@ -70,6 +74,33 @@ describe('log-probabilities', () => {
       const values = entry.top_logprobs.map(({ logprob }) => logprob);
       expect(values).toEqual([...values].sort((a, b) => b - a));
     });
+  });
+
+  it('of the first token come with the KV too, for a decode worker that nobody tells them', async () => {
+    using channels = createChannelPool();
+    const [prefill, decode] = [cluster.worker('prefill-1').address, cluster.worker('decode-1').address];
+    const generation = completeGeneration({ promptIds: first.prompt_ids, maxTokens: 3, topLogprobs: 4 });
+    const base = { requestId: 'sampling-manifest', attempt: 1, model: 'tiny-moe', generation };
+    const commands = new AsyncQueue<workerV1.DecodeCommand>(2);
+    commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: false } } });
+    const call = { requestId: base.requestId, deadlineMs: 60_000 };
+    const read = async (ticket: workerV1.PrefillRequest['ticket']): Promise<workerV1.Token[]> => {
+      const tokens: workerV1.Token[] = [];
+      for await (const { event } of channels.client(workerV1.PrefillDefinition, prefill).prefill({ ...base, ticket }, call)) {
+        if (event?.$case === 'firstToken') tokens.push(event.value);
+      }
+      return tokens;
+    };
+    let said: Promise<workerV1.Token[]> | undefined;
+    const written: workerV1.Token[] = [];
+    for await (const { event } of channels.client(workerV1.DecodeDefinition, decode).decode(commands, call)) {
+      if (event?.$case === 'ticket') said = read(event.value);
+      if (event?.$case === 'token') written.push(event.value);
+    }
+    commands.close();
+    expect(written).toHaveLength(3);
+    expect(written[0]?.topLogprobs).toHaveLength(4);
+    expect(written.slice(0, 1)).toEqual(await said);
   });
 
   it('are the same streamed', async () => {
