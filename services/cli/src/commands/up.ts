@@ -80,7 +80,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
     if (options.prompt) await firstPrompt(plan, model.name, out, stop.signal);
     phase = 'ready';
     save();
-    for (const line of usageLines(plan, model.name, out)) out.line(line);
+    for (const line of usageLines({ ...plan, wantsKey: keyFor(plan) !== undefined }, model.name, out)) out.line(line);
     await stop.requested;
   } catch (error) {
     if (!stop.signal.aborted) {
@@ -134,13 +134,18 @@ function showEvent(out: Output, service: ServicePlan, event: ServiceEvent): void
   }
 }
 
+/** The key that the router of this plan wants. */
+function keyFor(plan: ClusterPlan): string | undefined {
+  return routerKey(readCliConfig(plan.services.find(({ kind }) => kind === 'router')?.env ?? {}));
+}
+
 async function firstPrompt(plan: ClusterPlan, model: string, out: Output, signal: AbortSignal): Promise<void> {
   out.line();
   out.line(`${out.dim('you  ')} ${FIRST_PROMPT}`);
   out.write(`${out.dim('model')} `);
   const answer = await streamChat({
     baseUrl: plan.httpUrl,
-    apiKey: routerKey(readCliConfig(plan.services.find(({ kind }) => kind === 'router')?.env ?? {})),
+    apiKey: keyFor(plan),
     model,
     messages: [{ role: 'user', content: FIRST_PROMPT }],
     maxTokens: 128,
