@@ -261,10 +261,16 @@ function token(script: FakeScript, position: number, call: FakeCall): workerV1.T
     attempt: call.attempt,
     position,
     id: script.answer[position] ?? 0,
-    logprob: 0,
+    logprob: logprobAt(position),
     finishReason: last ? stop : cut ? FinishReason.FINISH_REASON_LENGTH : FinishReason.FINISH_REASON_UNSPECIFIED,
     logits: new Uint8Array(0),
+    topLogprobs: Array.from({ length: call.generation.topLogprobs }, (_, rank) => ({ id: rank, logprob: -rank - 1 })),
   };
+}
+
+/** What a scripted token's log-probability is. */
+export function logprobAt(position: number): number {
+  return -(position + 1) / 8;
 }
 
 function stats(): workerV1.TransferStats {

@@ -23,16 +23,8 @@ afterAll(async () => {
   await harness?.[Symbol.asyncDispose]();
 });
 
-function request(more: Partial<inferenceV1.GenerateRequest>): inferenceV1.GenerateRequest {
-  return {
-    model: '',
-    input: { $case: 'prompt', value: 'hello' },
-    sampling: undefined,
-    maxTokens: 0,
-    stop: [],
-    placement: '',
-    ...more,
-  };
+function request(more: Parameters<typeof inferenceV1.GenerateRequest.fromPartial>[0]): inferenceV1.GenerateRequest {
+  return inferenceV1.GenerateRequest.fromPartial({ input: { $case: 'prompt', value: 'hello' }, ...more });
 }
 
 async function collect(stream: AsyncIterable<inferenceV1.GenerateResponse>): Promise<inferenceV1.GenerateResponse[]> {

@@ -1,3 +1,5 @@
+export { readApiKeys } from './api-keys.ts';
+export type { ApiKeySources } from './api-keys.ts';
 export { configHelp, configTable } from './config-table.ts';
 export { defineConfig } from './field.ts';
 export type { ConfigField, ConfigFields, ConfigOf } from './field.ts';

@@ -11,7 +11,7 @@ import type { EngineOptions } from './options.ts';
 import { Packer } from './packing.ts';
 import { Sampler } from './sampler.ts';
 import { Slots } from './slots.ts';
-import type { Engine } from './types.ts';
+import type { Engine, Sampling } from './types.ts';
 
 /**
  * Builds the sessions, slots and loop of an engine, and releases the model's weights once the sessions have packed them.
@@ -70,13 +70,23 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 
 /** Rows after which V8 has compiled the sampler's loops. */
 const WARM_ROWS = 6;
+const WARM_SAMPLING: Sampling = {
+  temperature: 0.7,
+  topP: 0.9,
+  topK: 100,
+  seed: 0n,
+  minP: 0.001,
+  repetitionPenalty: 1.1,
+  presencePenalty: 0.1,
+};
 
 /** A sampler whose loops are compiled: in a cold one the first row of a large vocabulary takes tens of milliseconds. */
 async function warmSampler(vocabSize: number): Promise<Sampler> {
   const sampler = new Sampler(vocabSize);
   const logits = Float32Array.from({ length: vocabSize }, (_, id) => (Math.imul(id, 0x9e3779b1) >>> 8) / 0x200000);
+  const known = { ids: Array.from({ length: Math.min(vocabSize, 1000) }, (_, id) => id), answer: 0 };
   for (let row = 0; row < WARM_ROWS; row++) {
-    sampler.sample(logits, { temperature: 0.7, topP: 0.9, topK: 100, seed: 0n }, row);
+    sampler.sample(logits, WARM_SAMPLING, row, known);
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
   return sampler;

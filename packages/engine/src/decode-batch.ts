@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
+import { sampleToken } from './sample-token.ts';
 import type { Sequence } from './sequence.ts';
 
 export interface DecodeEvents {
@@ -176,10 +177,9 @@ export class DecodeBatch {
       if (sequence.cached < sequence.ids.length) continue;
       try {
         time.section('sample', () => {
-          const logits = executor.logits(row);
-          const sampled = sampler.sample(logits, sequence.generation.sampling, sequence.nextPosition);
-          const copy = sequence.generation.returnLogits === true ? { logits: logits.slice() } : {};
-          const token = sequence.accept({ ...sampled, ...copy }, this.#parts);
+          const { generation, nextPosition, known } = sequence;
+          const sampled = sampleToken(sampler, executor.logits(row), generation, nextPosition, known);
+          const token = sequence.accept(sampled, this.#parts);
           this.tokens++;
           sequence.stream.push(token);
           if (token.finishReason !== undefined) this.#events.finished(sequence);

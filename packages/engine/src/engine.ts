@@ -3,6 +3,7 @@ import type { PagePool } from '@causeway/kv';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
+import { answerStart, sampleToken } from './sample-token.ts';
 import { finishReason } from './sequence.ts';
 import { TokenStream } from './token-stream.ts';
 import type {
@@ -81,15 +82,15 @@ export class RunningEngine implements Engine {
   ): Promise<PrefillResult> {
     const { parts, loop } = this.#state;
     this.#check(generation);
-    const { promptIds, replayIds, sampling, firstPosition } = generation;
+    const { promptIds, replayIds, firstPosition } = generation;
     let first: GeneratedToken | undefined;
     const onLast = (logits: Float32Array): void => {
-      const sampled = parts.sampler.sample(logits, sampling, firstPosition);
+      const known = { ids: promptIds, answer: answerStart(generation) };
+      const sampled = sampleToken(parts.sampler, logits, generation, firstPosition, known);
       const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
       first = {
         ...sampled,
         position: firstPosition,
-        ...(generation.returnLogits === true ? { logits: logits.slice() } : {}),
         ...(reason === undefined ? {} : { finishReason: reason }),
       };
     };

@@ -13,18 +13,19 @@ const POWERS = Float64Array.from({ length: 65 }, (_, q) => 2 ** (q - 64));
 
 /**
  * Writes exp((value - max) / temperature) to `out` and returns the sum, in index order; `max` is the largest value. NaN when any
- * value is.
+ * value is. Terms below `least` are 0.
  *
  * Relative error below 1e-15, three times as fast as Math.exp, from additions and multiplications only: the same bits on every
  * machine. exp(x) is 2^(k/32) from tables, times a polynomial of degree 6 for the rest, which is at most ln 2 / 64. One loop
  * without calls: V8 doesn't reliably inline them, and this loop is most of the sampler's time.
  */
-export function exponentials(values: Float32Array, max: number, temperature: number, out: Float64Array): number {
+export function exponentials(values: Float32Array, max: number, temperature: number, out: Float64Array, least = 0): number {
   const inverse = 1 / temperature;
+  const lowest = least > 0 ? Math.max(NEGLIGIBLE, Math.log(least)) : NEGLIGIBLE;
   let sum = 0;
   for (let i = 0; i < values.length; i++) {
     const x = ((values[i] as number) - max) * inverse;
-    if (x < NEGLIGIBLE) {
+    if (x < lowest) {
       out[i] = 0;
       continue;
     }

@@ -6,10 +6,12 @@ export type {
   FinishReason,
   GeneratedToken,
   Generation,
+  LogitBias,
   LogitsOptions,
   ModelInfo,
   PrefillResult,
   SampledToken,
   Sampling,
   SequencePages,
+  TopLogprob,
 } from './types.ts';

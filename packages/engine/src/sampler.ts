@@ -1,45 +1,66 @@
 import { fail } from '@causeway/errors';
+import { LogitAdjuster } from './adjust.ts';
 import { exponentials } from './exponential.ts';
 import { type Cut, NucleusSearch } from './nucleus.ts';
 import { uniform } from './philox.ts';
-import type { SampledToken, Sampling } from './types.ts';
+import type { KnownTokens, SampledToken, Sampling } from './types.ts';
+
+const NO_TOKENS: KnownTokens = { ids: [], answer: 0 };
 
 /**
- * Chooses tokens: a pure function of (sampling, position, logits); the buffers it keeps hold nothing between calls.
+ * Chooses tokens: a pure function of (sampling, position, logits, tokens so far); the buffers it keeps hold nothing between calls.
  *
- * Order as in Hugging Face and vLLM: temperature, then top_k, then top_p over the weight that top_k left. Tokens are ordered by
- * logit, then by id, so that equal logits never depend on anything else.
+ * Order as in vLLM: bias and penalties, temperature, min_p, top_k, then top_p over the weight that these left. Tokens are ordered
+ * by logit, then by id, so that equal logits never depend on anything else.
  */
 export class Sampler {
   readonly #weights: Float64Array;
   readonly #search: NucleusSearch;
+  readonly #adjuster: LogitAdjuster;
 
-  /** Buffers for rows of `vocabSize` logits (28 bytes per token of vocabulary and 1.5 MB). */
+  /** Buffers for rows of `vocabSize` logits (36 bytes per token of vocabulary and 1.5 MB). */
   constructor(vocabSize: number) {
     this.#weights = new Float64Array(vocabSize);
     this.#search = new NucleusSearch(vocabSize);
+    this.#adjuster = new LogitAdjuster(vocabSize);
   }
 
   /**
    * Chooses the token at answer position `position` from `logits` f32 [vocabSize].
    * @throws ServiceError `internal/runtime` when the model gave NaN or no finite logit.
    */
-  sample(logits: Float32Array, sampling: Sampling, position: number): SampledToken {
+  sample(logits: Float32Array, sampling: Sampling, position: number, known: KnownTokens = NO_TOKENS): SampledToken {
     const top = argmax(logits);
     const max = logits[top] as number;
     const total = exponentials(logits, max, 1, this.#weights);
     if (!Number.isFinite(max) || Number.isNaN(total)) {
       fail('internal', 'runtime', `the model gave logits that are no numbers at answer position ${position}`);
     }
-    const id = sampling.temperature === 0 ? top : this.#draw(logits, max, total, sampling, position);
+    const id = this.#choose(logits, { id: top, total }, sampling, position, known);
     return { id, logprob: (logits[id] as number) - max - Math.log(total) };
   }
 
-  #draw(logits: Float32Array, max: number, total: number, sampling: Sampling, position: number): number {
-    const weights = this.#weights;
-    const mass = sampling.temperature === 1 ? total : exponentials(logits, max, sampling.temperature, weights);
+  /** `top` is the row's own likeliest token, and what `weights` add up to at temperature 1. */
+  #choose(
+    row: Float32Array,
+    top: { id: number; total: number },
+    sampling: Sampling,
+    position: number,
+    known: KnownTokens,
+  ): number {
+    const logits = this.#adjuster.adjust(row, sampling, known);
+    const best = logits === row ? top.id : argmax(logits);
+    if (sampling.temperature === 0) return best;
+    const { temperature, minP = 0 } = sampling;
+    const weighed = logits === row && temperature === 1 && minP === 0;
+    const mass = weighed ? top.total : exponentials(logits, logits[best] as number, temperature, this.#weights, minP);
+    return this.#draw(logits, mass, sampling, position);
+  }
+
+  /** `mass`: what the weights add up to. */
+  #draw(logits: Float32Array, mass: number, sampling: Sampling, position: number): number {
     const search = this.#search;
-    search.load(logits, weights);
+    search.load(logits, this.#weights);
     let cut: Cut = { key: 0, ties: logits.length, mass };
     if (sampling.topK > 0 && sampling.topK < logits.length) cut = search.cut(sampling.topK, 0);
     if (sampling.topP < 1) cut = search.cut(1, sampling.topP * cut.mass);

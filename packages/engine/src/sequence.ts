@@ -1,6 +1,7 @@
 import type { PageSet } from '@causeway/kv';
+import { answerStart } from './sample-token.ts';
 import type { TokenStream } from './token-stream.ts';
-import type { FinishReason, GeneratedToken, Generation, SampledToken } from './types.ts';
+import type { FinishReason, GeneratedToken, Generation, KnownTokens, SampledToken } from './types.ts';
 
 /**
  * Why an answer ends with `token`: 'stop' at an end token (unless ignored) or a stop token, 'length' when `generated` tokens were
@@ -31,6 +32,8 @@ export class Sequence {
   readonly stream: TokenStream;
   /** Known tokens: prompt, replayed, generated. */
   readonly ids: number[];
+  /** The same, for the sampler. */
+  readonly known: KnownTokens;
   /** Tokens whose KV is there: [0, cached). */
   cached: number;
   /** undefined while preempted and after the end. */
@@ -64,6 +67,7 @@ export class Sequence {
     this.stream = o.stream;
     this.pages = o.pages;
     this.ids = [...promptIds, ...replayIds];
+    this.known = { ids: this.ids, answer: answerStart(o.generation) };
     this.generated = 0;
     if (o.first !== undefined) {
       this.ids.push(o.first.id);

@@ -9,6 +9,29 @@ export interface Sampling {
   /** 0 means no limit. */
   topK: number;
   seed: bigint;
+  /** Tokens less likely than this share of the likeliest one's probability are out; default 0: none. */
+  minP?: number;
+  /** Tokens of the prompt and the answer: a positive logit is divided by this, another one multiplied; default 1: none. */
+  repetitionPenalty?: number;
+  /** Taken off the logit of every token that the answer has already; default 0. */
+  presencePenalty?: number;
+  /** The same, for each time that the answer has it; default 0. */
+  frequencyPenalty?: number;
+  /** Added to logits, before penalties; each id once. */
+  logitBias?: readonly LogitBias[];
+}
+
+export interface LogitBias {
+  id: number;
+  bias: number;
+}
+
+/** Tokens before the one to be chosen. */
+export interface KnownTokens {
+  /** Prompt and answer so far. */
+  ids: ArrayLike<number>;
+  /** Index of the answer's first token; `ids.length` when there is none yet. */
+  answer: number;
 }
 
 /** What to generate after a prompt. Lengths in tokens. */
@@ -22,7 +45,7 @@ export interface Generation {
   stopTokenIds: readonly number[];
   ignoreEos: boolean;
   sampling: Sampling;
-  /** Position of the first new token in the answer. */
+  /** Position of the first new token in the answer: so many known tokens, the last ones, are the answer so far. */
   firstPosition: number;
   /** Every token carries the logits it was chosen from (verification); default false. */
   returnLogits?: boolean;
@@ -31,12 +54,22 @@ export interface Generation {
    * would have had. Default false: prompt and answer are read as one prompt, which is faster and equal up to near-ties.
    */
   exactResume?: boolean;
+  /** Every token carries so many of the likeliest tokens at its position; default 0. */
+  topLogprobs?: number;
+}
+
+export interface TopLogprob {
+  id: number;
+  /** Natural log of the model's probability (before temperature, bias and penalties). */
+  logprob: number;
 }
 
 export interface SampledToken {
   id: number;
-  /** Natural log of the model's probability (before temperature). */
+  /** Natural log of the model's probability (before temperature, bias and penalties). */
   logprob: number;
+  /** Only when asked for: the likeliest first. */
+  topLogprobs?: readonly TopLogprob[];
   /** Only when asked for: a copy of the row, f32 [vocabSize]. */
   logits?: Float32Array;
 }

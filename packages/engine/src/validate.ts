@@ -1,6 +1,11 @@
 import { fail } from '@causeway/errors';
 import type { Generation, Sampling, SequencePages } from './types.ts';
 
+/** Most tokens whose log-probabilities come with a token. */
+const MAX_TOP_LOGPROBS = 20;
+/** Most tokens with a bias. */
+const MAX_LOGIT_BIAS = 1024;
+
 /** Limits that a generation is checked against. */
 export interface GenerationLimits {
   vocabSize: number;
@@ -14,7 +19,7 @@ export interface GenerationLimits {
  *   `bad_request`, naming the field and the limit.
  */
 export function checkGeneration(generation: Generation, limits: GenerationLimits): void {
-  const { promptIds, replayIds, maxTokens, firstPosition, stopTokenIds } = generation;
+  const { promptIds, replayIds, maxTokens, firstPosition, stopTokenIds, topLogprobs = 0 } = generation;
   if (promptIds.length === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: 'prompt' });
   checkIds(promptIds, limits, replayIds.length);
   checkIds(replayIds, limits, promptIds.length);
@@ -27,7 +32,12 @@ export function checkGeneration(generation: Generation, limits: GenerationLimits
   if (stopTokenIds.some((id) => !Number.isInteger(id) || id < 0)) {
     fail('invalid_argument', 'invalid_token', 'stop token ids must be integers, 0 or more', { field: 'stop_token_ids' });
   }
-  checkSampling(generation.sampling);
+  if (!Number.isSafeInteger(topLogprobs) || topLogprobs < 0 || topLogprobs > MAX_TOP_LOGPROBS) {
+    fail('invalid_argument', 'bad_request', `top_logprobs is ${topLogprobs}; it must be from 0 to ${MAX_TOP_LOGPROBS}`, {
+      field: 'top_logprobs',
+    });
+  }
+  checkSampling(generation.sampling, limits);
 }
 
 /**
@@ -53,14 +63,32 @@ export function checkIds(ids: Uint32Array, limits: GenerationLimits, others = 0)
   );
 }
 
-function checkSampling(sampling: Sampling): void {
-  const { temperature, topP, topK, seed } = sampling;
+function checkSampling(sampling: Sampling, { vocabSize }: GenerationLimits): void {
+  const { temperature, topP, topK, seed, minP = 0, repetitionPenalty = 1, logitBias = [] } = sampling;
   const bad = (field: string, value: unknown, rule: string): never =>
     fail('invalid_argument', 'bad_sampling', `${field} is ${String(value)}; it must be ${rule}`, { field });
   if (!(temperature >= 0 && temperature <= 100)) bad('temperature', temperature, 'between 0 and 100');
   if (!(topP > 0 && topP <= 1)) bad('top_p', topP, 'above 0 and at most 1');
   if (!Number.isSafeInteger(topK) || topK < 0) bad('top_k', topK, 'an integer, 0 (no limit) or more');
   if (typeof seed !== 'bigint') bad('seed', seed, 'an integer');
+  if (!(minP >= 0 && minP <= 1)) bad('min_p', minP, 'between 0 and 1');
+  if (!(repetitionPenalty >= 0.01 && repetitionPenalty <= 100)) {
+    bad('repetition_penalty', repetitionPenalty, 'between 0.01 and 100');
+  }
+  for (const [field, value = 0] of [
+    ['presence_penalty', sampling.presencePenalty],
+    ['frequency_penalty', sampling.frequencyPenalty],
+  ] as const) {
+    if (!(value >= -2 && value <= 2)) bad(field, value, 'between -2 and 2');
+  }
+  if (logitBias.length > MAX_LOGIT_BIAS) bad('logit_bias', logitBias.length, `at most ${MAX_LOGIT_BIAS} tokens`);
+  for (const { id, bias } of logitBias) {
+    if (!(bias >= -100 && bias <= 100)) bad('logit_bias', bias, 'between -100 and 100');
+    if (Number.isInteger(id) && id >= 0 && id < vocabSize) continue;
+    fail('invalid_argument', 'invalid_token', `logit_bias names token ${id}; the vocabulary has ${vocabSize} tokens`, {
+      field: 'logit_bias',
+    });
+  }
 }
 
 /** @throws ServiceError `invalid_argument` when `pages` have no room for `tokens` tokens. */

@@ -34,6 +34,7 @@ export const ERROR_REASONS = [
   'invalid_token',
   'bad_sampling',
   'unsupported_parameter',
+  'invalid_api_key',
   'not_found',
   'method_not_allowed',
   'unsupported_media_type',

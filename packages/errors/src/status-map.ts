@@ -33,6 +33,7 @@ const HTTP_BY_REASON: Partial<Record<ErrorReason, number>> = {
 
 /** OpenAI's `code`, for clients that branch on it. Reasons that OpenAI has no word for give null, as its own bodies do. */
 const OPENAI_CODE_BY_REASON: Partial<Record<ErrorReason, string>> = {
+  invalid_api_key: 'invalid_api_key',
   unknown_model: 'model_not_found',
   prompt_too_long: 'context_length_exceeded',
   empty_prompt: 'invalid_value',

@@ -332,6 +332,7 @@ export class Inbound implements InboundTransfer {
       codec: this.#tally.main,
       transferMs: now - (this.#firstFrame ?? now),
       ...(manifest.firstToken === undefined ? {} : { firstToken: manifest.firstToken }),
+      ...(manifest.firstTokenDetail === undefined ? {} : { firstTokenDetail: manifest.firstTokenDetail }),
       senderWorker: this.#sender?.workerId ?? '',
       senderChip: this.#sender?.chip ?? '',
     };

@@ -5,6 +5,7 @@ export type { Tamper } from './part-encoder.ts';
 export { ticketFromProto, ticketToProto } from './ticket.ts';
 export type {
   CommittedKv,
+  FirstTokenOptions,
   InboundTransfer,
   OutboundTransfer,
   ReceiveOptions,

@@ -24,7 +24,7 @@ import { learnFromReceiver } from './link-policies.ts';
 import { refusalError } from './refusal.ts';
 import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
 import { silence } from './silence.ts';
-import type { OutboundTransfer, TransferStats } from './types.ts';
+import type { FirstTokenOptions, OutboundTransfer, TransferStats } from './types.ts';
 import { count } from './wire-types.ts';
 
 /** Parts encoded at the same time: one in a codec thread while another is published. */
@@ -55,7 +55,7 @@ export class Outbound implements OutboundTransfer {
   #offeredBytes = 0;
   #provenBytes = 0;
   #upTo = 0;
-  #finishing: { firstToken?: number } | undefined;
+  #finishing: FirstTokenOptions | undefined;
   #manifestSent = false;
   #digest: Uint8Array | undefined;
   #sentMarked = false;
@@ -113,7 +113,7 @@ export class Outbound implements OutboundTransfer {
     this.#wakeLanes();
   }
 
-  finish(options: { firstToken?: number }): Promise<TransferStats> {
+  finish(options: FirstTokenOptions): Promise<TransferStats> {
     this.#finishing ??= options;
     this.offer(Number.MAX_SAFE_INTEGER);
     this.#manifestIfSent().catch((error: unknown) => this.fail(ServiceError.from(error), true));
@@ -371,7 +371,7 @@ export class Outbound implements OutboundTransfer {
 
   #sayManifest(): void {
     this.#digest ??= partsDigest(this.#crcs);
-    this.#say(manifestMessage(this.#options.table, this.#digest, this.#stats.sentBytes, this.#finishing?.firstToken));
+    this.#say(manifestMessage(this.#options.table, this.#digest, this.#stats.sentBytes, this.#finishing ?? {}));
   }
 
   /** A message that the server refuses for its size ends the transfer; the caller hears why. */

@@ -40,8 +40,9 @@ describe('a NATS server with authorization', () => {
     for (const page of source.pages) smoothKv(sender.pool.bytes(page), 'f32', page + 1);
     const inbound = receiver.endpoint.receive({ pages: target, tokens: 128, deadlineMs: 20_000, signal: never });
     const outbound = sender.endpoint.send({ ticket: inbound.ticket, pages: source, signal: never });
-    const [stats, committed] = await Promise.all([outbound.finish({ firstToken: 7 }), inbound.committed]);
-    expect(committed).toMatchObject({ rawBytes: stats.rawBytes, firstToken: 7, senderWorker: 'p0' });
+    const firstTokenDetail = Buffer.of(1, 0, 255);
+    const [stats, committed] = await Promise.all([outbound.finish({ firstToken: 7, firstTokenDetail }), inbound.committed]);
+    expect(committed).toMatchObject({ rawBytes: stats.rawBytes, firstToken: 7, firstTokenDetail, senderWorker: 'p0' });
   });
 
   test.each([

@@ -3,6 +3,7 @@ import type { EndpointContext } from './context.ts';
 import type { SenderMessage } from './control.ts';
 import type { PartTable } from './part-table.ts';
 import type { Incarnation } from './subjects.ts';
+import type { FirstTokenOptions } from './types.ts';
 import { descriptorToProto } from './wire-types.ts';
 
 /** Hello: who sends, how it cuts parts, what its KV is. */
@@ -34,7 +35,7 @@ export function manifestMessage(
   table: PartTable,
   digest: Uint8Array,
   sentBytes: number,
-  firstToken: number | undefined,
+  first: FirstTokenOptions,
 ): SenderMessage {
   return {
     $case: 'manifest',
@@ -42,7 +43,7 @@ export function manifestMessage(
       rawBytes: BigInt(table.totalBytes),
       digest,
       parts: table.partCount,
-      ...(firstToken === undefined ? {} : { firstToken }),
+      ...first,
       sentBytes: BigInt(sentBytes),
     },
   };

@@ -22,8 +22,15 @@ export interface Ticket {
   chip: string;
 }
 
+/** The first token of the answer, when the sender knows it. */
+export interface FirstTokenOptions {
+  firstToken?: number;
+  /** What else is known of it; the transport passes it on unread. */
+  firstTokenDetail?: Uint8Array;
+}
+
 /** What a receiver knows of a committed transfer. */
-export interface CommittedKv {
+export interface CommittedKv extends FirstTokenOptions {
   /** Bytes of KV now in pages. */
   rawBytes: number;
   /** Bytes of frames that arrived: headers, repeats and duplicates included. */
@@ -32,8 +39,6 @@ export interface CommittedKv {
   codec: KvCodec;
   /** First frame to committed, ms. */
   transferMs: number;
-  /** The first token of the answer, when the sender knew it. */
-  firstToken?: number;
   senderWorker: string;
   senderChip: string;
 }
@@ -71,7 +76,7 @@ export interface OutboundTransfer {
   /** Says that tokens [0, endToken) are in the pages and may leave. Never goes back. */
   offer(endToken: number): void;
   /** Offers everything; resolves when the receiver has committed. */
-  finish(options: { firstToken?: number }): Promise<TransferStats>;
+  finish(options: FirstTokenOptions): Promise<TransferStats>;
   /** Gives the transfer up and tells the receiver. Idempotent. */
   abort(reason: string): void;
   /** Aborts, with the error, when the transfer fails: what is computed for it is in vain. */

@@ -52,7 +52,7 @@ function normalizerFactor(normalizer: unknown): number | undefined {
 }
 
 /** A step, or the steps of a sequence. */
-function stepsOf(step: unknown, key: string): Record<string, unknown>[] {
+export function stepsOf(step: unknown, key: string): Record<string, unknown>[] {
   if (typeof step !== 'object' || step === null) return [];
   const { type, [key]: inner } = step as Record<string, unknown>;
   if (type !== 'Sequence') return [step as Record<string, unknown>];

@@ -3,6 +3,7 @@ import { fail } from '@causeway/errors';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { type ChatMessage, compileChatTemplate, type RenderChat, specialTokenTexts } from './chat-template.ts';
 import { createDecodeStream, type DecodeStream } from './decode-stream.ts';
+import { tokenBytesOf } from './token-bytes.ts';
 import { maxTokenBytes } from './token-length.ts';
 import { tokenizerHash } from './tokenizer-hash.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
@@ -25,7 +26,11 @@ export interface Tokenizer {
   renderChat: RenderChat;
   /** Text of tokens, special ones skipped. Ids outside the vocabulary give no text. */
   decode(ids: readonly number[]): string;
+  /** The same with special tokens by name. */
+  decodeAll(ids: readonly number[]): string;
   decodeStream(): DecodeStream;
+  /** What a token stands for, special ones included; it may be part of a character. Undefined outside the vocabulary. */
+  tokenBytes(id: number): Uint8Array | undefined;
 }
 
 /** Builds a tokenizer. @throws ServiceError `unsupported_format` when the definition can't be used. */
@@ -46,6 +51,11 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     if (audible.length === 0) return '';
     return inner.decode(audible, { skip_special_tokens: true, clean_up_tokenization_spaces: false });
   };
+  const decodeAll = (ids: readonly number[]): string => {
+    const known = ids.filter((id) => inner.id_to_token(id) !== undefined);
+    if (known.length === 0) return '';
+    return inner.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+  };
   const encode = (text: string, add_special_tokens: boolean): number[] => {
     const { ids } = inner.encode(text, { add_special_tokens });
     if (ids.every(Number.isInteger)) return ids;
@@ -65,7 +75,13 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     leastTokens: (bytes) => Math.ceil(bytes / tokenBytes),
     renderChat,
     decode,
+    decodeAll,
     decodeStream: () => createDecodeStream(decode, isSilent),
+    tokenBytes: tokenBytesOf(
+      source,
+      (id) => inner.id_to_token(id),
+      (id) => decode([id]),
+    ),
   };
 }
 

@@ -23,6 +23,11 @@ const FIELDS = [
   'logprobs',
   'response_format',
   'logit_bias',
+  'top_logprobs',
+  'min_p',
+  'repetition_penalty',
+  'presence_penalty',
+  'frequency_penalty',
   'reasoning_effort',
   'modalities',
 ] as const;

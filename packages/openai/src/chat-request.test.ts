@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import { describe, expect, it } from 'vitest';
 import { MAX_CONTENT_PARTS, MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
+import { MAX_LOGIT_BIAS } from './logit-bias.ts';
 import { MAX_STOP_TOKENS } from './stop-fields.ts';
 
 const messages = [{ role: 'user', content: 'Hello' }];
@@ -27,6 +28,12 @@ describe('parseChatRequest', () => {
         topP: 1,
         topK: 0,
         seed: undefined,
+        minP: 0,
+        repetitionPenalty: 1,
+        presencePenalty: 0,
+        frequencyPenalty: 0,
+        logitBias: [],
+        logprobs: undefined,
         stop: [],
         stopTokenIds: [],
         ignoreEos: false,
@@ -47,6 +54,13 @@ describe('parseChatRequest', () => {
       top_p: 0.5,
       top_k: 40,
       seed: -1,
+      min_p: 0.05,
+      repetition_penalty: 1.1,
+      presence_penalty: -2,
+      frequency_penalty: 2,
+      logit_bias: { 7: -100, 50: 1.5 },
+      logprobs: true,
+      top_logprobs: 20,
       stop: 'END',
       stop_token_ids: [7, 9],
       ignore_eos: true,
@@ -61,6 +75,15 @@ describe('parseChatRequest', () => {
       topP: 0.5,
       topK: 40,
       seed: 0xffff_ffff_ffff_ffffn,
+      minP: 0.05,
+      repetitionPenalty: 1.1,
+      presencePenalty: -2,
+      frequencyPenalty: 2,
+      logitBias: [
+        { id: 7, bias: -100 },
+        { id: 50, bias: 1.5 },
+      ],
+      logprobs: 20,
       stop: ['END'],
       stopTokenIds: [7, 9],
       ignoreEos: true,
@@ -146,12 +169,30 @@ describe('parseChatRequest', () => {
     [{ ...body, stream_options: { include_usage: true } }, 'bad_request', 'stream_options'],
     [{ ...body, causeway: { placement: 'moon' } }, 'bad_request', 'causeway.placement'],
     [{ ...body, n: 2 }, 'unsupported_parameter', 'n'],
-    [{ ...body, logprobs: true }, 'unsupported_parameter', 'logprobs'],
+    [{ ...body, logprobs: 1 }, 'bad_request', 'logprobs'],
+    [{ ...body, logprobs: true, top_logprobs: 21 }, 'bad_request', 'top_logprobs'],
+    [{ ...body, logprobs: true, top_logprobs: -1 }, 'bad_request', 'top_logprobs'],
+    [{ ...body, logprobs: true, top_logprobs: 1.5 }, 'bad_request', 'top_logprobs'],
+    [{ ...body, logprobs: true, top_logprobs: '5' }, 'bad_request', 'top_logprobs'],
+    [{ ...body, top_logprobs: 5 }, 'bad_request', 'top_logprobs'],
+    [{ ...body, logprobs: false, top_logprobs: 5 }, 'bad_request', 'top_logprobs'],
     [{ ...body, tools: [{}] }, 'unsupported_parameter', 'tools'],
     [{ ...body, response_format: { type: 'json_object' } }, 'unsupported_parameter', 'response_format'],
-    [{ ...body, logit_bias: { 5: 1 } }, 'unsupported_parameter', 'logit_bias'],
-    [{ ...body, presence_penalty: 0.1 }, 'unsupported_parameter', 'presence_penalty'],
-    [{ ...body, frequency_penalty: -1 }, 'unsupported_parameter', 'frequency_penalty'],
+    [{ ...body, logit_bias: [5] }, 'bad_request', 'logit_bias'],
+    [{ ...body, logit_bias: 'x' }, 'bad_request', 'logit_bias'],
+    [{ ...body, logit_bias: { Paris: 1 } }, 'invalid_token', 'logit_bias'],
+    [{ ...body, logit_bias: { '05': 1 } }, 'invalid_token', 'logit_bias'],
+    [{ ...body, logit_bias: { '-1': 1 } }, 'invalid_token', 'logit_bias'],
+    [{ ...body, logit_bias: { 1e3: 1, '4294967296': 1 } }, 'invalid_token', 'logit_bias'],
+    [{ ...body, logit_bias: { 5: 100.5 } }, 'bad_sampling', 'logit_bias.5'],
+    [{ ...body, logit_bias: { 5: '1' } }, 'bad_request', 'logit_bias.5'],
+    [{ ...body, logit_bias: { 5: null } }, 'bad_request', 'logit_bias.5'],
+    [{ ...body, presence_penalty: 2.1 }, 'bad_sampling', 'presence_penalty'],
+    [{ ...body, frequency_penalty: '1' }, 'bad_sampling', 'frequency_penalty'],
+    [{ ...body, repetition_penalty: 0 }, 'bad_sampling', 'repetition_penalty'],
+    [{ ...body, repetition_penalty: -1 }, 'bad_sampling', 'repetition_penalty'],
+    [{ ...body, min_p: 1.01 }, 'bad_sampling', 'min_p'],
+    [{ ...body, min_p: -0.1 }, 'bad_sampling', 'min_p'],
   ])('refuses %j: %s at %s', (input, reason, field) => {
     const error = refusal(input);
     expect([error.code, error.reason, error.field]).toEqual(['invalid_argument', reason, field]);
@@ -161,6 +202,8 @@ describe('parseChatRequest', () => {
   it.each([
     { n: 1 },
     { logprobs: false },
+    { logprobs: false, top_logprobs: 0 },
+    { repetition_penalty: 1, min_p: 0 },
     { tools: [] },
     { tool_choice: 'none' },
     { reasoning_effort: 'none' },
@@ -173,6 +216,13 @@ describe('parseChatRequest', () => {
 
   it.each([null, [], 'text', 7, true])('refuses a body that is not an object: %j', (input) => {
     expect(refusal(input).message).toContain('JSON object');
+  });
+
+  it('takes a bias for so many tokens and no more', () => {
+    const bias = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
+    const { options } = parseChatRequest({ ...body, logit_bias: bias(MAX_LOGIT_BIAS) });
+    expect(options.logitBias).toHaveLength(MAX_LOGIT_BIAS);
+    expect(refusal({ ...body, logit_bias: bias(MAX_LOGIT_BIAS + 1) }).message).toContain(`at most ${MAX_LOGIT_BIAS}`);
   });
 
   it('counts messages before it looks at them', () => {

@@ -1,5 +1,6 @@
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
+import { chatLogprobs } from './logprobs-fields.ts';
 import { parseWith, requireObject, wrongType } from './parse-body.ts';
 import { generationFields, type GenerationOptions, toGenerationOptions } from './sampling-fields.ts';
 import { refuseUnsupported } from './unsupported.ts';
@@ -34,12 +35,12 @@ export function parseChatRequest(body: unknown): ChatRequest {
   const raw = requireObject(body);
   refuseUnsupported(raw);
   const parsed = parseWith(chatBody, raw);
-  const options = toGenerationOptions(parsed, raw);
+  const options = toGenerationOptions(parsed, raw, chatLogprobs(raw));
   return { model: parsed.model, messages: chatMessages(raw['messages']), options };
 }
 
 /** A plain loop that ends at the first bad message: a schema would walk through all of them and keep every problem. */
-function chatMessages(messages: unknown): ChatMessage[] {
+export function chatMessages(messages: unknown): ChatMessage[] {
   if (!Array.isArray(messages)) return wrongType(messages, 'messages', 'a list of messages');
   if (messages.length === 0) fail('invalid_argument', 'empty_prompt', "'messages' has no message", { field: 'messages' });
   atMost(MAX_MESSAGES, messages, 'messages', 'entries');

@@ -51,7 +51,19 @@ describe('parseCompletionRequest', () => {
     expect(parseCompletionRequest({ model: 'm', prompt: 'a\ud83d' }).prompt).toEqual({ kind: 'text', text: 'a\ufffd' });
   });
 
-  it.each(['best_of', 'echo', 'suffix', 'logprobs'])('refuses %s when it would change the answer', (field) => {
+  it.each([
+    [0, 0],
+    [5, 5],
+    [null, undefined],
+  ])('reads logprobs %j', (logprobs, expected) => {
+    expect(parseCompletionRequest({ model: 'm', prompt: 'x', logprobs }).options.logprobs).toBe(expected);
+  });
+
+  it.each([6, -1, 0.5, true, '1'])('refuses logprobs %j', (logprobs) => {
+    expect(refusal({ model: 'm', prompt: 'x', logprobs })).toMatchObject({ reason: 'bad_request', field: 'logprobs' });
+  });
+
+  it.each(['best_of', 'echo', 'suffix', 'top_logprobs'])('refuses %s when it would change the answer', (field) => {
     const error = refusal({ model: 'm', prompt: 'x', [field]: field === 'suffix' ? 'end' : field === 'echo' ? true : 2 });
     expect([error.reason, error.field]).toEqual(['unsupported_parameter', field]);
   });

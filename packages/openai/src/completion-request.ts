@@ -1,5 +1,6 @@
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
+import { completionLogprobs } from './logprobs-fields.ts';
 import { parseWith, requireObject, wrongType } from './parse-body.ts';
 import { generationFields, type GenerationOptions, toGenerationOptions } from './sampling-fields.ts';
 import { badTokenId } from './token-ids.ts';
@@ -25,7 +26,7 @@ export function parseCompletionRequest(body: unknown): CompletionRequest {
   const raw = requireObject(body);
   refuseUnsupported(raw);
   const parsed = parseWith(completionBody, raw);
-  const options = toGenerationOptions(parsed, raw);
+  const options = toGenerationOptions(parsed, raw, completionLogprobs(raw));
   return { model: parsed.model, prompt: parsePrompt(raw['prompt'], 'prompt'), options };
 }
 

@@ -2,7 +2,16 @@ import { type ErrorReason, fail } from '@causeway/errors';
 import type { z } from 'zod';
 
 /** Fields whose bad value is a matter of sampling rather than of form. */
-const SAMPLING = new Set(['temperature', 'top_p', 'top_k', 'seed']);
+const SAMPLING = new Set([
+  'temperature',
+  'top_p',
+  'top_k',
+  'seed',
+  'min_p',
+  'repetition_penalty',
+  'presence_penalty',
+  'frequency_penalty',
+]);
 
 /** `['messages', 0, 'content']` in OpenAI's notation: `messages[0].content`. */
 export function fieldPath(path: readonly PropertyKey[]): string {

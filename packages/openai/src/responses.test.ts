@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { answerBody, streamEvents } from './responses.ts';
+import { answerJson, streamEvents } from './responses.ts';
 import { type CausewayReport, kvHeader, usageObject } from './usage.ts';
 
 const report: CausewayReport = {
@@ -45,15 +45,16 @@ describe('streamEvents', () => {
   });
 });
 
-describe('answerBody', () => {
+describe('answerJson', () => {
   it('has the form of the endpoint', () => {
-    expect(answerBody('chat', head, 'hi', 'length', usage)).toMatchObject({
+    expect(JSON.parse(answerJson('chat', head, 'hi', 'length', usage, null))).toMatchObject({
       object: 'chat.completion',
-      choices: [{ message: { role: 'assistant', content: 'hi' }, finish_reason: 'length' }],
+      choices: [{ message: { role: 'assistant', content: 'hi' }, logprobs: null, finish_reason: 'length' }],
+      usage: { total_tokens: 7 },
     });
-    expect(answerBody('completion', head, 'hi', 'stop', usage)).toMatchObject({
+    expect(JSON.parse(answerJson('completion', head, 'hi', 'stop', usage, '{"tokens":[]}'))).toMatchObject({
       object: 'text_completion',
-      choices: [{ text: 'hi' }],
+      choices: [{ text: 'hi', logprobs: { tokens: [] } }],
     });
   });
 });

@@ -15,33 +15,28 @@ export interface AnswerHead {
 /** Which of the two endpoints answers. */
 export type AnswerForm = 'chat' | 'completion';
 
-/** Builds one answer's JSON body. */
-export function answerBody(
+/** One answer's body. `logprobs` is JSON already, or null. */
+export function answerJson(
   form: AnswerForm,
   head: AnswerHead,
   text: string,
   finishReason: FinishReasonName,
   usage: Usage,
-): object {
-  const choice =
-    form === 'chat'
-      ? { index: 0, message: { role: 'assistant', content: text, refusal: null }, logprobs: null, finish_reason: finishReason }
-      : { index: 0, text, logprobs: null, finish_reason: finishReason };
-  return {
-    id: head.id,
-    object: form === 'chat' ? 'chat.completion' : 'text_completion',
-    created: head.created,
-    model: head.model,
-    choices: [choice],
-    usage,
-  };
+  logprobs: string | null,
+): string {
+  const object = form === 'chat' ? 'chat.completion' : 'text_completion';
+  const content = form === 'chat' ? { message: { role: 'assistant', content: text, refusal: null } } : { text };
+  const start = JSON.stringify({ id: head.id, object, created: head.created, model: head.model });
+  const choice = JSON.stringify({ index: 0, ...content, finish_reason: finishReason });
+  return `${start.slice(0, -1)},"choices":[${choice.slice(0, -1)},"logprobs":${logprobs}}],"usage":${JSON.stringify(usage)}}`;
 }
 
 /** Makes the SSE events of one streamed answer; each call gives the text to write. */
 export interface StreamEvents {
   /** The opening event: the role in chat, nothing in completions. */
   start(): string;
-  text(text: string): string;
+  /** `logprobs`: those of the token whose chunk this is, when they are wanted. */
+  text(text: string, logprobs?: object): string;
   /** The last chunk with a choice: finish_reason, and usage with the KV report, always. */
   finish(reason: FinishReasonName, usage: Usage): string;
   /** OpenAI's extra chunk for `include_usage`. */
@@ -61,15 +56,15 @@ export function streamEvents(form: AnswerForm, head: AnswerHead, includeUsage: b
     if (usage !== undefined) return event({ ...body, usage });
     return event(includeUsage ? { ...body, usage: null } : body);
   };
-  const choice = (content: object, finishReason: FinishReasonName | null): object => ({
+  const choice = (content: object, finishReason: FinishReasonName | null, logprobs: object | null = null): object => ({
     index: 0,
     ...content,
-    logprobs: null,
+    logprobs,
     finish_reason: finishReason,
   });
   return {
     start: () => (form === 'chat' ? chunk([choice({ delta: { role: 'assistant', content: '' } }, null)]) : ''),
-    text: (text) => chunk([choice(form === 'chat' ? { delta: { content: text } } : { text }, null)]),
+    text: (text, logprobs) => chunk([choice(form === 'chat' ? { delta: { content: text } } : { text }, null, logprobs)]),
     finish: (reason, usage) => chunk([choice(form === 'chat' ? { delta: {} } : { text: '' }, reason)], usage),
     usage: (usage) => chunk([], usage),
     error: (body) => event(body),

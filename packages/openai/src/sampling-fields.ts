@@ -1,5 +1,6 @@
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
+import { type LogitBias, logitBias } from './logit-bias.ts';
 import { stopStrings, stopTokenIds } from './stop-fields.ts';
 
 /** A field that may be left out or null. */
@@ -12,6 +13,12 @@ const tokenLimit = z
   .int('must be a whole number of tokens')
   .min(1, 'must be at least 1');
 
+/** A number within bounds. */
+function ranged(least: number, most: number): z.ZodType<number, number> {
+  const rule = `must be a number from ${least} to ${most}`;
+  return z.number(rule).min(least, rule).max(most, rule);
+}
+
 /**
  * Fields of one value that both endpoints take; unknown ones are ignored, as OpenAI's clients expect of servers with fewer features.
  * Lists are read by loops of their own.
@@ -20,7 +27,7 @@ export const generationFields = {
   model: z.string('must be a string: the name of a model in GET /v1/models').min(1, 'must not be empty').max(512, 'is too long'),
   max_tokens: optional(tokenLimit),
   max_completion_tokens: optional(tokenLimit),
-  temperature: optional(z.number('must be a number from 0 to 2').min(0, 'must be from 0 to 2').max(2, 'must be from 0 to 2')),
+  temperature: optional(ranged(0, 2)),
   top_p: optional(
     z.number('must be a number above 0, at most 1').gt(0, 'must be above 0, at most 1').max(1, 'must be above 0, at most 1'),
   ),
@@ -32,6 +39,11 @@ export const generationFields = {
       .min(-1, 'must be at least 0; 0 means no limit')
       .max(0xffff_ffff, 'must be below 2^32'),
   ),
+  /** Extensions, as in vLLM. */
+  min_p: optional(ranged(0, 1)),
+  repetition_penalty: optional(ranged(0.01, 100)),
+  presence_penalty: optional(ranged(-2, 2)),
+  frequency_penalty: optional(ranged(-2, 2)),
   seed: optional(z.number('must be a whole number below 2^53').int('must be a whole number below 2^53 in magnitude')),
   /** Extension, as in vLLM: the model's own end of sequence ends no answer. */
   ignore_eos: optional(z.boolean('must be true or false')),
@@ -67,6 +79,15 @@ export interface GenerationOptions {
   topK: number;
   /** Undefined: a random one. */
   seed: bigint | undefined;
+  /** 0 means none. */
+  minP: number;
+  /** 1 means none. */
+  repetitionPenalty: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  logitBias: readonly LogitBias[];
+  /** Tokens come with their log-probabilities and those of so many of the likeliest ones; undefined: without. */
+  logprobs: number | undefined;
   stop: readonly string[];
   /** Tokens that end the answer beside the model's own. */
   stopTokenIds: readonly number[];
@@ -86,6 +107,7 @@ const generationObject = z.object(generationFields);
 export function toGenerationOptions(
   body: z.output<typeof generationObject>,
   raw: Readonly<Record<string, unknown>>,
+  logprobs: number | undefined,
 ): GenerationOptions {
   const options: GenerationOptions = {
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
@@ -93,6 +115,12 @@ export function toGenerationOptions(
     topP: body.top_p ?? 1,
     topK: Math.max(0, body.top_k ?? 0),
     seed: typeof body.seed === 'number' ? BigInt.asUintN(64, BigInt(body.seed)) : undefined,
+    minP: body.min_p ?? 0,
+    repetitionPenalty: body.repetition_penalty ?? 1,
+    presencePenalty: body.presence_penalty ?? 0,
+    frequencyPenalty: body.frequency_penalty ?? 0,
+    logitBias: logitBias(raw['logit_bias']),
+    logprobs,
     stop: stopStrings(raw['stop']),
     stopTokenIds: stopTokenIds(raw['stop_token_ids']),
     ignoreEos: body.ignore_eos ?? false,

@@ -15,8 +15,6 @@ const isEmpty = (value: unknown): boolean => typeof value === 'object' && value 
 const UNSUPPORTED: readonly Unsupported[] = [
   { field: 'n', harmless: (v) => v === 1, what: 'only one answer per request (n = 1) is served' },
   { field: 'best_of', harmless: (v) => v === 1, what: 'only best_of = 1 is served' },
-  { field: 'logprobs', harmless: (v) => v === false, what: 'log-probabilities are not served' },
-  { field: 'top_logprobs', harmless: (v) => v === 0, what: 'log-probabilities are not served' },
   { field: 'tools', harmless: isEmpty, what: 'tool calls are not served' },
   { field: 'tool_choice', harmless: (v) => v === 'none' || v === 'auto', what: 'tool calls are not served' },
   { field: 'functions', harmless: isEmpty, what: 'function calls are not served' },
@@ -26,11 +24,6 @@ const UNSUPPORTED: readonly Unsupported[] = [
     harmless: (v) => typeof v === 'object' && v !== null && (v as { type?: unknown }).type === 'text',
     what: 'only {"type": "text"} is served',
   },
-  { field: 'logit_bias', harmless: isEmpty, what: 'logit bias is not served' },
-  { field: 'presence_penalty', harmless: (v) => v === 0, what: 'penalties are not served; leave it 0' },
-  { field: 'frequency_penalty', harmless: (v) => v === 0, what: 'penalties are not served; leave it 0' },
-  { field: 'repetition_penalty', harmless: (v) => v === 1, what: 'penalties are not served; leave it 1' },
-  { field: 'min_p', harmless: (v) => v === 0, what: 'min_p is not served; leave it 0' },
   { field: 'min_tokens', harmless: (v) => v === 0, what: 'min_tokens is not served; leave it 0' },
   // OpenAI's default asks for nothing; a model that reasons on demand isn't served.
   {

@@ -4,7 +4,10 @@ import { workerV1 } from '@causeway/proto';
 import type { ChannelPool } from '@causeway/rpc';
 
 /** A generation as the worker protocol has it; omitted fields take greedy defaults. */
-export type AttemptGeneration = Partial<Omit<workerV1.Generation, 'promptIds'>> & { promptIds: readonly number[] };
+export type AttemptGeneration = Partial<Omit<workerV1.Generation, 'promptIds' | 'sampling'>> & {
+  promptIds: readonly number[];
+  sampling?: Partial<workerV1.Sampling>;
+};
 
 export interface AttemptOptions {
   channels: ChannelPool;
@@ -34,12 +37,13 @@ export function completeGeneration(generation: AttemptGeneration): workerV1.Gene
     maxTokens: 16,
     stopTokenIds: [],
     ignoreEos: false,
-    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
     firstPosition: 0,
     returnLogits: false,
     exactResume: false,
+    topLogprobs: 0,
     ...generation,
     promptIds: [...generation.promptIds],
+    sampling: workerV1.Sampling.fromPartial({ topP: 1, ...generation.sampling }),
   };
 }
 

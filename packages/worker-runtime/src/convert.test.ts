@@ -1,9 +1,10 @@
 import type { ModelInfo } from '@causeway/engine';
 import { workerV1 } from '@causeway/proto';
 import { describe, expect, test } from 'vitest';
-import { generationFromProto } from './convert.ts';
+import { firstTokenDetail, firstTokenOptions, generationFromProto, tokenFromProto, tokenToProto } from './convert.ts';
 
-const sampling = { temperature: 0.5, topP: 0.9, topK: 3, seed: 7n };
+const plain = { temperature: 0.5, topP: 0.9, topK: 3, seed: 7n };
+const sampling = workerV1.Sampling.fromPartial(plain);
 const message = workerV1.Generation.fromPartial({ promptIds: [1, 2, 3], replayIds: [4, 5], maxTokens: 9, sampling });
 const info = { name: 'm', vocabSize: 6 } as ModelInfo;
 
@@ -15,7 +16,8 @@ describe('generationFromProto', () => {
       maxTokens: 7,
       stopTokenIds: [],
       ignoreEos: false,
-      sampling,
+      sampling: { ...plain, minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0, logitBias: [] },
+      topLogprobs: 0,
       firstPosition: 0,
       returnLogits: false,
       exactResume: false,
@@ -23,7 +25,16 @@ describe('generationFromProto', () => {
   });
 
   test('takes over what is asked for: how a preempted sequence comes back, logits, ends', () => {
-    const more = { exactResume: true, returnLogits: true, ignoreEos: true, stopTokenIds: [3], firstPosition: 2 };
+    const sampled = {
+      ...plain,
+      minP: 0.1,
+      repetitionPenalty: 1.5,
+      presencePenalty: -1,
+      frequencyPenalty: 0.5,
+      logitBias: [{ id: 4, bias: -100 }],
+    };
+    const ends = { ignoreEos: true, stopTokenIds: [3], firstPosition: 2 };
+    const more = { exactResume: true, returnLogits: true, topLogprobs: 5, sampling: sampled, ...ends };
     // As it crosses the wire.
     const sent = workerV1.Generation.decode(workerV1.Generation.encode({ ...message, ...more }).finish());
     expect(generationFromProto(sent, info, 100)).toMatchObject(more);
@@ -39,5 +50,28 @@ describe('generationFromProto', () => {
   ])('refuses %s', (_, change, reason) => {
     const refuse = () => generationFromProto({ ...message, ...change }, info, 100);
     expect(refuse).toThrow(expect.objectContaining({ code: 'invalid_argument', reason }));
+  });
+});
+
+describe('log-probabilities', () => {
+  const topLogprobs = [
+    { id: 4, logprob: -0.25 },
+    { id: 9, logprob: -2 },
+  ];
+  const first = { id: 9, position: 0, logprob: -2, topLogprobs };
+
+  test('cross the wire with their token', () => {
+    const bytes = workerV1.Token.encode(tokenToProto(first, 1)).finish();
+    expect(tokenFromProto(workerV1.Token.decode(bytes))).toEqual(first);
+  });
+
+  test('of the first token travel in the manifest', () => {
+    const { firstToken, firstTokenDetail: detail } = firstTokenOptions({ ...first, logits: new Float32Array(9) });
+    expect(firstToken).toBe(9);
+    expect(firstTokenDetail(detail)).toEqual({ logprob: -2, topLogprobs });
+    expect(detail?.length).toBeLessThan(40);
+    expect(firstTokenOptions(undefined)).toEqual({});
+    expect(firstTokenDetail(undefined)).toEqual({ logprob: 0 });
+    expect(firstTokenDetail(Uint8Array.of(0xff, 0xff))).toEqual({ logprob: 0 });
   });
 });

@@ -1,7 +1,7 @@
 /** Between the worker protocol's messages and the engine's values. Everything that comes in is checked here. */
-import type { FinishReason, GeneratedToken, Generation, ModelInfo } from '@causeway/engine';
+import type { FinishReason, GeneratedToken, Generation, ModelInfo, Sampling } from '@causeway/engine';
 import { fail } from '@causeway/errors';
-import type { TransferStats } from '@causeway/kv-transport';
+import type { FirstTokenOptions, TransferStats } from '@causeway/kv-transport';
 import { codecToProto } from '@causeway/kv-transport';
 import { workerV1 } from '@causeway/proto';
 
@@ -48,10 +48,28 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
     maxTokens: Math.min(message.maxTokens, maxContext - length),
     stopTokenIds: message.stopTokenIds,
     ignoreEos: message.ignoreEos,
-    sampling: { temperature: sampling.temperature, topP: sampling.topP, topK: sampling.topK, seed: sampling.seed },
+    sampling: samplingFromProto(sampling),
     firstPosition: message.firstPosition,
     returnLogits: message.returnLogits,
     exactResume: message.exactResume,
+    topLogprobs: message.topLogprobs,
+  };
+}
+
+/** Values are checked by the engine. */
+function samplingFromProto(message: workerV1.Sampling): Sampling {
+  const { temperature, topP, topK, seed, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = message;
+  return {
+    temperature,
+    topP,
+    topK,
+    seed,
+    minP,
+    // Not set by a sender that knows of none.
+    repetitionPenalty: repetitionPenalty === 0 ? 1 : repetitionPenalty,
+    presencePenalty,
+    frequencyPenalty,
+    logitBias,
   };
 }
 
@@ -97,6 +115,7 @@ export function tokenToProto(token: GeneratedToken, attempt: number): workerV1.T
       token.logits === undefined
         ? new Uint8Array(0)
         : new Uint8Array(token.logits.buffer, token.logits.byteOffset, token.logits.byteLength),
+    topLogprobs: token.topLogprobs?.map(({ id, logprob }) => ({ id, logprob })) ?? [],
   };
 }
 
@@ -107,8 +126,27 @@ export function tokenFromProto(token: workerV1.Token): GeneratedToken {
     id: token.id,
     position: token.position,
     logprob: token.logprob,
+    topLogprobs: token.topLogprobs,
     ...(finishReason === undefined ? {} : { finishReason }),
   };
+}
+
+/** What the manifest of a transfer says of the first token. */
+export function firstTokenOptions(first: GeneratedToken | undefined): FirstTokenOptions {
+  if (first === undefined) return {};
+  const { logits: _logits, ...token } = first;
+  return { firstToken: first.id, firstTokenDetail: workerV1.Token.encode(tokenToProto(token, 0)).finish() };
+}
+
+/** Log-probabilities of the first token as a manifest brought them; a sender that says nothing of them, or nothing readable, gives none. */
+export function firstTokenDetail(detail: Uint8Array | undefined): Pick<GeneratedToken, 'logprob' | 'topLogprobs'> {
+  if (detail === undefined) return { logprob: 0 };
+  try {
+    const { logprob, topLogprobs } = workerV1.Token.decode(detail);
+    return { logprob, topLogprobs };
+  } catch {
+    return { logprob: 0 };
+  }
 }
 
 /** Counts of a transfer and the times around it, milliseconds. */

@@ -1,6 +1,14 @@
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
-export { finishReasonToProto, generationFromProto, statsToProto, tokenFromProto, tokenToProto } from './convert.ts';
+export {
+  finishReasonToProto,
+  firstTokenDetail,
+  firstTokenOptions,
+  generationFromProto,
+  statsToProto,
+  tokenFromProto,
+  tokenToProto,
+} from './convert.ts';
 export { planKvMemory, slotTokenBytes } from './kv-budget.ts';
 export { loadEngine } from './load-engine.ts';
 export type { EngineRecipe, LoadedEngine } from './load-engine.ts';

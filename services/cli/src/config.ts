@@ -1,4 +1,4 @@
-import { defineConfig, readConfig, text, type ConfigOf } from '@causeway/config';
+import { defineConfig, readApiKeys, readConfig, text, type ConfigOf } from '@causeway/config';
 
 const fields = defineConfig({
   runFolder: {
@@ -8,10 +8,38 @@ const fields = defineConfig({
     optional: true,
     doc: 'Where state and logs of a running cluster are kept; default .causeway/run in the checkout.',
   },
+  apiKey: {
+    env: 'CAUSEWAY_API_KEY',
+    flag: 'api-key',
+    schema: text(),
+    optional: true,
+    secret: true,
+    doc: "Key to send to a router; default the first of the router's own settings, when they are set here.",
+  },
+  apiKeys: {
+    env: 'CAUSEWAY_API_KEYS',
+    flag: 'api-keys',
+    schema: text({ max: 65_536 }),
+    optional: true,
+    secret: true,
+    doc: "The router's keys.",
+  },
+  apiKeysFile: {
+    env: 'CAUSEWAY_API_KEYS_FILE',
+    flag: 'api-keys-file',
+    schema: text(),
+    optional: true,
+    doc: "The router's file of keys.",
+  },
 });
 
 /** What the command line reads from the environment; everything else is an option of a command. */
 export type CliConfig = ConfigOf<typeof fields>;
+
+/** The key that a router wants, as far as the environment says; undefined: none. @throws ServiceError `bad_config` */
+export function routerKey({ apiKey, apiKeys, apiKeysFile }: CliConfig): string | undefined {
+  return apiKey ?? readApiKeys({ list: apiKeys, file: apiKeysFile })[0];
+}
 
 /** @throws ServiceError `bad_config` */
 export function readCliConfig(env: Readonly<Record<string, string | undefined>>): CliConfig {

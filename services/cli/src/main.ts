@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { ServiceError } from '@causeway/errors';
 import type { VerifyFlags } from './commands/verify.ts';
-import { readCliConfig } from './config.ts';
+import { readCliConfig, routerKey } from './config.ts';
 import { runPaths } from './paths.ts';
 import { createOutput } from './terminal/output.ts';
 
@@ -40,7 +40,8 @@ async function run<M>(module: Promise<M>, call: (module: M) => Promise<number>):
 }
 
 function program(): Command {
-  const paths = runPaths(readCliConfig(process.env).runFolder);
+  const config = readCliConfig(process.env);
+  const paths = runPaths(config.runFolder);
   const deps = { paths, out, env: process.env, signals: process };
   const root = new Command('causeway')
     .description(
@@ -103,8 +104,13 @@ function program(): Command {
     .option('--temperature <t>', '0 is greedy', decimal(0, 2))
     .action((options: ChatFlags) => {
       const { url, model, system, maxTokens, temperature } = options;
+      // The keys of this checkout's router are nobody else's business.
+      const apiKey = url === undefined ? routerKey(config) : config.apiKey;
       return run(import('./commands/chat.ts'), ({ chat }) =>
-        chat({ url, model, system, maxTokens, temperature }, { paths, out, input: process.stdin, output: process.stdout }),
+        chat(
+          { url, model, system, maxTokens, temperature, apiKey },
+          { paths, out, input: process.stdin, output: process.stdout },
+        ),
       );
     });
 

@@ -19,6 +19,21 @@ export const routerConfig = defineConfig({
     doc: 'Port of the gRPC API; 0: any free one.',
   },
   host: { env: 'CAUSEWAY_HOST', flag: 'host', schema: text({ max: 255 }), default: '127.0.0.1', doc: 'Address to listen on.' },
+  apiKeys: {
+    env: 'CAUSEWAY_API_KEYS',
+    flag: 'api-keys',
+    schema: text({ max: 65_536 }),
+    optional: true,
+    secret: true,
+    doc: 'Keys, comma-separated, of which clients must send one (`Authorization: Bearer`); without keys anybody may ask.',
+  },
+  apiKeysFile: {
+    env: 'CAUSEWAY_API_KEYS_FILE',
+    flag: 'api-keys-file',
+    schema: text(),
+    optional: true,
+    doc: 'File with more such keys, one a line; read at start.',
+  },
   observabilityPort: {
     env: 'CAUSEWAY_OBSERVABILITY_PORT',
     flag: 'observability-port',

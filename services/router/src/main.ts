@@ -1,9 +1,10 @@
-import { readConfig } from '@causeway/config';
+import { readApiKeys, readConfig } from '@causeway/config';
 import { armFailpoints } from '@causeway/failpoints';
 import { runMain } from '@causeway/lifecycle';
 import { connectRedis, RegistryView } from '@causeway/registry';
 import { createLogger, createMetrics, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
+import { createApiKeys } from './api-keys.ts';
 import { type RouterConfig, routerConfig } from './config.ts';
 import { openModelTokenizer } from './tokenizer/model-tokenizer.ts';
 import { createRouter } from './server.ts';
@@ -11,6 +12,7 @@ import type { WorkerDirectory } from './workers/directory.ts';
 
 await runMain(process, async (ctx) => {
   const config = readConfig(routerConfig, { argv: ctx.argv, env: ctx.env });
+  const keys = createApiKeys(readApiKeys({ list: config.apiKeys, file: config.apiKeysFile }));
   const log = createLogger({ service: 'router', level: config.logLevel });
   ctx.configure({ drainMs: config.drainMs, log });
   armConfiguredFailpoints(config, log);
@@ -56,6 +58,7 @@ await runMain(process, async (ctx) => {
 
   await using router = createRouter({
     config,
+    keys,
     model,
     tokenizer,
     directory: directoryOf(view),

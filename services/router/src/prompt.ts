@@ -3,7 +3,7 @@ import { Answer } from './answer/answer.ts';
 import { checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
 import { readRequest } from './request/read-request.ts';
 import { type RequestResult, tokenizeResponse } from './request/request-job.ts';
-import type { RequestFields, RequestKind } from './request/request.ts';
+import type { RequestFields, RequestKind, TokensKind } from './request/request.ts';
 import type { RequestContext } from './request-context.ts';
 import type { RouterParts } from './router-parts.ts';
 import { nextTurn } from './turn.ts';
@@ -40,13 +40,13 @@ export async function readPrompt(
   return { fields, ids, limits };
 }
 
-/** Answers `Tokenize`: the bytes of its response. Fails as `readPrompt` does, but a text may be longer than the context. */
+/** Answers a request about tokens: the bytes of its response. Fails as `readPrompt` does, but a text may be longer than the context. */
 export async function tokenizePrompt(
   ctx: RequestContext,
-  body: Uint8Array,
+  source: { readonly kind: TokensKind; readonly body: Uint8Array },
   router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory'>,
 ): Promise<Uint8Array> {
-  const { ids, response } = await promptOf(ctx, { kind: 'tokenize', body }, limitsNow(router), router);
+  const { ids, response } = await promptOf(ctx, source, limitsNow(router), router);
   return response ?? tokenizeResponse(ids);
 }
 
@@ -58,7 +58,8 @@ async function promptOf(
   limits: ServedLimits,
   { tokenizer }: Pick<RouterParts, 'tokenizer'>,
 ): Promise<Read> {
-  if (body.byteLength > INLINE_REQUEST_BYTES) return tokenizer.request({ kind, body: ownBuffer(body), limits }, ctx.signal);
+  const inline = body.byteLength <= INLINE_REQUEST_BYTES && kind !== 'tokenize_http' && kind !== 'detokenize_http';
+  if (!inline) return tokenizer.request({ kind, body: ownBuffer(body), limits }, ctx.signal);
   // Many clients may ask in one turn of the event loop; each request takes up to a few milliseconds of it.
   await nextTurn();
   const request = readRequest(kind, body);
@@ -97,7 +98,13 @@ export function beginAnswer({ fields, ids, limits }: Prompted, router: RouterPar
       topP: options.topP,
       topK: options.topK,
       seed: options.seed ?? randomBytes(8).readBigUInt64LE(),
+      minP: options.minP,
+      repetitionPenalty: options.repetitionPenalty,
+      presencePenalty: options.presencePenalty,
+      frequencyPenalty: options.frequencyPenalty,
+      logitBias: [...options.logitBias],
     },
+    logprobs: options.logprobs,
     stop: options.stop,
     stopTokenIds: options.stopTokenIds,
     ignoreEos: options.ignoreEos,

@@ -3,6 +3,7 @@ import { type ChannelPool, createChannelPool, createRpcServer } from '@causeway/
 import type { Logger } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 import { Admission } from './admission.ts';
+import type { ApiKeys } from './api-keys.ts';
 import type { RouterConfig } from './config.ts';
 import { inferenceService } from './handlers/inference.ts';
 import { createHttpServer, warmUp } from './http/server.ts';
@@ -14,6 +15,8 @@ import { Dispatcher } from './workers/dispatcher.ts';
 
 export interface RouterOptions {
   readonly config: RouterConfig;
+  /** Who may ask, over both APIs. */
+  readonly keys: ApiKeys;
   readonly model: string;
   readonly tokenizer: RouterTokenizer;
   readonly directory: WorkerDirectory;
@@ -60,6 +63,7 @@ export function createRouter(options: RouterOptions): Router {
   const http = createHttpServer({
     router: parts,
     maxBodyBytes: config.maxBodyBytes,
+    keys: options.keys,
     log,
     forceSignal,
     ready: notReady,
@@ -68,7 +72,7 @@ export function createRouter(options: RouterOptions): Router {
   const grpc = createRpcServer({
     host: config.host,
     port: config.grpcPort,
-    services: [inferenceService(parts, log, forceSignal)],
+    services: [inferenceService(parts, options.keys, log, forceSignal)],
     maxRequestBytes: config.maxBodyBytes,
     log,
   });

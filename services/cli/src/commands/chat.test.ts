@@ -9,7 +9,7 @@ import type { Output } from '../terminal/output.ts';
 import { chat, type ChatOptions } from './chat.ts';
 
 let server: Server | undefined;
-const asked: { url: string; body: string }[] = [];
+const asked: { url: string; body: string; key: string | undefined }[] = [];
 
 afterEach(() => {
   server?.close();
@@ -24,7 +24,7 @@ async function router(models: unknown): Promise<string> {
 }
 
 async function respond(request: IncomingMessage, response: ServerResponse, models: unknown): Promise<void> {
-  asked.push({ url: request.url ?? '', body: await text(request) });
+  asked.push({ url: request.url ?? '', body: await text(request), key: request.headers.authorization });
   if (request.url === '/v1/models') {
     response.setHeader('content-type', 'application/json').end(JSON.stringify(models));
     return;
@@ -44,7 +44,14 @@ async function ask(options: Partial<ChatOptions>): Promise<{ code: number; shown
   const out: Output = { write: add, line: add, warn: add, dim: plain, bold: plain, red: plain };
   const input = new PassThrough();
   input.end('What color is snow?\n');
-  const none = { url: undefined, model: undefined, system: undefined, maxTokens: undefined, temperature: undefined };
+  const none = {
+    url: undefined,
+    model: undefined,
+    system: undefined,
+    maxTokens: undefined,
+    temperature: undefined,
+    apiKey: undefined,
+  };
   const code = await chat(
     { ...none, ...options },
     {
@@ -86,4 +93,10 @@ test.each([
 
 test('where nobody answers, it says so', async () => {
   await expect(ask({ url: 'http://127.0.0.1:9' })).rejects.toThrow(/no router answers at http:\/\/127\.0\.0\.1:9 \(/);
+});
+
+test('a key is sent with every request', async () => {
+  const url = await router({ data: [{ id: 'm' }] });
+  expect((await ask({ url, apiKey: 'sk-1' })).code).toBe(0);
+  expect(asked.map(({ key }) => key)).toEqual(['Bearer sk-1', 'Bearer sk-1']);
 });

@@ -2,7 +2,7 @@ import { createInterface } from 'node:readline/promises';
 import { readRunState } from '../cluster/run-state.ts';
 import { fail, ServiceError } from '@causeway/errors';
 import type { RunPaths } from '../paths.ts';
-import { servedModel } from '../prompt/router-call.ts';
+import { type RouterAddress, servedModel } from '../prompt/router-call.ts';
 import { type Message, streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
 import type { Output } from '../terminal/output.ts';
@@ -15,6 +15,8 @@ export interface ChatOptions {
   system: string | undefined;
   maxTokens: number | undefined;
   temperature: number | undefined;
+  /** The key that the router wants. */
+  apiKey: string | undefined;
 }
 
 const MODELS_TIMEOUT_MS = 10_000;
@@ -57,8 +59,7 @@ export async function chat(
   return failed && !terminal ? 1 : 0;
 }
 
-interface Target {
-  baseUrl: string;
+interface Target extends RouterAddress {
   model: string;
 }
 
@@ -73,7 +74,8 @@ async function findTarget(options: ChatOptions, paths: RunPaths): Promise<Target
     );
   }
   const ours = options.url === undefined ? state?.model.name : undefined;
-  return { baseUrl, model: options.model ?? ours ?? (await servedModel(baseUrl, AbortSignal.timeout(MODELS_TIMEOUT_MS))) };
+  const router = { baseUrl, apiKey: options.apiKey };
+  return { ...router, model: options.model ?? ours ?? (await servedModel(router, AbortSignal.timeout(MODELS_TIMEOUT_MS))) };
 }
 
 /** Streams one answer; its text, also when it was stopped half-way, or undefined after an error. */

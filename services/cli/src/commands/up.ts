@@ -9,6 +9,7 @@ import { identify } from '../cluster/process-identity.ts';
 import { readRunState, removeRunState, type RunState, writeRunState } from '../cluster/run-state.ts';
 import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
+import { readCliConfig, routerKey } from '../config.ts';
 import type { RunPaths } from '../paths.ts';
 import { streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
@@ -79,7 +80,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
     if (options.prompt) await firstPrompt(plan, model.name, out, stop.signal);
     phase = 'ready';
     save();
-    for (const line of usageLines(plan, model.name, out)) out.line(line);
+    for (const line of usageLines({ ...plan, wantsKey: keyFor(plan) !== undefined }, model.name, out)) out.line(line);
     await stop.requested;
   } catch (error) {
     if (!stop.signal.aborted) {
@@ -133,12 +134,18 @@ function showEvent(out: Output, service: ServicePlan, event: ServiceEvent): void
   }
 }
 
+/** The key that the router of this plan wants. */
+function keyFor(plan: ClusterPlan): string | undefined {
+  return routerKey(readCliConfig(plan.services.find(({ kind }) => kind === 'router')?.env ?? {}));
+}
+
 async function firstPrompt(plan: ClusterPlan, model: string, out: Output, signal: AbortSignal): Promise<void> {
   out.line();
   out.line(`${out.dim('you  ')} ${FIRST_PROMPT}`);
   out.write(`${out.dim('model')} `);
   const answer = await streamChat({
     baseUrl: plan.httpUrl,
+    apiKey: keyFor(plan),
     model,
     messages: [{ role: 'user', content: FIRST_PROMPT }],
     maxTokens: 128,

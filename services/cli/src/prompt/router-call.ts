@@ -1,14 +1,25 @@
 import { ServiceError } from '@causeway/errors';
 import { z } from 'zod';
 
+/** Where a router is, and the key it wants. */
+export interface RouterAddress {
+  baseUrl: string;
+  apiKey: string | undefined;
+}
+
 /**
  * One request to a router; the response is a good one.
  * @throws ServiceError with the server's own message, or `dependency_unavailable` when nobody answers; the signal's reason on abort
  */
-export async function callRouter(baseUrl: string, path: string, init: RequestInit & { signal: AbortSignal }): Promise<Response> {
+export async function callRouter(
+  { baseUrl, apiKey }: RouterAddress,
+  path: string,
+  init: Omit<RequestInit, 'headers'> & { headers?: Record<string, string>; signal: AbortSignal },
+): Promise<Response> {
+  const headers = { ...init.headers, ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }) };
   let response: Response;
   try {
-    response = await fetch(baseUrl + path, init);
+    response = await fetch(baseUrl + path, { ...init, headers });
   } catch (error) {
     init.signal.throwIfAborted();
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
@@ -34,8 +45,9 @@ async function refusal(response: Response): Promise<ServiceError> {
 const modelList = z.object({ data: z.array(z.object({ id: z.string().min(1) })) });
 
 /** The first model that a router serves. @throws ServiceError when it says none, or something else */
-export async function servedModel(baseUrl: string, signal: AbortSignal): Promise<string> {
-  const response = await callRouter(baseUrl, '/v1/models', { signal });
+export async function servedModel(router: RouterAddress, signal: AbortSignal): Promise<string> {
+  const { baseUrl } = router;
+  const response = await callRouter(router, '/v1/models', { signal });
   const text = await response.text();
   let list: z.infer<typeof modelList>;
   try {

@@ -1,7 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { z } from 'zod';
-import { callRouter } from './router-call.ts';
+import { callRouter, type RouterAddress } from './router-call.ts';
 
 const report = z.object({
   outcome: z.string(),
@@ -46,8 +46,7 @@ export interface Answer {
   restMs: number;
 }
 
-export interface ChatCall {
-  baseUrl: string;
+export interface ChatCall extends RouterAddress {
   model: string;
   messages: readonly Message[];
   maxTokens?: number;
@@ -106,7 +105,7 @@ function post(call: ChatCall): Promise<Response> {
     ...(call.temperature === undefined ? {} : { temperature: call.temperature }),
     ...(call.placement === undefined ? {} : { causeway: { placement: call.placement } }),
   };
-  return callRouter(call.baseUrl, '/v1/chat/completions', {
+  return callRouter(call, '/v1/chat/completions', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),

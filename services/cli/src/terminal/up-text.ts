@@ -1,13 +1,18 @@
 import type { RunState } from '../cluster/run-state.ts';
 import type { Output } from './output.ts';
 
-/** What to do with a cluster that is ready. */
-export function usageLines(at: { httpUrl: string; grpcAddress: string }, model: string, out: Output): string[] {
+/** What to do with a cluster that is ready. A key is not shown: whoever asks puts it in. */
+export function usageLines(
+  at: { httpUrl: string; grpcAddress: string; wantsKey: boolean },
+  model: string,
+  out: Output,
+): string[] {
+  const key = at.wantsKey ? ` -H "authorization: Bearer $CAUSEWAY_API_KEY"` : '';
   const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'What color is snow?' }], stream: true });
   return [
     `${out.bold('ready')}  HTTP ${at.httpUrl}/v1  ·  gRPC ${at.grpcAddress}`,
     '',
-    `  curl -N ${at.httpUrl}/v1/chat/completions -H 'content-type: application/json' -d '${body}'`,
+    `  curl -N ${at.httpUrl}/v1/chat/completions -H 'content-type: application/json'${key} -d '${body}'`,
     '',
     `  ./causeway chat     ./causeway status     ./causeway logs [SERVICE] -f`,
     `  Ctrl-C (or ./causeway down) drains and stops it`,

@@ -8,6 +8,7 @@ import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
   finishReasonToProto,
+  firstTokenDetail,
   generationFromProto,
   type RequestScope,
   requestScope,
@@ -158,7 +159,8 @@ function firstOfManifest(generation: Generation, committed: CommittedKv, worker:
   const id = committed.firstToken;
   const ends = generation.stopTokenIds.includes(id) || (!generation.ignoreEos && worker.info.eosTokenIds.includes(id));
   const finishReason = ends ? 'stop' : generation.maxTokens === 1 ? 'length' : undefined;
-  return { id, position: generation.firstPosition, logprob: 0, ...(finishReason === undefined ? {} : { finishReason }) };
+  const detail = firstTokenDetail(committed.firstTokenDetail);
+  return { id, position: generation.firstPosition, ...detail, ...(finishReason === undefined ? {} : { finishReason }) };
 }
 
 function reportUsed(committed: CommittedKv): workerV1.KvReady {

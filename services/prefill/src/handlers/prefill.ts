@@ -2,6 +2,7 @@ import type { workerV1 } from '@causeway/proto';
 import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
 import {
   assertServes,
+  firstTokenOptions,
   generationFromProto,
   requestScope,
   statsToProto,
@@ -46,7 +47,7 @@ export async function* prefill(
   const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => transfer.offer(end));
   if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
 
-  const stats = await transfer.finish(first === undefined ? {} : { firstToken: first.id });
+  const stats = await transfer.finish(firstTokenOptions(first));
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);

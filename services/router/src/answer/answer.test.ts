@@ -1,3 +1,4 @@
+import { workerV1 } from '@causeway/proto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Answer, type AnswerOptions, type AnswerPiece } from './answer.ts';
@@ -12,7 +13,8 @@ function answer(more: Partial<AnswerOptions> = {}): Answer {
     model: 'm',
     promptIds: [1, 2],
     maxTokens: 100,
-    sampling: { temperature: 0, topP: 1, topK: 0, seed: 1n },
+    sampling: workerV1.Sampling.fromPartial({ topP: 1, seed: 1n }),
+    logprobs: undefined,
     stop: [],
     stopTokenIds: [],
     ignoreEos: false,
@@ -25,7 +27,8 @@ function answer(more: Partial<AnswerOptions> = {}): Answer {
 type Token = Parameters<Answer['offer']>[0];
 
 function token(position: number, more: Partial<Token> = {}): Token {
-  return { attempt: 1, position, id: position % 26, finishReason: undefined, arrivedAt: 0, ...more };
+  const known = { logprob: 0, topLogprobs: [], finishReason: undefined, arrivedAt: 0 };
+  return { attempt: 1, position, id: position % 26, ...known, ...more };
 }
 
 function drain(of: Answer): AnswerPiece[] {
@@ -50,6 +53,13 @@ describe('Answer', () => {
         expect(given).toEqual(Array.from({ length: expected }, (_, i) => i));
       }),
     );
+  });
+
+  it('says where the text of each token begins, in characters', () => {
+    const texts = ['a', '😀', '', 'bc', ''];
+    const subject = answer({ detokenizer: { push: (id) => texts[id] ?? '', flush: () => '' } });
+    for (const position of texts.keys()) subject.offer(token(position), 1);
+    expect(drain(subject).map((piece) => piece.offset)).toEqual([0, 1, 2, 2, 4]);
   });
 
   it('keeps the time at which a token came, whenever its piece is taken', () => {

@@ -1,17 +1,12 @@
 import type { FinishReasonName, PlacementWish } from '@causeway/openai';
+import type { workerV1 } from '@causeway/proto';
 import type { WorkerToken } from '../attempt/events.ts';
 import type { DecodeStream } from '../tokenizer/tokenizer.ts';
 import { KvReport } from './kv-report.ts';
 import { StopMatcher } from './stop-matcher.ts';
 
 /** Sampling of one answer; the seed is always set, so that every attempt draws the same numbers. */
-export interface AnswerSampling {
-  readonly temperature: number;
-  readonly topP: number;
-  /** 0 means no limit. */
-  readonly topK: number;
-  readonly seed: bigint;
-}
+export type AnswerSampling = Readonly<workerV1.Sampling>;
 
 export interface AnswerOptions {
   readonly model: string;
@@ -19,6 +14,8 @@ export interface AnswerOptions {
   /** Tokens that the answer may have. */
   readonly maxTokens: number;
   readonly sampling: AnswerSampling;
+  /** Log-probabilities are wanted, and those of so many of the likeliest tokens. */
+  readonly logprobs: number | undefined;
   readonly stop: readonly string[];
   /** Tokens that end the answer beside the model's own; the workers look for them. */
   readonly stopTokenIds: readonly number[];
@@ -39,6 +36,10 @@ export interface AnswerPiece {
   readonly arrivedAt: number;
   /** New text, often empty: characters and possible stop strings are completed first. */
   readonly text: string;
+  /** Where the token's own text begins in the answer, in characters. */
+  readonly offset: number;
+  readonly logprob: number;
+  readonly topLogprobs: OfferedToken['topLogprobs'];
   /** Set when this piece ends the answer. */
   readonly end: FinishReasonName | undefined;
 }
@@ -61,6 +62,8 @@ export class Answer {
   /** Tokens that came before the one that is due: the two workers' streams are not ordered among each other. */
   readonly #early = new Map<number, OfferedToken>();
   readonly #stops: StopMatcher;
+  /** Characters of all tokens so far. */
+  #characters = 0;
   #ended = false;
 
   constructor(options: AnswerOptions) {
@@ -111,13 +114,16 @@ export class Answer {
   }
 
   /** A token that ends the answer by itself (end of sequence) has no text. */
-  #piece({ position, id, arrivedAt }: OfferedToken, reason: FinishReasonName | undefined): AnswerPiece {
+  #piece(token: OfferedToken, reason: FinishReasonName | undefined): AnswerPiece {
+    const { position, id, arrivedAt, logprob, topLogprobs } = token;
     const { detokenizer } = this.options;
+    const offset = this.#characters;
     const added = reason === 'stop' ? '' : detokenizer.push(id);
+    for (const _ of added) this.#characters++;
     const match = this.#stops.push(reason === undefined ? added : added + detokenizer.flush());
     const end = match.stopped ? 'stop' : reason;
     this.#ended = end !== undefined;
     const held = end !== undefined && !match.stopped ? this.#stops.flush() : '';
-    return { position, id, arrivedAt, text: match.text + held, end };
+    return { position, id, arrivedAt, text: match.text + held, offset, logprob, topLogprobs, end };
   }
 }

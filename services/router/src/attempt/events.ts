@@ -11,6 +11,9 @@ export interface WorkerToken {
   /** In the answer, from 0. */
   position: number;
   id: number;
+  logprob: number;
+  /** The likeliest at its place, as many as were asked for. */
+  topLogprobs: readonly workerV1.TopLogprob[];
   /** Set on the last token of an answer. */
   finishReason: FinishReasonName | undefined;
   /** performance.now() at which it reached this process. */
@@ -98,8 +101,9 @@ export function prefillEvent(message: workerV1.PrefillEvent): PrefillEvent {
 }
 
 function workerToken(wire: workerV1.Token): WorkerToken {
-  const { attempt, position, id } = wire;
-  return { attempt, position, id, finishReason: finishReason(wire.finishReason), arrivedAt: performance.now(), wire };
+  const { attempt, position, id, logprob, topLogprobs } = wire;
+  const reason = finishReason(wire.finishReason);
+  return { attempt, position, id, logprob, topLogprobs, finishReason: reason, arrivedAt: performance.now(), wire };
 }
 
 function finishReason(reason: workerV1.FinishReason): FinishReasonName | undefined {

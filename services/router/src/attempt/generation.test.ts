@@ -6,7 +6,8 @@ import { nextGeneration } from './generation.ts';
 const begun = {
   options: {
     promptIds: [1, 2],
-    sampling: { temperature: 0.5, topP: 1, topK: 0, seed: 3n },
+    sampling: { temperature: 0.5, topP: 1, topK: 0, seed: 3n, presencePenalty: 1, logitBias: [{ id: 4, bias: 2 }] },
+    logprobs: 5,
     stopTokenIds: [9],
     ignoreEos: true,
   },
@@ -18,6 +19,15 @@ describe('nextGeneration', () => {
   it('tells the workers which tokens end the answer, in every attempt', () => {
     for (const recovery of ['fast', 'exact'] as const) {
       expect(nextGeneration(begun, recovery)).toMatchObject({ stopTokenIds: [9], ignoreEos: true });
+    }
+  });
+
+  it('tells them how tokens are chosen, and which of the tokens they get are answer: the last ones', () => {
+    for (const recovery of ['fast', 'exact'] as const) {
+      const { sampling, promptIds, replayIds, firstPosition, topLogprobs } = nextGeneration(begun, recovery);
+      expect(sampling).toEqual(begun.options.sampling);
+      expect([...promptIds, ...replayIds].slice(-firstPosition)).toEqual([7, 8]);
+      expect(topLogprobs).toBe(5);
     }
   });
 

@@ -6,7 +6,7 @@ import type { Answer } from '../answer/answer.ts';
  * replayed as decode steps, so that every further token is computed as it would have been; also after a preemption.
  */
 export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): workerV1.Generation {
-  const { promptIds, sampling, stopTokenIds, ignoreEos } = answer.options;
+  const { promptIds, sampling, stopTokenIds, ignoreEos, logprobs } = answer.options;
   const { emitted } = answer;
   const replay = recovery === 'exact';
   return {
@@ -19,5 +19,6 @@ export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): work
     firstPosition: emitted.length,
     returnLogits: false,
     exactResume: replay,
+    topLogprobs: logprobs ?? 0,
   };
 }

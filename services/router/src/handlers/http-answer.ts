@@ -1,6 +1,17 @@
 import { ServiceError } from '@causeway/errors';
-import { answerBody, type AnswerForm, type AnswerHead, kvHeader, streamEvents } from '@causeway/openai';
+import {
+  type AnswerForm,
+  type AnswerHead,
+  answerJson,
+  AnswerLogprobs,
+  chunkLogprobs,
+  kvHeader,
+  streamEvents,
+  type TokenLogprob,
+} from '@causeway/openai';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { AnswerPiece } from '../answer/answer.ts';
+import { pieceLogprobs } from '../answer/piece-logprobs.ts';
 import { httpError } from '../http/errors.ts';
 import { streamWriter } from '../http/stream-writer.ts';
 import type { RequestContext } from '../request-context.ts';
@@ -24,32 +35,52 @@ export async function answerHttp(
     created: Math.floor(Date.now() / 1000),
     model: model ?? router.model,
   };
-  if (options.stream) await streamed(ctx, reply, { form, head, includeUsage: options.includeUsage }, events);
-  else await whole(reply, form, head, events);
+  const { stream, includeUsage, logprobs } = options;
+  const named = (piece: AnswerPiece): TokenLogprob => pieceLogprobs(piece, router.tokenizer);
+  const wanted: AnswerStyle = { form, head, includeUsage, ...(logprobs === undefined ? {} : { logprobs: named }) };
+  await (stream ? streamed(ctx, reply, wanted, events) : whole(reply, wanted, events));
+}
+
+/** How an answer is written. */
+interface AnswerStyle {
+  readonly form: AnswerForm;
+  readonly head: AnswerHead;
+  readonly includeUsage: boolean;
+  /** Set when log-probabilities are wanted. */
+  readonly logprobs?: (piece: AnswerPiece) => TokenLogprob;
 }
 
 /** The bytes of the body; none at all is an empty one. */
-function bodyOf(request: FastifyRequest): Uint8Array {
+export function bodyOf(request: FastifyRequest): Uint8Array {
   return request.body instanceof Uint8Array ? request.body : new Uint8Array(0);
 }
 
-async function whole(reply: FastifyReply, form: AnswerForm, head: AnswerHead, events: AsyncIterable<ServedEvent>): Promise<void> {
+async function whole(
+  reply: FastifyReply,
+  { form, head, logprobs }: AnswerStyle,
+  events: AsyncIterable<ServedEvent>,
+): Promise<void> {
   let text = '';
+  const entries = new AnswerLogprobs(form);
   for await (const event of events) {
-    if (event.kind === 'piece') text += event.piece.text;
+    if (event.kind === 'piece') {
+      text += event.piece.text;
+      if (logprobs !== undefined) entries.add(logprobs(event.piece));
+    }
     if (event.kind !== 'finished') continue;
     void reply.header('x-causeway-kv', kvHeader(event.usage.causeway));
-    await reply.send(answerBody(form, head, text, event.reason, event.usage));
+    void reply.header('content-type', 'application/json; charset=utf-8');
+    await reply.send(answerJson(form, head, text, event.reason, event.usage, logprobs === undefined ? null : entries.toJson()));
   }
 }
 
 async function streamed(
   ctx: RequestContext,
   reply: FastifyReply,
-  stream: { form: AnswerForm; head: AnswerHead; includeUsage: boolean },
+  { form, head, includeUsage, logprobs }: AnswerStyle,
   events: AsyncGenerator<ServedEvent, void>,
 ): Promise<void> {
-  const sse = streamEvents(stream.form, stream.head, stream.includeUsage);
+  const sse = streamEvents(form, head, includeUsage);
   // Nothing is written before the first piece: until then a failure has its own HTTP status.
   let next = await events.next();
   reply.hijack();
@@ -65,10 +96,12 @@ async function streamed(
     await writer.write(sse.start());
     for (; next.done !== true; next = await events.next()) {
       const event = next.value;
-      if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.piece.text));
+      if (event.kind === 'piece' && logprobs !== undefined) {
+        await writer.write(sse.text(event.piece.text, chunkLogprobs(form, logprobs(event.piece))));
+      } else if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.piece.text));
       if (event.kind !== 'finished') continue;
       await writer.write(sse.finish(event.reason, event.usage));
-      if (stream.includeUsage) await writer.write(sse.usage(event.usage));
+      if (includeUsage) await writer.write(sse.usage(event.usage));
       await writer.write(sse.done());
     }
   } catch (thrown) {

@@ -1,55 +1,86 @@
 /** The gRPC API: causeway.inference.v1.Inference. */
-import type { Usage } from '@causeway/openai';
+import { ServiceError } from '@causeway/errors';
+import type { GenerationOptions, Usage } from '@causeway/openai';
 import type { inferenceV1 } from '@causeway/proto';
 import { type RpcContext, type RpcService, rpcService } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
-import { tokenizePrompt } from '../prompt.ts';
+import type { AnswerPiece } from '../answer/answer.ts';
+import type { ApiKeys } from '../api-keys.ts';
 import { openRequest, type RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import { servedModels } from './models.ts';
 import { RawInferenceDefinition } from './raw-inference.ts';
-import { failed, serve } from './serve.ts';
+import { serve } from './serve.ts';
+import { tokenized } from './tokenized.ts';
 
 /** Binds the service to the router. */
-export function inferenceService(router: RouterParts, log: Logger, forceSignal: AbortSignal): RpcService {
-  const open = (call: RpcContext): RequestContext =>
-    openRequest({
+export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger, forceSignal: AbortSignal): RpcService {
+  const open = (call: RpcContext): RequestContext => {
+    checkKey(call, keys, router);
+    return openRequest({
       id: call.requestId,
       log,
       timeoutMs: Math.min(router.config.requestTimeoutMs, call.remainingMs()),
       signals: [call.signal, forceSignal],
     });
+  };
   return rpcService(RawInferenceDefinition, {
     async *generate(body, call) {
       using ctx = open(call);
+      let logprobs: GenerationOptions['logprobs'];
       for await (const event of serve(ctx, { kind: 'generate', body }, router)) {
-        if (event.kind === 'piece') yield response(ctx.id, event.piece.text, [event.piece.id]);
+        if (event.kind === 'accepted') ({ logprobs } = event.fields.options);
+        if (event.kind === 'piece') yield pieceMessage(ctx.id, event.piece, logprobs !== undefined, router);
         if (event.kind === 'finished')
-          yield { ...response(ctx.id, '', []), finishReason: event.reason, usage: usageMessage(event.usage) };
+          yield { ...EMPTY, requestId: ctx.id, finishReason: event.reason, usage: usageMessage(event.usage) };
       }
     },
     tokenize: async (body, call) => {
       using ctx = open(call);
-      return await tokenized(ctx, body, router);
+      return await tokenized(ctx, { kind: 'tokenize', body }, router);
     },
-    listModels: () => Promise.resolve({ models: servedModels(router).map((model) => ({ ...model })) }),
+    listModels: async (_request, call) => {
+      checkKey(call, keys, router);
+      return { models: servedModels(router).map((model) => ({ ...model })) };
+    },
   });
 }
 
-/** Tokenizing takes a place as an answer does: the threads are the same. */
-async function tokenized(ctx: RequestContext, body: Uint8Array, router: RouterParts): Promise<Uint8Array> {
+/** @throws ServiceError `invalid_api_key`, counted */
+function checkKey(call: RpcContext, keys: ApiKeys, router: RouterParts): void {
   try {
-    using _admitted = router.admission.admit();
-    const ids = await tokenizePrompt(ctx, body, router);
-    router.metrics.tokenized();
-    return ids;
-  } catch (thrown) {
-    throw failed(ctx, ctx.signal.aborted ? ctx.signal.reason : thrown, router);
+    keys.check(call.metadata.get('authorization'));
+  } catch (error) {
+    router.metrics.failed(ServiceError.from(error));
+    throw error;
   }
 }
 
-function response(requestId: string, text: string, tokenIds: number[]): inferenceV1.GenerateResponse {
-  return { requestId, text, tokenIds, finishReason: '', usage: undefined };
+const EMPTY: inferenceV1.GenerateResponse = {
+  requestId: '',
+  text: '',
+  tokenIds: [],
+  finishReason: '',
+  usage: undefined,
+  logprobs: [],
+};
+
+function pieceMessage(
+  requestId: string,
+  piece: AnswerPiece,
+  withLogprobs: boolean,
+  { tokenizer }: RouterParts,
+): inferenceV1.GenerateResponse {
+  const message = { ...EMPTY, requestId, text: piece.text, tokenIds: [piece.id] };
+  if (!withLogprobs) return message;
+  const named = (id: number, logprob: number, top: inferenceV1.TokenLogprob[]): inferenceV1.TokenLogprob => ({
+    id,
+    logprob,
+    bytes: tokenizer.tokenBytes(id) ?? new Uint8Array(0),
+    top,
+  });
+  const top = piece.topLogprobs.map(({ id, logprob }) => named(id, logprob, []));
+  return { ...message, logprobs: [named(piece.id, piece.logprob, top)] };
 }
 
 function usageMessage(usage: Usage): inferenceV1.Usage {

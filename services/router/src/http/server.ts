@@ -4,17 +4,21 @@ import { inferenceV1 } from '@causeway/proto';
 import { REQUEST_ID_KEY } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
-import { answerHttp } from '../handlers/http-answer.ts';
+import type { ApiKeys } from '../api-keys.ts';
+import { answerHttp, bodyOf } from '../handlers/http-answer.ts';
 import { servedModels } from '../handlers/models.ts';
+import { tokenized } from '../handlers/tokenized.ts';
 import { readRequest } from '../request/read-request.ts';
-import { openRequest } from '../request-context.ts';
+import { openRequest, type RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
+import { VERSION } from '../version.ts';
 import { clientErrorHandler, expectationHandler, missingHost, requestIdOf } from './before-routing.ts';
 import { fromFastifyError, httpError } from './errors.ts';
 
 export interface HttpServerOptions {
   readonly router: RouterParts;
   readonly maxBodyBytes: number;
+  readonly keys: ApiKeys;
   readonly log: Logger;
   /** Aborts when the drain time is over. */
   readonly forceSignal: AbortSignal;
@@ -26,7 +30,7 @@ export interface HttpServerOptions {
 
 /** The OpenAI API over HTTP; nothing is opened before `listen`. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
-  const { maxBodyBytes, router } = options;
+  const { keys, maxBodyBytes, router } = options;
   const count = (error: ServiceError): void => router.metrics.failed(error);
   const server = fastify({
     bodyLimit: maxBodyBytes,
@@ -48,7 +52,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   server.server.on('checkExpectation', expectationHandler(count));
   server.addHook('onRequest', (request, reply, done) => {
     void reply.header(REQUEST_ID_KEY, request.id);
-    done(missingHost(request.raw));
+    done(missingHost(request.raw) ?? keyProblem(request, keys));
   });
   server.removeAllContentTypeParsers();
   // Bytes: whoever reads the request knows whether it is small enough to be read here.
@@ -57,9 +61,27 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   server.setNotFoundHandler((request, reply) => notFound(request, reply, count));
   modelRoutes(server, options);
   healthRoutes(server, options);
-  server.post('/v1/chat/completions', (request, reply) => answer(request, reply, options, 'chat'));
-  server.post('/v1/completions', (request, reply) => answer(request, reply, options, 'completion'));
+  const answer = (form: AnswerForm) => (request: FastifyRequest, reply: FastifyReply) =>
+    withContext(request, reply, options, (ctx) => answerHttp(ctx, request, reply, form, router));
+  server.post('/v1/chat/completions', answer('chat'));
+  server.post('/v1/completions', answer('completion'));
+  tokenRoutes(server, options);
+  server.get('/version', () => ({ version: VERSION }));
   return server;
+}
+
+/** Whoever looks after the process has no key. */
+const OPEN: ReadonlySet<string | undefined> = new Set(['/livez', '/readyz', '/health']);
+
+/** Before the body is read, and before anything says which paths there are. */
+function keyProblem(request: FastifyRequest, keys: ApiKeys): ServiceError | undefined {
+  if (OPEN.has(request.routeOptions.url)) return undefined;
+  try {
+    keys.check(request.headers.authorization);
+    return undefined;
+  } catch (error) {
+    return ServiceError.from(error);
+  }
 }
 
 /** Sends an error and counts it, if nobody did. */
@@ -76,8 +98,9 @@ function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply, op
 /** Methods of the paths that are served. */
 const ALLOWED: readonly (readonly [path: RegExp, methods: string])[] = [
   [/^\/v1\/(chat\/)?completions$/, 'POST'],
+  [/^\/(de)?tokenize$/, 'POST'],
   [/^\/v1\/models(\/.*)?$/, 'GET, HEAD'],
-  [/^\/(livez|readyz|health)$/, 'GET, HEAD'],
+  [/^\/(livez|readyz|health|version)$/, 'GET, HEAD'],
 ];
 
 function notFound(request: FastifyRequest, reply: FastifyReply, count: (error: ServiceError) => void): FastifyReply {
@@ -100,7 +123,29 @@ function notFound(request: FastifyRequest, reply: FastifyReply, count: (error: S
   return reply.code(status).send(body);
 }
 
-async function answer(request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions, form: AnswerForm): Promise<void> {
+/** vLLM's. */
+function tokenRoutes(server: FastifyInstance, options: HttpServerOptions): void {
+  for (const [path, kind] of [
+    ['/tokenize', 'tokenize_http'],
+    ['/detokenize', 'detokenize_http'],
+  ] as const) {
+    server.post(path, (request, reply) =>
+      withContext(request, reply, options, async (ctx) => {
+        const body = await tokenized(ctx, { kind, body: bodyOf(request) }, options.router);
+        void reply.header('content-type', 'application/json; charset=utf-8');
+        await reply.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
+      }),
+    );
+  }
+}
+
+/** Works for a request until it is answered, the client is gone or its time is over. */
+async function withContext(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  options: HttpServerOptions,
+  work: (ctx: RequestContext) => Promise<void>,
+): Promise<void> {
   const { router } = options;
   const gone = new AbortController();
   reply.raw.once('close', () => {
@@ -113,7 +158,7 @@ async function answer(request: FastifyRequest, reply: FastifyReply, options: Htt
     timeoutMs: router.config.requestTimeoutMs,
     signals: [gone.signal, options.forceSignal],
   });
-  await answerHttp(ctx, request, reply, form, router);
+  await work(ctx);
 }
 
 /** The first request of each kind is slow: schemas and code are compiled then. Better at start. */

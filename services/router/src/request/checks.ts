@@ -1,6 +1,7 @@
 /** What refuses a request whose form is right. Everything here comes before anything is tokenized, or is about the tokens. */
 import { fail } from '@causeway/errors';
-import type { ReadRequest, RequestFields } from './request.ts';
+import type { LogitBias } from '@causeway/openai';
+import { isAboutTokens, type ReadRequest, type RequestFields } from './request.ts';
 
 /** What can be served now. */
 export interface ServedLimits {
@@ -19,11 +20,12 @@ export interface ServedLimits {
 export function checkRequest({ fields, prompt }: ReadRequest, limits: ServedLimits): void {
   requireModel(fields.model, limits.model);
   checkIds(fields.options.stopTokenIds, 'stop_token_ids', limits);
+  checkBias(fields.options.logitBias, limits);
   if (prompt.kind === 'tokens') {
     checkLength(prompt.ids.length, fields, limits);
     checkIds(prompt.ids, fields.promptField, limits);
   }
-  if (fields.kind !== 'tokenize') servedContext(limits);
+  if (!isAboutTokens(fields.kind)) servedContext(limits);
 }
 
 /** @throws ServiceError `no_workers` */
@@ -48,10 +50,11 @@ export function checkTextLength(
   tooLong(`the prompt has ${bytes} bytes, at least ${tokens} tokens`, limits.context, fields, limits);
 }
 
-/** @throws ServiceError `empty_prompt`, `prompt_too_long` (not for `tokenize`, which generates nothing) */
+/** @throws ServiceError `empty_prompt` (vLLM's endpoints take one), `prompt_too_long` (of what generates) */
 export function checkLength(tokens: number, fields: RequestFields, limits: ServedLimits): void {
+  if (fields.kind === 'tokenize_http' || fields.kind === 'detokenize_http') return;
   if (tokens === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: fields.promptField });
-  if (fields.kind === 'tokenize' || limits.context === undefined || tokens < limits.context) return;
+  if (isAboutTokens(fields.kind) || limits.context === undefined || tokens < limits.context) return;
   tooLong(`the prompt has ${tokens} tokens`, limits.context, fields, limits);
 }
 
@@ -64,6 +67,13 @@ function tooLong(what: string, context: number, { promptField }: RequestFields, 
 function requireModel(model: string | undefined, served: string): void {
   if (model === undefined || model === served) return;
   fail('not_found', 'unknown_model', `the model '${model}' does not exist here; served: ${served}`, { field: 'model' });
+}
+
+function checkBias(entries: readonly LogitBias[], { vocabSize }: ServedLimits): void {
+  const bad = entries.find(({ id }) => id >= vocabSize);
+  if (bad === undefined) return;
+  const message = `'logit_bias' names token ${bad.id}, which is not in the vocabulary of ${vocabSize} tokens`;
+  fail('invalid_argument', 'invalid_token', message, { field: 'logit_bias' });
 }
 
 function checkIds(ids: readonly number[], field: string, { vocabSize }: ServedLimits): void {

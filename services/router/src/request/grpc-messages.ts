@@ -1,7 +1,15 @@
 /** Messages of causeway.inference.v1 as requests. */
 import { fail } from '@causeway/errors';
-import { type ChatMessage, type GenerationOptions, MAX_MESSAGES, stopStrings } from '@causeway/openai';
+import {
+  type ChatMessage,
+  type GenerationOptions,
+  MAX_MESSAGES,
+  MAX_TOP_LOGPROBS,
+  stopStrings,
+  stopTokenIds,
+} from '@causeway/openai';
 import { inferenceV1 } from '@causeway/proto';
+import { samplingOptions } from './grpc-sampling.ts';
 import type { PromptInput, ReadRequest } from './request.ts';
 
 /** Longest model name, as over HTTP. */
@@ -10,16 +18,15 @@ const MAX_MODEL_LENGTH = 512;
 /** @throws ServiceError `invalid_argument` naming the field. */
 export function readGenerateRequest(body: Uint8Array): ReadRequest {
   const request = decoded(inferenceV1.GenerateRequest, 'GenerateRequest', body);
-  const { sampling } = request;
   const { prompt, promptField } = generatePrompt(request.input);
   const options: GenerationOptions = {
     ...NO_OPTIONS,
     maxTokens: request.maxTokens || undefined,
-    temperature: inRange(sampling?.temperature ?? 1, 'sampling.temperature', (t) => t >= 0 && t <= 2, 'from 0 to 2'),
-    topP: inRange(sampling?.topP ?? 1, 'sampling.top_p', (p) => p > 0 && p <= 1, 'above 0, at most 1'),
-    topK: sampling?.topK ?? 0,
-    seed: sampling?.seed,
+    ...samplingOptions(request.sampling),
+    logprobs: logprobs(request.logprobs),
     stop: stopStrings(request.stop),
+    stopTokenIds: stopTokenIds(request.stopTokenIds),
+    ignoreEos: request.ignoreEos,
     placement: placement(request.placement),
   };
   return { fields: { kind: 'generate', model: modelName(request.model), promptField, options }, prompt };
@@ -35,12 +42,19 @@ export function readTokenizeRequest(body: Uint8Array): ReadRequest {
   return { fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS }, prompt };
 }
 
-const NO_OPTIONS: GenerationOptions = {
+/** Of a request that says nothing of them. */
+export const NO_OPTIONS: GenerationOptions = {
   maxTokens: undefined,
   temperature: 1,
   topP: 1,
   topK: 0,
   seed: undefined,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+  logprobs: undefined,
   stop: [],
   stopTokenIds: [],
   ignoreEos: false,
@@ -100,9 +114,9 @@ function chatMessages({ messages }: inferenceV1.Messages): ChatMessage[] {
   });
 }
 
-function inRange(value: number, field: string, fits: (value: number) => boolean, range: string): number {
-  if (fits(value)) return value;
-  fail('invalid_argument', 'bad_sampling', `${field} must be ${range}, not ${value}`, { field });
+function logprobs(count: number | undefined): number | undefined {
+  if (count === undefined || count <= MAX_TOP_LOGPROBS) return count;
+  fail('invalid_argument', 'bad_request', `logprobs must be at most ${MAX_TOP_LOGPROBS}, not ${count}`, { field: 'logprobs' });
 }
 
 function placement(value: string): GenerationOptions['placement'] {

@@ -1,6 +1,6 @@
 import { ServiceError } from '@causeway/errors';
-import { parseChatRequest, parseCompletionRequest } from '@causeway/openai';
-import { readGenerateRequest, readTokenizeRequest } from './grpc-messages.ts';
+import { parseChatRequest, parseCompletionRequest, parseDetokenizeRequest, parseTokenizeRequest } from '@causeway/openai';
+import { NO_OPTIONS, readGenerateRequest, readTokenizeRequest } from './grpc-messages.ts';
 import type { ReadRequest, RequestKind } from './request.ts';
 
 /**
@@ -21,6 +21,15 @@ export function readRequest(kind: RequestKind, body: Uint8Array): ReadRequest {
       return readGenerateRequest(body);
     case 'tokenize':
       return readTokenizeRequest(body);
+    case 'tokenize_http': {
+      const { model, input, special } = parseTokenizeRequest(parseJson(body));
+      const promptField = input.kind === 'chat' ? 'messages' : 'prompt';
+      return { fields: { kind, model, promptField, options: NO_OPTIONS }, prompt: { ...input, special } };
+    }
+    case 'detokenize_http': {
+      const { model, tokens } = parseDetokenizeRequest(parseJson(body));
+      return { fields: { kind, model, promptField: 'tokens', options: NO_OPTIONS }, prompt: { kind: 'tokens', ids: tokens } };
+    }
   }
 }
 

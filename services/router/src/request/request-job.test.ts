@@ -21,6 +21,7 @@ function bytesTokenizer(perToken = 1): { tokenizer: Tokenizer; tokenized: string
   const tokenizer = {
     encode,
     encodeRendered: encode,
+    decodeAll: (ids: readonly number[]) => Buffer.from(ids).toString(),
     renderChat,
     leastTokens: (bytes: number) => Math.ceil(bytes / perToken),
   } as unknown as Tokenizer;
@@ -86,6 +87,7 @@ describe('doRequest', () => {
     [{ model: 'm', prompt: Array.from({ length: 100 }, () => 999) }, 'prompt_too_long', 'prompt'],
     [{ model: 'm', prompt: [1, 256] }, 'invalid_token', 'prompt[1]'],
     [{ model: 'm', prompt: 'x', stop_token_ids: [0, 256] }, 'invalid_token', 'stop_token_ids[1]'],
+    [{ model: 'm', prompt: 'x', logit_bias: { 3: 1, 256: 1 } }, 'invalid_token', 'logit_bias'],
   ])('refuses %j: %s', (body, reason, field) => {
     expect(refusal(() => run('completion', body))).toMatchObject({ reason, field });
   });
@@ -105,6 +107,23 @@ describe('doRequest', () => {
     expect(inferenceV1.TokenizeResponse.decode(response ?? new Uint8Array())).toEqual({ ids: [97, 98] });
   });
 
+  it("answers vLLM's requests about tokens in JSON, in a buffer that can be handed over", () => {
+    const { tokenizer } = bytesTokenizer();
+    const answer = (kind: RequestKind, body: object, limits = LIMITS): unknown => {
+      const { response } = doRequest(tokenizer, { kind, body: Buffer.from(JSON.stringify(body)), limits });
+      expect(response?.byteLength).toBe(response?.buffer.byteLength);
+      return JSON.parse(Buffer.from(response ?? []).toString());
+    };
+    const tokenized = { count: 2, max_model_len: 100, tokens: [97, 98], token_strs: null };
+    expect(answer('tokenize_http', { prompt: 'ab' })).toEqual(tokenized);
+    const nobody = { ...LIMITS, context: undefined };
+    expect(answer('tokenize_http', { prompt: 'ab' }, nobody)).toEqual({ ...tokenized, max_model_len: null });
+    expect(answer('detokenize_http', { tokens: [97, 98] }, nobody)).toEqual({ prompt: 'ab' });
+    const refused = (kind: RequestKind, body: object) => refusal(() => answer(kind, body));
+    expect(refused('detokenize_http', { tokens: [97, 256] })).toMatchObject({ reason: 'invalid_token', field: 'tokens[1]' });
+    expect(refused('detokenize_http', { model: 'other', tokens: [] })).toMatchObject({ reason: 'unknown_model' });
+  });
+
   it('gives Tokenize more tokens than the context holds, as long as they might have fitted', () => {
     const request = inferenceV1.TokenizeRequest.fromPartial({ input: { $case: 'text', value: 'x'.repeat(300) } });
     const body = inferenceV1.TokenizeRequest.encode(request).finish();
@@ -115,23 +134,26 @@ describe('doRequest', () => {
 });
 
 describe('readRequest', () => {
-  it.each(['chat', 'completion', 'generate', 'tokenize'] as const)('any bytes are a %s request or a refusal of it', (kind) => {
-    fc.assert(
-      fc.property(
-        fc.oneof(
-          fc.uint8Array({ maxLength: 200 }),
-          fc.json().map((text) => new Uint8Array(Buffer.from(text))),
+  it.each(['chat', 'completion', 'generate', 'tokenize', 'tokenize_http', 'detokenize_http'] as const)(
+    'any bytes are a %s request or a refusal of it',
+    (kind) => {
+      fc.assert(
+        fc.property(
+          fc.oneof(
+            fc.uint8Array({ maxLength: 200 }),
+            fc.json().map((text) => new Uint8Array(Buffer.from(text))),
+          ),
+          (bytes) => {
+            try {
+              readRequest(kind, bytes);
+            } catch (error) {
+              if (!(error instanceof ServiceError)) throw error;
+              expect(error.code).toBe('invalid_argument');
+            }
+          },
         ),
-        (bytes) => {
-          try {
-            readRequest(kind, bytes);
-          } catch (error) {
-            if (!(error instanceof ServiceError)) throw error;
-            expect(error.code).toBe('invalid_argument');
-          }
-        },
-      ),
-      { numRuns: 500 },
-    );
-  });
+        { numRuns: 500 },
+      );
+    },
+  );
 });

@@ -3,7 +3,7 @@ import { inferenceV1 } from '@causeway/proto';
 import type { Tokenizer } from '@causeway/model-files';
 import { checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
 import { readRequest } from './read-request.ts';
-import type { PromptInput, RequestFields, RequestKind } from './request.ts';
+import { isAboutTokens, type PromptInput, type RequestFields, type RequestKind, type TokensKind } from './request.ts';
 
 export interface RequestJob {
   readonly kind: RequestKind;
@@ -15,7 +15,7 @@ export interface RequestResult {
   readonly fields: RequestFields;
   /** Of the prompt. */
   readonly ids: Uint32Array;
-  /** The answer to `tokenize`, encoded: as many ids take too long for an event loop. */
+  /** The answer to a request about tokens, encoded: as many ids take too long for an event loop. */
   readonly response: Uint8Array | undefined;
 }
 
@@ -28,8 +28,24 @@ export function doRequest(tokenizer: Tokenizer, { kind, body, limits }: RequestJ
     promptIds(tokenizer, prompt, (text) => checkTextLength(text, fields, limits, (bytes) => tokenizer.leastTokens(bytes))),
   );
   checkLength(ids.length, fields, limits);
-  if (kind !== 'tokenize') return { fields, ids, response: undefined };
-  return { fields, ids: new Uint32Array(0), response: tokenizeResponse(ids) };
+  if (!isAboutTokens(kind)) return { fields, ids, response: undefined };
+  return { fields, ids: new Uint32Array(0), response: tokensResponse(kind, ids, tokenizer, limits) };
+}
+
+function tokensResponse(kind: TokensKind, ids: Uint32Array, tokenizer: Tokenizer, { context }: ServedLimits): Uint8Array {
+  switch (kind) {
+    case 'tokenize':
+      return tokenizeResponse(ids);
+    case 'tokenize_http':
+      return json({ count: ids.length, max_model_len: context ?? null, tokens: Array.from(ids), token_strs: null });
+    case 'detokenize_http':
+      return json({ prompt: tokenizer.decodeAll(Array.from(ids)) });
+  }
+}
+
+/** In a buffer of its own, which can be handed over. */
+function json(value: object): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
 }
 
 /** Bytes of a TokenizeResponse. */
@@ -43,11 +59,11 @@ function promptIds(tokenizer: Tokenizer, prompt: PromptInput, check: (text: stri
       return prompt.ids;
     case 'text':
       check(prompt.text);
-      return tokenizer.encode(prompt.text);
+      return prompt.special === false ? tokenizer.encodeRendered(prompt.text) : tokenizer.encode(prompt.text);
     case 'chat': {
       const text = tokenizer.renderChat(prompt.messages);
       check(text);
-      return tokenizer.encodeRendered(text);
+      return prompt.special === true ? tokenizer.encode(text) : tokenizer.encodeRendered(text);
     }
   }
 }

@@ -1,12 +1,23 @@
 /** A request for an answer or for token ids, whichever API it came by. */
 import type { ChatMessage, GenerationOptions } from '@causeway/openai';
 
-/** How a request's bytes are read: the bodies of the two HTTP endpoints, the messages of the two gRPC methods. */
-export type RequestKind = 'chat' | 'completion' | 'generate' | 'tokenize';
+/** How the bytes of a request for an answer are read: the bodies of two HTTP endpoints, a gRPC message. */
+type AnswerKind = 'chat' | 'completion' | 'generate';
 
+/** The same for requests about tokens: a gRPC message, the bodies of /tokenize and /detokenize. */
+export type TokensKind = 'tokenize' | 'tokenize_http' | 'detokenize_http';
+
+export type RequestKind = AnswerKind | TokensKind;
+
+/** It generates nothing. */
+export function isAboutTokens(kind: RequestKind): kind is TokensKind {
+  return kind === 'tokenize' || kind === 'tokenize_http' || kind === 'detokenize_http';
+}
+
+/** `special`: with the tokenizer's own leading tokens; by default in a text, not in what a chat template wrote. */
 export type PromptInput =
-  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] }
-  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[]; readonly special?: boolean }
+  | { readonly kind: 'text'; readonly text: string; readonly special?: boolean }
   | { readonly kind: 'tokens'; readonly ids: readonly number[] };
 
 /** What a request says beside its prompt, checked. Small, however large the request: it may cross threads. */

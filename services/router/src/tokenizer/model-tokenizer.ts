@@ -26,6 +26,7 @@ export async function openModelTokenizer(path: string, threads: number): Promise
     encodeChat: (messages, signal) => pool.encodeChat(messages, signal),
     request: (job, signal) => pool.run(job, [job.body.buffer as ArrayBuffer], signal),
     decodeStream: () => pool.tokenizer.decodeStream(),
+    tokenBytes: (id) => pool.tokenizer.tokenBytes(id),
     [Symbol.asyncDispose]: () => pool[Symbol.asyncDispose](),
   };
 }

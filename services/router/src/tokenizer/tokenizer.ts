@@ -18,4 +18,6 @@ export interface RouterTokenizer {
   /** `doRequest` in a thread. The body's buffer is handed over. @throws ServiceError naming the field at fault. */
   request(job: RequestJob, signal: AbortSignal): Promise<RequestResult>;
   decodeStream(): DecodeStream;
+  /** What a token stands for, special ones included; it may be part of a character. Undefined outside the vocabulary. */
+  tokenBytes(id: number): Uint8Array | undefined;
 }

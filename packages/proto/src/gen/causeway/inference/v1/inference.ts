@@ -49,13 +49,44 @@ export interface GenerateRequest {
   stop: string[];
   /** Overrides where the prompt is prefilled: "", "disaggregated" or "local". */
   placement: string;
+  /** Tokens that end the answer beside the model's own and are no part of its text. */
+  stopTokenIds: number[];
+  /** The model's own end of sequence ends nothing. */
+  ignoreEos: boolean;
+  /** Every token comes with its log-probability and those of so many of the most likely ones, at most 20; unset: none. */
+  logprobs?: number | undefined;
 }
 
 export interface SamplingOptions {
   temperature?: number | undefined;
   topP?: number | undefined;
   topK?: number | undefined;
-  seed?: bigint | undefined;
+  seed?:
+    | bigint
+    | undefined;
+  /** Tokens less likely than this share of the likeliest one's probability are out: from 0 (none) to 1. */
+  minP?:
+    | number
+    | undefined;
+  /** Above 1, tokens of the prompt and the answer become less likely: from 0.01 to 100; 1: none. */
+  repetitionPenalty?:
+    | number
+    | undefined;
+  /** Taken off the logit of every token that the answer has already: from -2 to 2; 0: none. */
+  presencePenalty?:
+    | number
+    | undefined;
+  /** The same for each time that the answer has it. */
+  frequencyPenalty?:
+    | number
+    | undefined;
+  /** Added to the logits of these token ids: from -100 to 100, at most 1024 entries. */
+  logitBias: { [key: number]: number };
+}
+
+export interface SamplingOptions_LogitBiasEntry {
+  key: number;
+  value: number;
 }
 
 export interface GenerateResponse {
@@ -66,7 +97,22 @@ export interface GenerateResponse {
   /** "", "stop" or "length"; set on the last message. */
   finishReason: string;
   /** Set on the last message. */
-  usage: Usage | undefined;
+  usage:
+    | Usage
+    | undefined;
+  /** One for each of token_ids, when asked for. */
+  logprobs: TokenLogprob[];
+}
+
+/** How likely a token was, by the model's own logits: before temperature, bias and penalties. */
+export interface TokenLogprob {
+  id: number;
+  /** Natural logarithm of the probability. */
+  logprob: number;
+  /** What the token stands for; it may be part of a character. */
+  bytes: Uint8Array;
+  /** The most likely tokens at this place, the likeliest first. */
+  top: TokenLogprob[];
 }
 
 export interface Usage {
@@ -310,7 +356,17 @@ export const TokenIds: MessageFns<TokenIds> = {
 };
 
 function createBaseGenerateRequest(): GenerateRequest {
-  return { model: "", input: undefined, sampling: undefined, maxTokens: 0, stop: [], placement: "" };
+  return {
+    model: "",
+    input: undefined,
+    sampling: undefined,
+    maxTokens: 0,
+    stop: [],
+    placement: "",
+    stopTokenIds: [],
+    ignoreEos: false,
+    logprobs: undefined,
+  };
 }
 
 export const GenerateRequest: MessageFns<GenerateRequest> = {
@@ -340,6 +396,19 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.placement !== "") {
       writer.uint32(66).string(message.placement);
+    }
+    if (message.stopTokenIds.length !== 0) {
+      writer.uint32(74).fork();
+      for (const v of message.stopTokenIds) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.ignoreEos !== false) {
+      writer.uint32(80).bool(message.ignoreEos);
+    }
+    if (message.logprobs !== undefined) {
+      writer.uint32(88).uint32(message.logprobs);
     }
     return writer;
   },
@@ -421,6 +490,40 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.placement = reader.string();
             continue;
           }
+          case 9: {
+            if (tag === 72) {
+              message.stopTokenIds.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 74) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.stopTokenIds.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.ignoreEos = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.logprobs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -465,12 +568,25 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.maxTokens = object.maxTokens ?? 0;
     message.stop = object.stop?.map((e) => e) || [];
     message.placement = object.placement ?? "";
+    message.stopTokenIds = object.stopTokenIds?.map((e) => e) || [];
+    message.ignoreEos = object.ignoreEos ?? false;
+    message.logprobs = object.logprobs ?? undefined;
     return message;
   },
 };
 
 function createBaseSamplingOptions(): SamplingOptions {
-  return { temperature: undefined, topP: undefined, topK: undefined, seed: undefined };
+  return {
+    temperature: undefined,
+    topP: undefined,
+    topK: undefined,
+    seed: undefined,
+    minP: undefined,
+    repetitionPenalty: undefined,
+    presencePenalty: undefined,
+    frequencyPenalty: undefined,
+    logitBias: {},
+  };
 }
 
 export const SamplingOptions: MessageFns<SamplingOptions> = {
@@ -490,6 +606,21 @@ export const SamplingOptions: MessageFns<SamplingOptions> = {
       }
       writer.uint32(32).uint64(message.seed);
     }
+    if (message.minP !== undefined) {
+      writer.uint32(41).double(message.minP);
+    }
+    if (message.repetitionPenalty !== undefined) {
+      writer.uint32(49).double(message.repetitionPenalty);
+    }
+    if (message.presencePenalty !== undefined) {
+      writer.uint32(57).double(message.presencePenalty);
+    }
+    if (message.frequencyPenalty !== undefined) {
+      writer.uint32(65).double(message.frequencyPenalty);
+    }
+    globalThis.Object.entries(message.logitBias).forEach(([key, value]: [string, number]) => {
+      SamplingOptions_LogitBiasEntry.encode({ key: key as any, value }, writer.uint32(74).fork()).join();
+    });
     return writer;
   },
 
@@ -538,6 +669,49 @@ export const SamplingOptions: MessageFns<SamplingOptions> = {
             message.seed = reader.uint64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.minP = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.repetitionPenalty = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.presencePenalty = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.frequencyPenalty = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            const entry9 = SamplingOptions_LogitBiasEntry.decode(reader, reader.uint32());
+            if (entry9.value !== undefined) {
+              message.logitBias[entry9.key] = entry9.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -559,12 +733,92 @@ export const SamplingOptions: MessageFns<SamplingOptions> = {
     message.topP = object.topP ?? undefined;
     message.topK = object.topK ?? undefined;
     message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : undefined;
+    message.minP = object.minP ?? undefined;
+    message.repetitionPenalty = object.repetitionPenalty ?? undefined;
+    message.presencePenalty = object.presencePenalty ?? undefined;
+    message.frequencyPenalty = object.frequencyPenalty ?? undefined;
+    message.logitBias = (globalThis.Object.entries(object.logitBias ?? {}) as [string, number][]).reduce(
+      (acc: { [key: number]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[globalThis.Number(key)] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseSamplingOptions_LogitBiasEntry(): SamplingOptions_LogitBiasEntry {
+  return { key: 0, value: 0 };
+}
+
+export const SamplingOptions_LogitBiasEntry: MessageFns<SamplingOptions_LogitBiasEntry> = {
+  encode(message: SamplingOptions_LogitBiasEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== 0) {
+      writer.uint32(8).uint32(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(17).double(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SamplingOptions_LogitBiasEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSamplingOptions_LogitBiasEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.key = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.value = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SamplingOptions_LogitBiasEntry>): SamplingOptions_LogitBiasEntry {
+    return SamplingOptions_LogitBiasEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SamplingOptions_LogitBiasEntry>): SamplingOptions_LogitBiasEntry {
+    const message = createBaseSamplingOptions_LogitBiasEntry();
+    message.key = object.key ?? 0;
+    message.value = object.value ?? 0;
     return message;
   },
 };
 
 function createBaseGenerateResponse(): GenerateResponse {
-  return { requestId: "", text: "", tokenIds: [], finishReason: "", usage: undefined };
+  return { requestId: "", text: "", tokenIds: [], finishReason: "", usage: undefined, logprobs: [] };
 }
 
 export const GenerateResponse: MessageFns<GenerateResponse> = {
@@ -587,6 +841,9 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     }
     if (message.usage !== undefined) {
       Usage.encode(message.usage, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.logprobs) {
+      TokenLogprob.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -654,6 +911,14 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
             message.usage = Usage.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.logprobs.push(TokenLogprob.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -676,6 +941,98 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     message.tokenIds = object.tokenIds?.map((e) => e) || [];
     message.finishReason = object.finishReason ?? "";
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
+    message.logprobs = object.logprobs?.map((e) => TokenLogprob.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseTokenLogprob(): TokenLogprob {
+  return { id: 0, logprob: 0, bytes: new Uint8Array(0), top: [] };
+}
+
+export const TokenLogprob: MessageFns<TokenLogprob> = {
+  encode(message: TokenLogprob, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.logprob !== 0) {
+      writer.uint32(21).float(message.logprob);
+    }
+    if (message.bytes.length !== 0) {
+      writer.uint32(26).bytes(message.bytes);
+    }
+    for (const v of message.top) {
+      TokenLogprob.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenLogprob {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenLogprob();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 21) {
+              break;
+            }
+
+            message.logprob = reader.float();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.bytes = reader.bytes();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.top.push(TokenLogprob.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TokenLogprob>): TokenLogprob {
+    return TokenLogprob.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TokenLogprob>): TokenLogprob {
+    const message = createBaseTokenLogprob();
+    message.id = object.id ?? 0;
+    message.logprob = object.logprob ?? 0;
+    message.bytes = object.bytes ?? new Uint8Array(0);
+    message.top = object.top?.map((e) => TokenLogprob.fromPartial(e)) || [];
     return message;
   },
 };

@@ -182,6 +182,8 @@ export interface Manifest {
     | undefined;
   /** Bytes published as frames (headers counted, repeats counted). */
   sentBytes: bigint;
+  /** What else the sender says of the first token (a causeway.worker.v1.Token); the transport passes it on unread. */
+  firstTokenDetail?: Uint8Array | undefined;
 }
 
 /** Gives a transfer up. */
@@ -1497,7 +1499,14 @@ export const Progress: MessageFns<Progress> = {
 };
 
 function createBaseManifest(): Manifest {
-  return { rawBytes: 0n, digest: new Uint8Array(0), parts: 0, firstToken: undefined, sentBytes: 0n };
+  return {
+    rawBytes: 0n,
+    digest: new Uint8Array(0),
+    parts: 0,
+    firstToken: undefined,
+    sentBytes: 0n,
+    firstTokenDetail: undefined,
+  };
 }
 
 export const Manifest: MessageFns<Manifest> = {
@@ -1522,6 +1531,9 @@ export const Manifest: MessageFns<Manifest> = {
         throw new globalThis.Error("value provided for field message.sentBytes of type uint64 too large");
       }
       writer.uint32(40).uint64(message.sentBytes);
+    }
+    if (message.firstTokenDetail !== undefined) {
+      writer.uint32(50).bytes(message.firstTokenDetail);
     }
     return writer;
   },
@@ -1579,6 +1591,14 @@ export const Manifest: MessageFns<Manifest> = {
             message.sentBytes = reader.uint64() as bigint;
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.firstTokenDetail = reader.bytes();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1601,6 +1621,7 @@ export const Manifest: MessageFns<Manifest> = {
     message.parts = object.parts ?? 0;
     message.firstToken = object.firstToken ?? undefined;
     message.sentBytes = (object.sentBytes !== undefined && object.sentBytes !== null) ? BigInt(object.sentBytes) : 0n;
+    message.firstTokenDetail = object.firstTokenDetail ?? undefined;
     return message;
   },
 };

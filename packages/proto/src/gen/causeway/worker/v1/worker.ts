@@ -67,6 +67,20 @@ export interface Sampling {
   /** 0 means no limit. */
   topK: number;
   seed: bigint;
+  /** Tokens less likely than this share of the likeliest one's probability are out; 0: none. */
+  minP: number;
+  /** Above 1, tokens of the prompt and the answer become less likely; 1 and 0 mean none. */
+  repetitionPenalty: number;
+  /** Taken off the logit of every token that the answer has already; per time it has it for frequency_penalty. */
+  presencePenalty: number;
+  frequencyPenalty: number;
+  /** Added to logits before the penalties, each id once. */
+  logitBias: LogitBias[];
+}
+
+export interface LogitBias {
+  id: number;
+  bias: number;
 }
 
 /** What to generate after a prompt. */
@@ -82,12 +96,17 @@ export interface Generation {
   sampling:
     | Sampling
     | undefined;
-  /** Position of the first new token in the answer (greater than 0 when an answer is continued). */
+  /**
+   * Position of the first new token in the answer (greater than 0 when an answer is continued). So many tokens at the end of prompt_ids
+   * and replay_ids together are the answer so far, for penalties.
+   */
   firstPosition: number;
   /** Every token carries the logits that it was chosen from (verification). */
   returnLogits: boolean;
   /** A sequence that was preempted comes back by replaying its tokens as decode steps (recovery: exact), not by reading them anew. */
   exactResume: boolean;
+  /** Every token carries the most likely ones at its position, so many, from the model's own logits. */
+  topLogprobs: number;
 }
 
 export interface PrefillRequest {
@@ -122,11 +141,19 @@ export interface Token {
   attempt: number;
   position: number;
   id: number;
+  /** Natural logarithm of the probability that the model gave it, before temperature, bias and penalties. */
   logprob: number;
   /** Set on the last token of an answer. */
   finishReason: FinishReason;
   /** Only when asked for: the whole vocabulary, f32 little-endian. */
   logits: Uint8Array;
+  /** Only when asked for: the most likely first. */
+  topLogprobs: TopLogprob[];
+}
+
+export interface TopLogprob {
+  id: number;
+  logprob: number;
 }
 
 /** The transfer is committed by the receiver. */
@@ -219,7 +246,17 @@ export interface Finished {
 }
 
 function createBaseSampling(): Sampling {
-  return { temperature: 0, topP: 0, topK: 0, seed: 0n };
+  return {
+    temperature: 0,
+    topP: 0,
+    topK: 0,
+    seed: 0n,
+    minP: 0,
+    repetitionPenalty: 0,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    logitBias: [],
+  };
 }
 
 export const Sampling: MessageFns<Sampling> = {
@@ -238,6 +275,21 @@ export const Sampling: MessageFns<Sampling> = {
         throw new globalThis.Error("value provided for field message.seed of type uint64 too large");
       }
       writer.uint32(32).uint64(message.seed);
+    }
+    if (message.minP !== 0) {
+      writer.uint32(41).double(message.minP);
+    }
+    if (message.repetitionPenalty !== 0) {
+      writer.uint32(49).double(message.repetitionPenalty);
+    }
+    if (message.presencePenalty !== 0) {
+      writer.uint32(57).double(message.presencePenalty);
+    }
+    if (message.frequencyPenalty !== 0) {
+      writer.uint32(65).double(message.frequencyPenalty);
+    }
+    for (const v of message.logitBias) {
+      LogitBias.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -287,6 +339,46 @@ export const Sampling: MessageFns<Sampling> = {
             message.seed = reader.uint64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.minP = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.repetitionPenalty = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.presencePenalty = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.frequencyPenalty = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.logitBias.push(LogitBias.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -308,6 +400,78 @@ export const Sampling: MessageFns<Sampling> = {
     message.topP = object.topP ?? 0;
     message.topK = object.topK ?? 0;
     message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : 0n;
+    message.minP = object.minP ?? 0;
+    message.repetitionPenalty = object.repetitionPenalty ?? 0;
+    message.presencePenalty = object.presencePenalty ?? 0;
+    message.frequencyPenalty = object.frequencyPenalty ?? 0;
+    message.logitBias = object.logitBias?.map((e) => LogitBias.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseLogitBias(): LogitBias {
+  return { id: 0, bias: 0 };
+}
+
+export const LogitBias: MessageFns<LogitBias> = {
+  encode(message: LogitBias, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.bias !== 0) {
+      writer.uint32(17).double(message.bias);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogitBias {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogitBias();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.bias = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LogitBias>): LogitBias {
+    return LogitBias.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogitBias>): LogitBias {
+    const message = createBaseLogitBias();
+    message.id = object.id ?? 0;
+    message.bias = object.bias ?? 0;
     return message;
   },
 };
@@ -323,6 +487,7 @@ function createBaseGeneration(): Generation {
     firstPosition: 0,
     returnLogits: false,
     exactResume: false,
+    topLogprobs: 0,
   };
 }
 
@@ -366,6 +531,9 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.exactResume !== false) {
       writer.uint32(72).bool(message.exactResume);
+    }
+    if (message.topLogprobs !== 0) {
+      writer.uint32(80).uint32(message.topLogprobs);
     }
     return writer;
   },
@@ -485,6 +653,14 @@ export const Generation: MessageFns<Generation> = {
             message.exactResume = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.topLogprobs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -513,6 +689,7 @@ export const Generation: MessageFns<Generation> = {
     message.firstPosition = object.firstPosition ?? 0;
     message.returnLogits = object.returnLogits ?? false;
     message.exactResume = object.exactResume ?? false;
+    message.topLogprobs = object.topLogprobs ?? 0;
     return message;
   },
 };
@@ -855,7 +1032,7 @@ export const Started: MessageFns<Started> = {
 };
 
 function createBaseToken(): Token {
-  return { attempt: 0, position: 0, id: 0, logprob: 0, finishReason: 0, logits: new Uint8Array(0) };
+  return { attempt: 0, position: 0, id: 0, logprob: 0, finishReason: 0, logits: new Uint8Array(0), topLogprobs: [] };
 }
 
 export const Token: MessageFns<Token> = {
@@ -877,6 +1054,9 @@ export const Token: MessageFns<Token> = {
     }
     if (message.logits.length !== 0) {
       writer.uint32(50).bytes(message.logits);
+    }
+    for (const v of message.topLogprobs) {
+      TopLogprob.encode(v!, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -942,6 +1122,14 @@ export const Token: MessageFns<Token> = {
             message.logits = reader.bytes();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.topLogprobs.push(TopLogprob.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -965,6 +1153,74 @@ export const Token: MessageFns<Token> = {
     message.logprob = object.logprob ?? 0;
     message.finishReason = object.finishReason ?? 0;
     message.logits = object.logits ?? new Uint8Array(0);
+    message.topLogprobs = object.topLogprobs?.map((e) => TopLogprob.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseTopLogprob(): TopLogprob {
+  return { id: 0, logprob: 0 };
+}
+
+export const TopLogprob: MessageFns<TopLogprob> = {
+  encode(message: TopLogprob, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.logprob !== 0) {
+      writer.uint32(21).float(message.logprob);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TopLogprob {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTopLogprob();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 21) {
+              break;
+            }
+
+            message.logprob = reader.float();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TopLogprob>): TopLogprob {
+    return TopLogprob.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TopLogprob>): TopLogprob {
+    const message = createBaseTopLogprob();
+    message.id = object.id ?? 0;
+    message.logprob = object.logprob ?? 0;
     return message;
   },
 };
