@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { hostPort } from '@causeway/config';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { KvEndpoint } from '@causeway/kv-transport';
 import type { MainContext } from '@causeway/lifecycle';
@@ -129,8 +130,8 @@ export async function runWorker(
     emulated: false,
     fingerprint: info.fingerprint,
     descriptor: { ...info.descriptor, layers: [...info.descriptor.layers] },
-    address: `${host}:${rpcPort}`,
-    observability: `${host}:${observability.port}`,
+    address: hostPort(host, rpcPort),
+    observability: hostPort(host, observability.port),
     capacity: {
       totalPages: pool.totalPages,
       blockTokens: info.descriptor.storage.blockTokens,

@@ -1,4 +1,4 @@
-import { readApiKeys, readConfig } from '@causeway/config';
+import { hostPort, readApiKeys, readConfig } from '@causeway/config';
 import { armFailpoints } from '@causeway/failpoints';
 import { runMain } from '@causeway/lifecycle';
 import { connectRedis, RegistryView } from '@causeway/registry';
@@ -72,7 +72,7 @@ await runMain(process, async (ctx) => {
   exportWorkers();
   const addresses = await router.listen();
   if (ctx.lifecycle.ready()) {
-    log.info({ ...addresses, observability: `${config.host}:${observability.port}`, model }, 'ready');
+    log.info({ ...addresses, observability: hostPort(config.host, observability.port), model }, 'ready');
     await ctx.lifecycle.drainRequested();
     await router.drain();
   }
