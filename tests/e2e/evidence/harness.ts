@@ -96,11 +96,13 @@ export interface Chosen {
 /** What the worker protocol's generation means to an engine. */
 export function engineGeneration(generation: AttemptGeneration): Generation {
   const complete = completeGeneration(generation);
+  const { temperature, topP, topK, seed } = complete.sampling!;
   return {
     ...complete,
     promptIds: Uint32Array.from(complete.promptIds),
     replayIds: Uint32Array.from(complete.replayIds),
-    sampling: complete.sampling!,
+    // On the wire 0 stands for what isn't set; the engine wants it left out.
+    sampling: { temperature, topP, topK, seed },
   };
 }
 
