@@ -1,3 +1,4 @@
+import { hostPort } from '@causeway/config';
 import type { Lifecycle } from '@causeway/lifecycle';
 import { type ChannelPool, createChannelPool, createRpcServer } from '@causeway/rpc';
 import type { Logger } from '@causeway/telemetry';
@@ -115,8 +116,4 @@ export function createRouter(options: RouterOptions): Router {
 function closeUnused(channels: ChannelPool, directory: WorkerDirectory, dispatcher: Dispatcher): void {
   const used = new Set([...directory.workers().map((worker) => worker.address), ...dispatcher.addresses]);
   channels.keepOnly(used);
-}
-
-function hostPort(host: string, port: number): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
