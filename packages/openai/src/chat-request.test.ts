@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import { describe, expect, it } from 'vitest';
-import { MAX_CONTENT_PARTS, MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
+import { MAX_CONTENT_PARTS, MAX_MESSAGES } from './chat-messages.ts';
+import { parseChatRequest } from './chat-request.ts';
 import { MAX_LOGIT_BIAS } from './logit-bias.ts';
 import { MAX_STOP_TOKENS } from './stop-fields.ts';
 

@@ -1,6 +1,7 @@
 import { byteSize, type ConfigOf, defineConfig, integer, milliseconds, oneOf, port, text, urls } from '@causeway/config';
 import { DEFAULT_LOCAL_PREFILL_TOKENS } from '@causeway/scheduling';
 import { LOG_LEVELS } from '@causeway/telemetry';
+import { REASONING_PARSERS, TOOL_PARSERS } from './answer/output-format.ts';
 
 /** Settings of the router. */
 export const routerConfig = defineConfig({
@@ -60,6 +61,27 @@ export const routerConfig = defineConfig({
     schema: text({ max: 256 }),
     optional: true,
     doc: "Name that clients use; default: the checkpoint's own.",
+  },
+  chatTemplate: {
+    env: 'CAUSEWAY_CHAT_TEMPLATE',
+    flag: 'chat-template',
+    schema: text(),
+    optional: true,
+    doc: "File with a chat template (Jinja) to be used instead of the checkpoint's own.",
+  },
+  toolParser: {
+    env: 'CAUSEWAY_TOOL_PARSER',
+    flag: 'tool-parser',
+    schema: oneOf(TOOL_PARSERS),
+    default: 'auto',
+    doc: 'How the model writes calls of tools; `auto` goes by its chat template, `none` refuses `tools`.',
+  },
+  reasoningParser: {
+    env: 'CAUSEWAY_REASONING_PARSER',
+    flag: 'reasoning-parser',
+    schema: oneOf(REASONING_PARSERS),
+    default: 'auto',
+    doc: 'How the model marks reasoning: `think` is `<think>`; `auto` goes by its chat template, `none` leaves it in the content.',
   },
   placement: {
     env: 'CAUSEWAY_PLACEMENT',

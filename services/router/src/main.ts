@@ -31,7 +31,7 @@ await runMain(process, async (ctx) => {
     onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
   });
 
-  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads);
+  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads, config.chatTemplate);
   const model = config.modelName ?? tokenizer.name;
   await using redis = await connectRedis({
     url: config.redisUrl,

@@ -3,6 +3,7 @@ import {
   type AnswerForm,
   type AnswerHead,
   answerJson,
+  AnswerMessage,
   AnswerLogprobs,
   chunkLogprobs,
   kvHeader,
@@ -60,11 +61,11 @@ async function whole(
   { form, head, logprobs }: AnswerStyle,
   events: AsyncIterable<ServedEvent>,
 ): Promise<void> {
-  let text = '';
+  let text: string | AnswerMessage = '';
   const entries = new AnswerLogprobs(form);
   for await (const event of events) {
     if (event.kind === 'piece') {
-      text += event.piece.text;
+      text = withPiece(text, event.piece);
       if (logprobs !== undefined) entries.add(logprobs(event.piece));
     }
     if (event.kind !== 'finished') continue;
@@ -72,6 +73,14 @@ async function whole(
     void reply.header('content-type', 'application/json; charset=utf-8');
     await reply.send(answerJson(form, head, text, event.reason, event.usage, logprobs === undefined ? null : entries.toJson()));
   }
+}
+
+/** The answer so far with a piece more: its text, or its message where parts are told apart. */
+function withPiece(answer: string | AnswerMessage, { text, parts }: AnswerPiece): string | AnswerMessage {
+  if (parts === undefined) return `${String(answer)}${text}`;
+  const message = typeof answer === 'string' ? new AnswerMessage() : answer;
+  for (const part of parts) message.add(part);
+  return message;
 }
 
 async function streamed(
@@ -96,9 +105,12 @@ async function streamed(
     await writer.write(sse.start());
     for (; next.done !== true; next = await events.next()) {
       const event = next.value;
-      if (event.kind === 'piece' && logprobs !== undefined) {
-        await writer.write(sse.text(event.piece.text, chunkLogprobs(form, logprobs(event.piece))));
-      } else if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.piece.text));
+      if (event.kind === 'piece') {
+        const { piece } = event;
+        const entry = logprobs === undefined ? undefined : chunkLogprobs(form, logprobs(piece));
+        if (piece.parts !== undefined) await writer.write(sse.parts(piece.parts, entry));
+        else if (entry !== undefined || piece.text !== '') await writer.write(sse.text(piece.text, entry));
+      }
       if (event.kind !== 'finished') continue;
       await writer.write(sse.finish(event.reason, event.usage));
       if (includeUsage) await writer.write(sse.usage(event.usage));

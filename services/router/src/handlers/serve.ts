@@ -75,7 +75,7 @@ function finish(
   const seconds = (performance.now() - ctx.startedAt) / 1000;
   router.metrics.finished({ seconds, reason, promptTokens, tokens, report });
   ctx.log.info({ promptTokens, tokens, reason, seconds: round(seconds), kv: report }, 'answered');
-  return usageObject(promptTokens, tokens, report);
+  return usageObject(promptTokens, tokens, report, answer.options.output?.reasoningTokens);
 }
 
 /** Counts and logs a request that was refused or failed. */
