@@ -67,10 +67,12 @@ class DsmlReader implements CallReader {
 
   #between(input: TextInput): ReadResult | 'again' {
     const space = input.skipSpace();
+    // Until there is a call, all is text.
+    if (this.#any && !this.#begun) this.#sink.content(space);
     const mark = input.startsWith([INVOKE, END]);
     if (mark === 'maybe') return 'more';
     if (mark === undefined) return this.#any ? 'done' : 'failed';
-    if (mark === INVOKE && this.#any) input.record(space);
+    if (mark === INVOKE && this.#any) input.record('');
     input.take(mark.length);
     if (mark === END) return this.#endSection();
     return this.#go('invoke');

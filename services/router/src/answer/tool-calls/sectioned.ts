@@ -71,11 +71,13 @@ class SectionReader implements CallReader {
   #between(input: TextInput): ReadResult | 'again' {
     const { callBegin, ends } = this.#marks;
     const space = input.skipSpace();
+    // Until there is a call, all is text.
+    if (this.#any && !this.#begun) this.#sink.content(space);
     const mark = input.startsWith([callBegin, ...ends]);
     if (mark === 'maybe') return 'more';
     if (mark === undefined) return this.#any ? 'done' : 'failed';
     // Of the first call the section's own mark is a part.
-    if (mark === callBegin && this.#any) input.record(space);
+    if (mark === callBegin && this.#any) input.record('');
     input.take(mark.length);
     if (mark !== callBegin) return this.#endSection(mark);
     this.#header = '';
