@@ -3,6 +3,7 @@ import { createContext, Script } from 'node:vm';
 import { fail, ServiceError } from '@causeway/errors';
 import { Template } from '@huggingface/jinja';
 import { type CallForm, templateFacts, type TemplateFacts } from './template-facts.ts';
+import { knowsToolInstructions, withToolInstructions } from './tool-instructions.ts';
 
 /** A call that an assistant made; `arguments` are JSON text. */
 export interface TemplateToolCall {
@@ -27,6 +28,8 @@ export interface RenderOptions {
   tools?: readonly object[];
   /** More variables that the template may read (`enable_thinking`, ...). */
   variables?: Readonly<Record<string, unknown>>;
+  /** Longest time that it may take; default 5 s: a conversation of a megabyte takes a fraction of it. */
+  limitMs?: number;
 }
 
 /** Renders messages to the text of a prompt. */
@@ -45,7 +48,6 @@ export interface ChatTemplate {
   facts(): TemplateFacts | undefined;
 }
 
-/** Longest time that a template may take: a conversation of a megabyte takes a fraction of it. */
 const RENDER_LIMIT_MS = 5000;
 
 /**
@@ -54,12 +56,12 @@ const RENDER_LIMIT_MS = 5000;
  */
 export function compileChatTemplate(texts: TemplateTexts, specials: Readonly<Record<string, string>>): ChatTemplate {
   const main = texts.main === undefined ? undefined : compiled(texts.main, specials);
-  const withTools = texts.tools === undefined ? main : compiled(texts.tools, specials);
+  const toolTemplate = texts.tools === undefined ? main : compiled(texts.tools, specials);
   return {
-    facts: () => withTools?.facts(),
+    facts: () => toolTemplate?.facts(),
     render: (messages, options = {}) => {
       const tools = options.tools ?? [];
-      const template = tools.length > 0 ? withTools : main;
+      const template = tools.length > 0 ? toolTemplate : main;
       if (template === undefined) {
         return fail('invalid_argument', 'bad_request', 'this model has no chat template: use /v1/completions', {
           field: 'messages',
@@ -68,11 +70,10 @@ export function compileChatTemplate(texts: TemplateTexts, specials: Readonly<Rec
       const variables = {
         ...options.variables,
         ...specials,
-        ...(tools.length > 0 ? { tools: checkedTools(tools, template) } : {}),
-        messages: templateMessages(messages, template),
+        ...withTools(templateMessages(messages, template), tools, template),
         add_generation_prompt: options.addGenerationPrompt ?? true,
       };
-      return rendered(template, variables);
+      return rendered(template, variables, options.limitMs ?? RENDER_LIMIT_MS);
     },
   };
 }
@@ -87,13 +88,13 @@ function compiled(text: string, specials: Readonly<Record<string, string>>): Com
   let facts: TemplateFacts | undefined;
   return {
     template,
-    facts: () => (facts ??= templateFacts(text, (variables) => withinTime(template, { ...specials, ...variables }))),
+    facts: () => (facts ??= templateFacts(text, (variables) => withinTime(template, { ...specials, ...variables }, RENDER_LIMIT_MS))),
   };
 }
 
-function rendered({ template }: Compiled, variables: Record<string, unknown>): string {
+function rendered({ template }: Compiled, variables: Record<string, unknown>, limitMs: number): string {
   try {
-    return withinTime(template, variables).toWellFormed();
+    return withinTime(template, variables, limitMs).toWellFormed();
   } catch (cause) {
     if (cause instanceof ServiceError) throw cause;
     return fail('invalid_argument', 'bad_request', `the chat template refuses these messages: ${(cause as Error).message}`, {
@@ -103,27 +104,41 @@ function rendered({ template }: Compiled, variables: Record<string, unknown>): s
   }
 }
 
+/** Node's code for a script that ran out of time. */
+const STOPPED = 'ERR_SCRIPT_EXECUTION_TIMEOUT';
+
+/** Whether the error is that of a template that took too long. */
+export function wasStopped(error: unknown): boolean {
+  return error instanceof ServiceError && (error.cause as NodeJS.ErrnoException | undefined)?.code === STOPPED;
+}
+
 /** Where a template's run can be stopped from outside; made once, because a context is expensive. */
 const stoppable = { call: new Script('work()'), context: createContext({ work: undefined }) };
 
 /** Runs the template, stopped when it takes too long: a template is a program, and comes with a checkpoint. */
-function withinTime(template: Template, variables: Record<string, unknown>): string {
+function withinTime(template: Template, variables: Record<string, unknown>, limitMs: number): string {
   const { call, context } = stoppable;
   context['work'] = () => template.render(variables);
   try {
-    return String(call.runInContext(context, { timeout: RENDER_LIMIT_MS }));
+    return String(call.runInContext(context, { timeout: limitMs }));
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
-    const message = `the chat template took more than ${RENDER_LIMIT_MS / 1000} s over these messages and was stopped`;
+    if ((cause as NodeJS.ErrnoException).code !== STOPPED) throw cause;
+    const message = `the chat template took more than ${limitMs / 1000} s over these messages and was stopped`;
     return fail('invalid_argument', 'bad_request', message, { field: 'messages', cause });
   } finally {
     context['work'] = undefined;
   }
 }
 
-/** @throws ServiceError `unsupported_parameter`: a template that leaves tools out would make the model answer as if there were none. */
-function checkedTools(tools: readonly object[], template: Compiled): readonly object[] {
-  if (template.facts().rendersTools) return tools;
+/**
+ * The template's variables for messages and tools.
+ * @throws ServiceError `unsupported_parameter`: with a template that leaves tools out the model would answer as if there were none
+ */
+function withTools(messages: readonly object[], tools: readonly object[], template: Compiled): Record<string, unknown> {
+  if (tools.length === 0) return { messages };
+  const { rendersTools, text } = template.facts();
+  if (rendersTools) return { messages, tools };
+  if (knowsToolInstructions(text)) return { messages: withToolInstructions(messages as readonly ChatMessage[], tools, text) };
   const message =
     "'tools' is not supported here: the chat template of this model does not know tools; leave them out, or give the router one that does (CAUSEWAY_CHAT_TEMPLATE)";
   return fail('invalid_argument', 'unsupported_parameter', message, { field: 'tools' });

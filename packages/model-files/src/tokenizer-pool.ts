@@ -6,7 +6,7 @@
  *  P2  The queue is bounded; a job that was given up never starts, and one that runs is stopped soon after.
  */
 import { ServiceError } from '@causeway/errors';
-import type { ChatMessage, RenderOptions } from './chat-template.ts';
+import { type ChatMessage, type RenderOptions, wasStopped } from './chat-template.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
 import type { TokenizerJob } from './tokenizer-messages.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
@@ -16,6 +16,8 @@ import { TokenizerThread } from './tokenizer-thread.ts';
 export const INLINE_BYTES = 1000;
 /** Longest time that a template may take on the calling thread over a short conversation. */
 const INLINE_RENDER_MS = 3;
+/** One that was as fast, and then takes so long, is not run there again. */
+const INLINE_LIMIT_MS = 100;
 /** What the template adds to a message, roughly. */
 const MESSAGE_BYTES = 50;
 /** How long a running job may go on after it was given up, before its thread is replaced. */
@@ -104,7 +106,14 @@ export class TokenizerPool implements AsyncDisposable {
     this.#check(signal);
     const bytes = messages.reduce((sum, { role, content }) => sum + Buffer.byteLength(role + content) + MESSAGE_BYTES, 0);
     const plain = options.tools === undefined && options.variables === undefined && messages.every(isPlain);
-    if (plain && bytes <= INLINE_BYTES && this.#rendersFast()) return this.tokenizer.encodeChat(messages, options);
+    if (plain && bytes <= INLINE_BYTES && this.#rendersFast()) {
+      try {
+        return this.tokenizer.encodeChat(messages, { ...options, limitMs: INLINE_LIMIT_MS });
+      } catch (error) {
+        if (!wasStopped(error)) throw error;
+        this.#fast = false;
+      }
+    }
     return this.#enqueue<Uint32Array>({ kind: 'chat', messages, options }, [], signal);
   }
 
