@@ -22,7 +22,11 @@ const tools = [
     function: { name: 'get_weather', description: 'Tells the weather', parameters: { type: 'object', properties: {} } },
   },
 ];
-const call = (text: string) => ({ id: 'functions.get_weather:0', type: 'function' as const, function: { name: 'get_weather', arguments: text } });
+const call = (text: string) => ({
+  id: 'functions.get_weather:0',
+  type: 'function' as const,
+  function: { name: 'get_weather', arguments: text },
+});
 const turns: readonly ChatMessage[] = [
   user,
   { role: 'assistant', content: '', tool_calls: [call('{"city":"Paris"}')] },
@@ -51,8 +55,14 @@ describe('a chat template', () => {
     ['llama3', '{"name": "get_weather", "parameters": {"city": "Paris"}}'],
     ['deepseek-r1', 'function<｜tool▁sep｜>get_weather\n```json\n{"city":"Paris"}\n```<｜tool▁call▁end｜>'],
     ['deepseek-v31', '<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city":"Paris"}<｜tool▁call▁end｜>'],
-    ['deepseek-v32', '<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" string="true">Paris</｜DSML｜parameter>'],
-    ['kimi-k2-thinking', '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city": "Paris"}<|tool_call_end|>'],
+    [
+      'deepseek-v32',
+      '<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" string="true">Paris</｜DSML｜parameter>',
+    ],
+    [
+      'kimi-k2-thinking',
+      '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city": "Paris"}<|tool_call_end|>',
+    ],
   ])('of the form of %s gets tools, calls and what tools answered', (name, written) => {
     const text = family(name).render(turns, { tools });
     expect(text).toContain('Tells the weather');
@@ -105,7 +115,11 @@ describe('a chat template', () => {
     [true, '<|im_start|>assistant\n'],
     [false, '<|im_start|>assistant\n<think>\n\n</think>\n\n'],
   ])('reads variables: enable_thinking %s', (enabled, end) => {
-    expect(family('qwen3').render([user], { variables: { enable_thinking: enabled } }).endsWith(`<|im_end|>\n${end}`)).toBe(true);
+    expect(
+      family('qwen3')
+        .render([user], { variables: { enable_thinking: enabled } })
+        .endsWith(`<|im_end|>\n${end}`),
+    ).toBe(true);
   });
 
   it('cannot be given other messages, tools or special tokens by variables', () => {
@@ -126,7 +140,9 @@ describe('a chat template', () => {
   it('survives values that are nested too deeply for it', async () => {
     let deep: object = {};
     for (let depth = 0; depth < 20_000; depth++) deep = { a: deep };
-    const error = await refusal(() => template('{{ messages | tojson }}{{ x | tojson }}').render([user], { variables: { x: deep } }));
+    const error = await refusal(() =>
+      template('{{ messages | tojson }}{{ x | tojson }}').render([user], { variables: { x: deep } }),
+    );
     expect(error.reason).toBe('bad_request');
   });
 

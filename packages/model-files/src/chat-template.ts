@@ -88,7 +88,8 @@ function compiled(text: string, specials: Readonly<Record<string, string>>): Com
   let facts: TemplateFacts | undefined;
   return {
     template,
-    facts: () => (facts ??= templateFacts(text, (variables) => withinTime(template, { ...specials, ...variables }, RENDER_LIMIT_MS))),
+    facts: () =>
+      (facts ??= templateFacts(text, (variables) => withinTime(template, { ...specials, ...variables }, RENDER_LIMIT_MS))),
   };
 }
 

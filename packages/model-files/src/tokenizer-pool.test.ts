@@ -40,13 +40,14 @@ describe('TokenizerPool', () => {
 
   it('renders in a thread what may take long: tools, variables, and templates that are slow', async () => {
     const message = { role: 'user', content: 'hi' };
-    const showing = "{% for t in tools %}{{ t.function.name }}{% endfor %}{{ x }}{{ messages[0].content }}";
+    const showing = '{% for t in tools %}{{ t.function.name }}{% endfor %}{{ x }}{{ messages[0].content }}';
     await using pool = await TokenizerPool.start({ source: { ...source, chatTemplate: showing } });
     const tools = [{ type: 'function', function: { name: 'probe_tool' } }];
     const text = (ids: ArrayLike<number>) => pool.tokenizer.decodeAll(Array.from(ids));
     expect(text(await pool.encodeChat([message], { tools, variables: { x: ' 7 ' } }))).toBe('probe_tool 7 hi');
     // Only one message makes it slow: it is stopped beside the event loop, then in the thread.
-    const loop = "{% if messages[0].content == 'slow' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}";
+    const loop =
+      "{% if messages[0].content == 'slow' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}";
     await using slow = await TokenizerPool.start({ source: { ...source, chatTemplate: `${loop}{{ messages[0].content }}` } });
     const start = performance.now();
     const failing = slow.encodeChat([{ role: 'user', content: 'slow' }]);

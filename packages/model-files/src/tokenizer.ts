@@ -94,7 +94,7 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     encodeRendered: (text) => encode(text, false),
     leastTokens: (bytes) => Math.ceil(bytes / tokenBytes),
     renderChat: template.render,
-    templateFacts: template.facts,
+    templateFacts: () => template.facts(),
     decode,
     decodeAll,
     decodeStream,

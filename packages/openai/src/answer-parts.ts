@@ -45,7 +45,11 @@ export class AnswerMessage {
   #reasoning = '';
   readonly #calls = new Map<number, Call>();
 
-  add(part: AnswerPart): void {
+  add(parts: readonly AnswerPart[]): void {
+    for (const part of parts) this.#add(part);
+  }
+
+  #add(part: AnswerPart): void {
     switch (part.kind) {
       case 'content':
         this.#content += part.text;

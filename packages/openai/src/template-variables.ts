@@ -8,7 +8,13 @@ export const MAX_TEMPLATE_VARIABLES = 64;
 const MAX_DEPTH = 16;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 /** What the server itself gives to templates. */
-const OWN: ReadonlySet<string> = new Set(['messages', 'tools', 'add_generation_prompt', 'continue_final_message', 'chat_template']);
+const OWN: ReadonlySet<string> = new Set([
+  'messages',
+  'tools',
+  'add_generation_prompt',
+  'continue_final_message',
+  'chat_template',
+]);
 
 /**
  * The field `chat_template_kwargs`, as in vLLM: variables that the chat template reads, such as `enable_thinking`.

@@ -22,7 +22,11 @@ const UNSUPPORTED: readonly Unsupported[] = [
     what: 'tools are called in chats: use /v1/chat/completions',
   },
   { field: 'functions', harmless: isEmpty, what: 'functions gave way to tools: use "tools" and "tool_choice"' },
-  { field: 'function_call', harmless: (v) => v === 'none' || v === 'auto', what: 'functions gave way to tools: use "tools" and "tool_choice"' },
+  {
+    field: 'function_call',
+    harmless: (v) => v === 'none' || v === 'auto',
+    what: 'functions gave way to tools: use "tools" and "tool_choice"',
+  },
   {
     field: 'response_format',
     harmless: (v) => typeof v === 'object' && v !== null && (v as { type?: unknown }).type === 'text',

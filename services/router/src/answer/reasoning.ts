@@ -56,10 +56,10 @@ export class ReasoningSplitter {
       case 'start': {
         this.#space += this.#input.skipSpace();
         const mark = this.#opening();
-        if (mark === 'maybe') return false;
-        if (mark === undefined) this.#following(this.#space);
+        if (mark === undefined) return false;
+        if (mark === false) this.#following(this.#space);
         this.#space = '';
-        this.#phase = mark === undefined ? 'text' : 'reasoning';
+        this.#phase = mark === false ? 'text' : 'reasoning';
         return true;
       }
       case 'reasoning':
@@ -76,19 +76,18 @@ export class ReasoningSplitter {
   }
 
   /** Takes `<think>`, once: models write it again where the prompt has it already. */
-  #opening(): string | undefined {
+  #opening(): string | false | undefined {
     const mark = this.#input.startsWith([THINK_BEGIN]);
-    if (mark === 'maybe') return mark;
+    if (mark === undefined) return mark;
     this.#mayOpen = false;
-    if (mark !== undefined) this.#input.take(mark.length);
+    if (mark !== false) this.#input.take(mark.length);
     return mark;
   }
 
   #reason(): boolean {
     if (this.#mayOpen) {
       this.#input.skipSpace();
-      if (this.#opening() === 'maybe') return false;
-      return true;
+      return this.#opening() !== undefined;
     }
     const { text: all, marker } = this.#input.takeUntil(this.#ends, true);
     const text = this.#any ? all : all.trimStart();

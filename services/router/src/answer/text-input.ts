@@ -54,12 +54,12 @@ export class TextInput {
     return length === 0 ? '' : this.take(length);
   }
 
-  /** Whether the input begins with one of `strings`: it, `maybe` while more text decides, or undefined. */
-  startsWith(strings: readonly string[]): string | 'maybe' | undefined {
+  /** Which of `strings` the input begins with; false: with none. Undefined: more text decides. */
+  startsWith(strings: readonly string[]): string | false | undefined {
     const found = strings.find((string) => this.#text.startsWith(string));
     if (found !== undefined) return found;
     const possible = !this.#ended && strings.some((string) => string.startsWith(this.#text));
-    return possible ? 'maybe' : undefined;
+    return possible ? undefined : false;
   }
 
   /** Takes what comes before the first of `markers`, and the marker itself; `keep`: the marker stays. */

@@ -61,26 +61,24 @@ async function whole(
   { form, head, logprobs }: AnswerStyle,
   events: AsyncIterable<ServedEvent>,
 ): Promise<void> {
-  let text: string | AnswerMessage = '';
+  let text = '';
+  /** Where the answer's parts are told apart. */
+  let message: AnswerMessage | undefined;
   const entries = new AnswerLogprobs(form);
   for await (const event of events) {
     if (event.kind === 'piece') {
-      text = withPiece(text, event.piece);
-      if (logprobs !== undefined) entries.add(logprobs(event.piece));
+      const { piece } = event;
+      if (piece.parts === undefined) text += piece.text;
+      else (message ??= new AnswerMessage()).add(piece.parts);
+      if (logprobs !== undefined) entries.add(logprobs(piece));
     }
     if (event.kind !== 'finished') continue;
     void reply.header('x-causeway-kv', kvHeader(event.usage.causeway));
     void reply.header('content-type', 'application/json; charset=utf-8');
-    await reply.send(answerJson(form, head, text, event.reason, event.usage, logprobs === undefined ? null : entries.toJson()));
+    await reply.send(
+      answerJson(form, head, message ?? text, event.reason, event.usage, logprobs === undefined ? null : entries.toJson()),
+    );
   }
-}
-
-/** The answer so far with a piece more: its text, or its message where parts are told apart. */
-function withPiece(answer: string | AnswerMessage, { text, parts }: AnswerPiece): string | AnswerMessage {
-  if (parts === undefined) return `${String(answer)}${text}`;
-  const message = typeof answer === 'string' ? new AnswerMessage() : answer;
-  for (const part of parts) message.add(part);
-  return message;
 }
 
 async function streamed(

@@ -19,7 +19,8 @@ export async function openModelTokenizer(path: string, threads: number, template
   using checkpoint = await openCheckpoint(path);
   const { name, tokenizerSource: own } = checkpoint;
   if (own === undefined) fail('failed_precondition', 'unsupported_format', `${path} has no tokenizer; the router needs one`);
-  const source = templatePath === undefined ? own : { ...own, chatTemplate: readChatTemplate(templatePath), toolTemplate: undefined };
+  const source =
+    templatePath === undefined ? own : { ...own, chatTemplate: readChatTemplate(templatePath), toolTemplate: undefined };
   const pool = await TokenizerPool.start({ source, threads: Math.min(threads, availableParallelism()), script: THREAD_SCRIPT });
   return {
     name,

@@ -48,10 +48,8 @@ const read = (format: CallFormat, text: string): Summary => summary(parts(format
 const V3 = (name: string, args: string): string =>
   `<｜tool▁call▁begin｜>function<｜tool▁sep｜>${name}\n\`\`\`json\n${args}\n\`\`\`<｜tool▁call▁end｜>`;
 const V31 = (name: string, args: string): string => `<｜tool▁call▁begin｜>${name}<｜tool▁sep｜>${args}<｜tool▁call▁end｜>`;
-const K2 = (id: string, args: string): string =>
-  `<|tool_call_begin|>${id}<|tool_call_argument_begin|>${args}<|tool_call_end|>`;
-const DSML = (name: string, parameters: string): string =>
-  `<｜DSML｜invoke name="${name}">\n${parameters}</｜DSML｜invoke>\n`;
+const K2 = (id: string, args: string): string => `<|tool_call_begin|>${id}<|tool_call_argument_begin|>${args}<|tool_call_end|>`;
+const DSML = (name: string, parameters: string): string => `<｜DSML｜invoke name="${name}">\n${parameters}</｜DSML｜invoke>\n`;
 const P = (name: string, isString: boolean, value: string): string =>
   `<｜DSML｜parameter name="${name}" string="${isString}">${value}</｜DSML｜parameter>\n`;
 
@@ -64,7 +62,11 @@ describe('calls', () => {
     ['hermes, last brace forgotten', hermes, `<tool_call>{"name": "get_weather", "arguments": ${PARIS}</tool_call>`],
     ['hermes, a brace too many', hermes, `<tool_call>{"name": "get_weather", "arguments": ${PARIS}}}</tool_call>`],
     ['hermes, end mark forgotten', hermes, `<tool_call>{"name": "get_weather", "arguments": ${PARIS}}`],
-    ['hermes, other keys', hermes, `<tool_call>{"id": 7, "type": "x", "name": "get_weather", "arguments": ${PARIS}, "y": [1]}</tool_call>`],
+    [
+      'hermes, other keys',
+      hermes,
+      `<tool_call>{"id": 7, "type": "x", "name": "get_weather", "arguments": ${PARIS}, "y": [1]}</tool_call>`,
+    ],
     ['hermes, JSON in a string', hermes, `<tool_call>{"name": "get_weather", "arguments": ${JSON.stringify(PARIS)}}</tool_call>`],
     ['llama', llama3, `{"name": "get_weather", "parameters": ${PARIS}}`],
     ['llama with its tag', llama3, `<|python_tag|>{"name": "get_weather", "parameters": ${PARIS}}`],
@@ -81,17 +83,38 @@ describe('calls', () => {
       P('city', true, 'a "b"\n</x>') + P('n', false, '-5') + P('list', false, '[1, {"x": true}]'),
     )}${DSML('add', '')}</｜DSML｜function_calls>`;
     const { calls, content } = read(deepseekV32, text);
-    expect([content, calls.map(([name, , valid]) => [name, valid])]).toEqual(['', [['get_weather', true], ['add', true]]]);
-    expect(calls.map(([, args]) => JSON.parse(args) as unknown)).toEqual([{ city: 'a "b"\n</x>', n: -5, list: [1, { x: true }] }, {}]);
+    expect([content, calls.map(([name, , valid]) => [name, valid])]).toEqual([
+      '',
+      [
+        ['get_weather', true],
+        ['add', true],
+      ],
+    ]);
+    expect(calls.map(([, args]) => JSON.parse(args) as unknown)).toEqual([
+      { city: 'a "b"\n</x>', n: -5, list: [1, { x: true }] },
+      {},
+    ]);
   });
 
   it.each([
-    ['hermes', hermes, ['<tool_call>{"name": "add", "arguments": {}}</tool_call>', '\n', '<tool_call>{"name": "add"}</tool_call>']],
-    ['hermes, an end mark forgotten', hermes, ['<tool_call>{"name": "add", "arguments": {}}\n', '<tool_call>{"name": "add"}</tool_call>']],
+    [
+      'hermes',
+      hermes,
+      ['<tool_call>{"name": "add", "arguments": {}}</tool_call>', '\n', '<tool_call>{"name": "add"}</tool_call>'],
+    ],
+    [
+      'hermes, an end mark forgotten',
+      hermes,
+      ['<tool_call>{"name": "add", "arguments": {}}\n', '<tool_call>{"name": "add"}</tool_call>'],
+    ],
     ['llama', llama3, ['{"name": "add", "parameters": {}}', '; ', '{"name": "add", "parameters": null}']],
     ['deepseek v3', deepseekV3, ['<｜tool▁calls▁begin｜>', V3('add', '{}'), '\n', V3('add', ''), '<｜tool▁calls▁end｜>']],
     ['deepseek v3.1', deepseekV31, ['<｜tool▁calls▁begin｜>', V31('add', '{}'), V31('add', ' {} '), '<｜tool▁calls▁end｜>']],
-    ['kimi k2', kimiK2, ['<|tool_calls_section_begin|>', K2('functions.add:0', '{}'), K2('add:1', '{}'), '<|tool_calls_section_end|>']],
+    [
+      'kimi k2',
+      kimiK2,
+      ['<|tool_calls_section_begin|>', K2('functions.add:0', '{}'), K2('add:1', '{}'), '<|tool_calls_section_end|>'],
+    ],
   ])('%s: several, counted, without the space between them', (_name, format, text) => {
     const added = ['add', '{}', true];
     expect(read(format, text.join(''))).toEqual({ content: '', calls: [added, added] });
@@ -99,7 +122,8 @@ describe('calls', () => {
   });
 
   it('have ids of their own, or those that the model gave', () => {
-    const ids = (format: CallFormat, text: string) => parts(format, [text]).flatMap((part) => (part.kind === 'call' ? [part.id] : []));
+    const ids = (format: CallFormat, text: string) =>
+      parts(format, [text]).flatMap((part) => (part.kind === 'call' ? [part.id] : []));
     expect(ids(hermes, '<tool_call>{"name": "add"}</tool_call>'.repeat(2))).toEqual(['id-0', 'id-1']);
     const twice = K2('functions.add:0', '{}') + K2('functions.add:0', '{}') + K2('functions.odd:1', '{}');
     expect(ids(kimiK2, `<|tool_calls_section_begin|>${twice}<|tool_calls_section_end|>`)).toEqual([
@@ -151,14 +175,17 @@ describe('text that looks like a call and is none', () => {
     ['llama, cut', llama3, '{"name": "add", "parameters": {"a": ', '{"a": ', ''],
     ['kimi', kimiK2, `<|tool_calls_section_begin|>${K2('functions.add:0', '{a}')}<|tool_calls_section_end|>`, '{a}', ''],
     ['deepseek v3.1, cut', deepseekV31, '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>add<｜tool▁sep｜>{"a"', '{"a"', ''],
-  ])('%s: arguments that are no JSON come as they are, and a whole answer has them as content', (_name, format, text, args, after) => {
-    expect(read(format, text)).toEqual({ content: after, calls: [['add', args, false]] });
-    const message = new AnswerMessage();
-    for (const part of parts(format, [text])) message.add(part);
-    const { content } = message.toJson() as { content: string };
-    expect(text.replace('<|tool_calls_section_end|>', '')).toBe(content);
-    expect(message.finishReason('tool_calls')).toBe('stop');
-  });
+  ])(
+    '%s: arguments that are no JSON come as they are, and a whole answer has them as content',
+    (_name, format, text, args, after) => {
+      expect(read(format, text)).toEqual({ content: after, calls: [['add', args, false]] });
+      const message = new AnswerMessage();
+      message.add(parts(format, [text]));
+      const { content } = message.toJson() as { content: string };
+      expect(text.replace('<|tool_calls_section_end|>', '')).toBe(content);
+      expect(message.finishReason('tool_calls')).toBe('stop');
+    },
+  );
 });
 
 const FORMATS = { hermes, llama3, deepseekV3, deepseekV31, deepseekV32, kimiK2 };
@@ -255,7 +282,10 @@ it('reads a long text in time that grows with its length', () => {
   const seconds = (length: number): number => {
     const big = `{"text": "${'lorem <tool_call> ipsum '.repeat(length)}"}`;
     const all = [hermes, deepseekV31].map((format) => {
-      const whole = format === hermes ? `<tool_call>{"name": "add", "arguments": ${big}}</tool_call>` : `<｜tool▁calls▁begin｜>${V31('add', big)}`;
+      const whole =
+        format === hermes
+          ? `<tool_call>{"name": "add", "arguments": ${big}}</tool_call>`
+          : `<｜tool▁calls▁begin｜>${V31('add', big)}`;
       const tokens = cut(whole, [3]);
       const start = performance.now();
       expect(summary(parts(format, tokens)).calls).toEqual([['add', big, true]]);

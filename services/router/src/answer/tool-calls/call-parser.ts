@@ -11,7 +11,7 @@ export interface CallOptions {
   /** More than one call is wanted. */
   readonly parallel: boolean;
   /** Id of a call whose format has none. */
-  newId?(): string;
+  readonly newId?: () => string;
 }
 
 /** `call_` and 24 hexadecimal digits, in the form of OpenAI's. */
@@ -28,6 +28,7 @@ export class CallParser {
   readonly #options: CallOptions;
   readonly #emit: (part: AnswerPart) => void;
   readonly #sink: CallSink;
+  readonly #newId: () => string;
   readonly #input = new TextInput();
   readonly #ids = new Set<string>();
   #reader: CallReader | undefined;
@@ -39,10 +40,13 @@ export class CallParser {
   #inContent = false;
   #calls = 0;
   #open = false;
+  /** The text ended in the middle of the last call. */
+  #cut = false;
 
   constructor(options: CallOptions, emit: (part: AnswerPart) => void) {
     this.#options = options;
     this.#emit = emit;
+    this.#newId = options.newId ?? randomId;
     const isComplete = (): boolean => this.complete;
     this.#sink = {
       tools: new Set(options.tools),
@@ -55,6 +59,7 @@ export class CallParser {
       },
       finish: (valid) => {
         this.#open = false;
+        this.#cut = this.#input.ended && !valid;
         emit({ kind: 'call_end', index: this.#calls - 1, valid, source: this.#input.recorded() });
       },
       content: (text) => this.#content(text),
@@ -63,7 +68,7 @@ export class CallParser {
 
   /** There were calls, and the last one is complete. */
   get called(): boolean {
-    return this.#calls > 0 && !this.#open;
+    return this.#calls > 0 && !this.#open && !this.#cut;
   }
 
   /** All calls that are wanted were read. */
@@ -101,22 +106,23 @@ export class CallParser {
 
   /** Passes content on until calls begin. */
   #nextReader(): CallReader | undefined {
-    const { begins, bareBegins, createReader } = this.#options.format;
+    const { format } = this.#options;
+    const { begins, bareBegins } = format;
     if (this.#atStart && bareBegins !== undefined) {
       this.#space += this.#input.skipSpace();
       const bare = this.#input.startsWith(bareBegins);
-      if (bare === 'maybe') return undefined;
+      if (bare === undefined) return undefined;
       this.#atStart = false;
-      if (bare !== undefined) {
+      if (bare !== false) {
         this.#input.record('');
-        return createReader(this.#sink);
+        return format.createReader(this.#sink);
       }
     }
     const { text, marker } = this.#input.takeUntil(begins);
     this.#content(text);
     if (marker === undefined) return undefined;
     this.#input.record(marker);
-    return createReader(this.#sink);
+    return format.createReader(this.#sink);
   }
 
   #begin(name: string, id: string | undefined): void {
@@ -124,8 +130,7 @@ export class CallParser {
     this.#inContent = false;
     this.#atStart = false;
     this.#open = true;
-    const { newId = randomId } = this.#options;
-    const own = id === undefined || id === '' || this.#ids.has(id) ? newId() : id;
+    const own = id === undefined || id === '' || this.#ids.has(id) ? this.#newId() : id;
     this.#ids.add(own);
     this.#emit({ kind: 'call', index: this.#calls++, id: own, name });
   }

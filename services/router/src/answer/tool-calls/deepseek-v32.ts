@@ -70,8 +70,8 @@ class DsmlReader implements CallReader {
     // Until there is a call, all is text.
     if (this.#any && !this.#begun) this.#sink.content(space);
     const mark = input.startsWith([INVOKE, END]);
-    if (mark === 'maybe') return 'more';
-    if (mark === undefined) return this.#any ? 'done' : 'failed';
+    if (mark === undefined) return 'more';
+    if (mark === false) return this.#any ? 'done' : 'failed';
     if (mark === INVOKE && this.#any) input.record('');
     input.take(mark.length);
     if (mark === END) return this.#endSection();
@@ -124,7 +124,7 @@ class DsmlReader implements CallReader {
   #betweenParameters(input: TextInput): ReadResult | 'again' {
     input.skipSpace();
     const mark = input.startsWith([PARAMETER, INVOKE_END, END]);
-    if (mark === 'maybe') return 'more';
+    if (mark === undefined) return 'more';
     if (mark === PARAMETER) {
       input.take(PARAMETER.length);
       return this.#go('parameter');

@@ -133,7 +133,8 @@ export class JsonCall {
     const place = this.#place;
     this.#place = 'between';
     if (this.#isArguments) this.#endArguments(place);
-    else if (this.#key === 'name' && !this.#begun) return place === 'string' && this.#begin(JSON.parse(this.#held.join('')) as string);
+    else if (this.#key === 'name' && !this.#begun)
+      return place === 'string' && this.#begin(JSON.parse(this.#held.join('')) as string);
     return true;
   }
 

@@ -74,8 +74,8 @@ class SectionReader implements CallReader {
     // Until there is a call, all is text.
     if (this.#any && !this.#begun) this.#sink.content(space);
     const mark = input.startsWith([callBegin, ...ends]);
-    if (mark === 'maybe') return 'more';
-    if (mark === undefined) return this.#any ? 'done' : 'failed';
+    if (mark === undefined) return 'more';
+    if (mark === false) return this.#any ? 'done' : 'failed';
     // Of the first call the section's own mark is a part.
     if (mark === callBegin && this.#any) input.record('');
     input.take(mark.length);
