@@ -1,7 +1,18 @@
-import { byteSize, type ConfigOf, defineConfig, integer, milliseconds, oneOf, port, text, urls } from '@causeway/config';
+import {
+  byteSize,
+  type ConfigOf,
+  defineConfig,
+  integer,
+  milliseconds,
+  oneOf,
+  port,
+  REASONING_PARSERS,
+  text,
+  TOOL_PARSERS,
+  urls,
+} from '@causeway/config';
 import { DEFAULT_LOCAL_PREFILL_TOKENS } from '@causeway/scheduling';
 import { LOG_LEVELS } from '@causeway/telemetry';
-import { REASONING_PARSERS, TOOL_PARSERS } from './answer/output-format.ts';
 
 /** Settings of the router. */
 export const routerConfig = defineConfig({

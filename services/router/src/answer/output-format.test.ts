@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { REASONING_PARSERS, TOOL_PARSERS } from '@causeway/config';
 import { describe, expect, it } from 'vitest';
-import { outputFormat, REASONING_PARSERS, spokenMarks, TOOL_PARSERS } from './output-format.ts';
+import { outputFormat, spokenMarks } from './output-format.ts';
 import { deepseekV3, deepseekV31 } from './tool-calls/deepseek-v3.ts';
 import { deepseekV32 } from './tool-calls/deepseek-v32.ts';
 import { hermes } from './tool-calls/hermes.ts';

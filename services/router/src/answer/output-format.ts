@@ -1,4 +1,5 @@
 /** Which of the known formats a model writes, by its chat template or by the router's settings. */
+import type { ReasoningParser, ToolParser } from '@causeway/config';
 import type { CallFormat } from './tool-calls/call-sink.ts';
 import { deepseekV3, deepseekV31 } from './tool-calls/deepseek-v3.ts';
 import { deepseekV32 } from './tool-calls/deepseek-v32.ts';
@@ -7,20 +8,14 @@ import { kimiK2 } from './tool-calls/kimi-k2.ts';
 import { llama3 } from './tool-calls/llama3.ts';
 import { THINK_BEGIN, THINK_END } from './reasoning.ts';
 
-/** By the names of vLLM's `--tool-call-parser`. */
-const CALL_FORMATS = {
+const CALL_FORMATS: Readonly<Record<Exclude<ToolParser, 'auto' | 'none'>, CallFormat>> = {
   hermes,
   llama3_json: llama3,
   deepseek_v3: deepseekV3,
   deepseek_v31: deepseekV31,
   deepseek_v32: deepseekV32,
   kimi_k2: kimiK2,
-} as const satisfies Record<string, CallFormat>;
-
-export const TOOL_PARSERS = ['auto', 'none', ...(Object.keys(CALL_FORMATS) as (keyof typeof CALL_FORMATS)[])] as const;
-export type ToolParser = (typeof TOOL_PARSERS)[number];
-export const REASONING_PARSERS = ['auto', 'none', 'think'] as const;
-export type ReasoningParser = (typeof REASONING_PARSERS)[number];
+};
 
 /** How a model marks calls and reasoning. */
 export interface OutputFormat {
@@ -44,7 +39,7 @@ export function outputFormat(
 }
 
 /** Templates write earlier calls as the model writes its own, so its marks stand in them. */
-function detectedFormat(template: string): keyof typeof CALL_FORMATS | 'none' {
+function detectedFormat(template: string): Exclude<ToolParser, 'auto'> {
   const has = (text: string): boolean => template.includes(text);
   if (has('<|tool_call_argument_begin|>')) return 'kimi_k2';
   if (has('｜DSML｜')) return 'deepseek_v32';
