@@ -49,6 +49,8 @@ export interface ChatTemplate {
 }
 
 const RENDER_LIMIT_MS = 5000;
+/** The same for the small conversations that show what a template does. */
+const PROBE_LIMIT_MS = 1000;
 
 /**
  * Compiles a template. `specials` are the texts of special tokens by name (`bos_token`, `eos_token`, ...).
@@ -89,7 +91,7 @@ function compiled(text: string, specials: Readonly<Record<string, string>>): Com
   return {
     template,
     facts: () =>
-      (facts ??= templateFacts(text, (variables) => withinTime(template, { ...specials, ...variables }, RENDER_LIMIT_MS))),
+      (facts ??= templateFacts(text, (variables) => withinTime(template, { ...specials, ...variables }, PROBE_LIMIT_MS))),
   };
 }
 

@@ -230,7 +230,7 @@ function fastTemplate(tokenizer: Tokenizer): boolean {
   for (let attempt = 0; attempt < 3; attempt++) {
     const start = performance.now();
     try {
-      tokenizer.renderChat(turns);
+      tokenizer.renderChat(turns, { limitMs: INLINE_LIMIT_MS });
     } catch {
       // Refused, or stopped.
     }
