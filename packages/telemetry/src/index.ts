@@ -1,5 +1,5 @@
-export { LONG_SECTION_MS, monitorEventLoop } from './event-loop.ts';
-export type { EventLoopMonitor, EventLoopMonitorOptions } from './event-loop.ts';
+export { monitorEventLoop } from './event-loop.ts';
+export type { EventLoopMonitor, EventLoopMonitorOptions, LongHold } from './event-loop.ts';
 export { createLogger, LOG_LEVELS, requestLogger, serializeError } from './logger.ts';
 export type { Logger, LoggerOptions, LogLevel } from './logger.ts';
 export { createMetrics } from './metrics.ts';

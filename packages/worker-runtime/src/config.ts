@@ -1,5 +1,5 @@
 import { CHIP_NAMES } from '@causeway/chips';
-import { byteSize, type ConfigOf, defineConfig, integer, LIMITS, milliseconds, oneOf, port, text, urls } from '@causeway/config';
+import { bool, byteSize, type ConfigOf, defineConfig, integer, LIMITS, milliseconds, oneOf, port, text, urls } from '@causeway/config';
 import { KV_CODECS, KV_DTYPES } from '@causeway/kv';
 
 const WORKER_ID = /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/;
@@ -168,6 +168,13 @@ export const workerConfig = defineConfig({
     schema: port(),
     default: 0,
     doc: 'Port of /metrics, /livez and /readyz; 0: any free one.',
+  },
+  watchSections: {
+    env: 'CAUSEWAY_WATCH_SECTIONS',
+    flag: 'watch-sections',
+    schema: bool(),
+    default: false,
+    doc: 'Measure every callback of the event loop (causeway_event_loop_long_sections_total); costs a few microseconds for each.',
   },
   leaseMs: {
     env: 'CAUSEWAY_LEASE_MS',

@@ -84,7 +84,8 @@ export async function runWorker(
   await warmUpTransport(engine, kv, ctx.lifecycle.drainSignal);
   armConfiguredFailpoints(config, log);
   using _loop = monitorEventLoop(registry, {
-    onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
+    watchSections: config.watchSections,
+    onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
   exportStats(metrics, info.name, before, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
 

@@ -1,4 +1,4 @@
-import { byteSize, type ConfigOf, defineConfig, integer, milliseconds, oneOf, port, text, urls } from '@causeway/config';
+import { bool, byteSize, type ConfigOf, defineConfig, integer, milliseconds, oneOf, port, text, urls } from '@causeway/config';
 import { DEFAULT_LOCAL_PREFILL_TOKENS } from '@causeway/scheduling';
 import { LOG_LEVELS } from '@causeway/telemetry';
 
@@ -40,6 +40,13 @@ export const routerConfig = defineConfig({
     schema: port(),
     default: 0,
     doc: 'Port of /metrics, /livez and /readyz; 0: any free one.',
+  },
+  watchSections: {
+    env: 'CAUSEWAY_WATCH_SECTIONS',
+    flag: 'watch-sections',
+    schema: bool(),
+    default: false,
+    doc: 'Measure every callback of the event loop (causeway_event_loop_long_sections_total); costs a few microseconds for each.',
   },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',

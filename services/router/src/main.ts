@@ -28,7 +28,8 @@ await runMain(process, async (ctx) => {
   });
   await observability.listen();
   using _loop = monitorEventLoop(registry, {
-    onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
+    watchSections: config.watchSections,
+    onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
 
   await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads);

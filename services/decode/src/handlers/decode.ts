@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GeneratedToken, Generation } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
@@ -49,6 +50,8 @@ export async function* decode(
   assertServes(worker, reserve.model);
   const generation = generationFromProto(reserve.generation, worker.info, worker.maxContext);
   using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
+  // Reading the call and serving it are more than one section of the event loop should hold.
+  await nextTurn();
 
   let kv: ReadyKv | undefined;
   if (!reserve.local) kv = yield* receiveKv(worker, generation, inbox, scope, context);

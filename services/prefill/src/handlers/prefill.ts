@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { workerV1 } from '@causeway/proto';
 import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
 import {
@@ -28,6 +29,8 @@ export async function* prefill(
   const generation = generationFromProto(request.generation, worker.info, worker.maxContext);
   const ticket = ticketFromProto(request.ticket);
   using scope = requestScope(worker, context, request.requestId, request.attempt);
+  // Reading the call and serving it are more than one section of the event loop should hold.
+  await nextTurn();
 
   yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
   using pages = await worker.engine.reserve(generation.promptIds.length, scope.signal);
