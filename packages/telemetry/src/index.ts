@@ -8,3 +8,7 @@ export { LOG_FIELDS, METRICS } from './names.ts';
 export type { MetricDefinition, MetricKey } from './names.ts';
 export { createObservabilityServer } from './observability-server.ts';
 export type { ObservabilityOptions, ObservabilityServer } from './observability-server.ts';
+export { NO_TRACES } from './tracing/trace.ts';
+export type { Attributes, TraceBackend, TraceHeaders, TraceSpan } from './tracing/trace.ts';
+export { startTracing } from './tracing/tracing.ts';
+export type { Tracing, TracingOptions } from './tracing/tracing.ts';
