@@ -1,4 +1,5 @@
 import type { ChannelPool } from '@causeway/rpc';
+import type { TraceBackend } from '@causeway/telemetry';
 import type { Admission } from './admission.ts';
 import type { OutputFormat } from './answer/output-format.ts';
 import type { RouterConfig } from './config.ts';
@@ -35,4 +36,5 @@ export interface RouterParts {
   readonly channels: ChannelPool;
   readonly admission: Admission;
   readonly metrics: RequestMetrics;
+  readonly traces: TraceBackend;
 }
