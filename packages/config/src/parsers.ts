@@ -5,6 +5,7 @@ export const TOOL_PARSERS = [
   'auto',
   'none',
   'hermes',
+  'qwen3_coder',
   'llama3_json',
   'deepseek_v3',
   'deepseek_v31',

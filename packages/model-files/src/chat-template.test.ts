@@ -36,6 +36,7 @@ const turns: readonly ChatMessage[] = [
 describe('a chat template', () => {
   it.each([
     ['qwen3', true, { content: '', arguments: 'object' }],
+    ['qwen3-coder', true, { content: '', arguments: 'object' }],
     ['llama3', true, { content: '', arguments: 'object' }],
     ['deepseek-r1', false, { content: null, arguments: 'text' }],
     ['deepseek-v31', false, { content: '', arguments: 'text' }],
@@ -52,6 +53,7 @@ describe('a chat template', () => {
 
   it.each([
     ['qwen3', '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'],
+    ['qwen3-coder', '<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>'],
     ['llama3', '{"name": "get_weather", "parameters": {"city": "Paris"}}'],
     ['deepseek-r1', 'function<｜tool▁sep｜>get_weather\n```json\n{"city":"Paris"}\n```<｜tool▁call▁end｜>'],
     ['deepseek-v31', '<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city":"Paris"}<｜tool▁call▁end｜>'],

@@ -4,7 +4,7 @@ import { chatLogprobs } from './logprobs-fields.ts';
 import { parseWith, requireObject, wrongType } from './parse-body.ts';
 import { generationFields, type GenerationOptions, toGenerationOptions } from './sampling-fields.ts';
 import { templateVariables } from './template-variables.ts';
-import { type Tool, toolUse } from './tools.ts';
+import { type CallableTool, callable, type Tool, toolUse } from './tools.ts';
 import { refuseUnsupported } from './unsupported.ts';
 
 export interface ChatRequest {
@@ -25,8 +25,8 @@ export interface TemplateInput {
 
 /** What the answer may hold beside content. */
 export interface OutputWish {
-  /** Names of the tools that it may call. */
-  tools: readonly string[];
+  /** Tools that it may call. */
+  tools: readonly CallableTool[];
   /** More than one call is wanted. */
   parallel: boolean;
   /** Reasoning is wanted; without, it is left out. */
@@ -59,7 +59,7 @@ export function parseChatRequest(body: unknown): ChatRequest {
     options,
     template: { tools: use?.tools ?? [], variables: templateVariables(raw['chat_template_kwargs']) },
     output: {
-      tools: use?.tools.map((tool) => tool.function.name) ?? [],
+      tools: use?.tools.map(callable) ?? [],
       parallel: use?.parallel ?? true,
       reasoning: reasoning ?? true,
     },

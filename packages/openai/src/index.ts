@@ -18,7 +18,7 @@ export { MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_STOP_TOKENS, stopStrings, stopTo
 export { templateVariables } from './template-variables.ts';
 export { parseDetokenizeRequest, parseTokenizeRequest } from './tokenize-request.ts';
 export type { DetokenizeBody, TokenizeBody } from './tokenize-request.ts';
-export { MAX_TOOLS, toolName, toolUse } from './tools.ts';
-export type { Tool, ToolUse } from './tools.ts';
+export { callable, MAX_TOOLS, toolName, toolUse } from './tools.ts';
+export type { CallableTool, Tool, ToolUse } from './tools.ts';
 export { KV_OUTCOMES, kvHeader, usageObject } from './usage.ts';
 export type { CausewayReport, KvOutcomeName, Usage } from './usage.ts';

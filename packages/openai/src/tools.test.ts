@@ -26,14 +26,38 @@ describe('tools', () => {
   it('reach the template as they are, and the answer by their names', () => {
     const { template, output } = parseChatRequest({ ...body, tools: [weather, add], parallel_tool_calls: false });
     expect(template).toEqual({ tools: [weather, add], variables: {} });
-    expect(output).toEqual({ tools: ['get_weather', 'add'], parallel: false, reasoning: true });
+    const callable = ['get_weather', 'add'].map((name) => ({ name, jsonParameters: [] }));
+    expect(output).toEqual({ tools: callable, parallel: false, reasoning: true });
+  });
+
+  it('say which parameters are no strings', () => {
+    const properties = {
+      a: { type: 'string' },
+      b: { type: 'integer' },
+      c: { type: ['string', 'null'] },
+      d: { type: ['object', 'null'] },
+      e: { anyOf: [{ type: 'number' }, { type: 'boolean' }] },
+      f: { oneOf: [{ type: 'number' }, { type: 'string' }] },
+      g: { enum: ['x'] },
+      h: {},
+      i: true,
+      __proto__: { type: 'array' },
+    };
+    const tool = { type: 'function', function: { name: 'f', parameters: { type: 'object', properties } } };
+    expect(parseChatRequest({ ...body, tools: [tool] }).output.tools).toEqual([{ name: 'f', jsonParameters: ['b', 'd', 'e'] }]);
+    for (const broken of [{ properties: 7 }, { properties: null }, { properties: [1] }, {}]) {
+      const odd = { type: 'function', function: { name: 'f', parameters: broken } };
+      expect(parseChatRequest({ ...body, tools: [odd] }).output.tools).toMatchObject([{ name: 'f' }]);
+    }
   });
 
   it('with tool_choice "none" reach neither', () => {
     const plain = parseChatRequest(body);
     expect(parseChatRequest({ ...body, tools: [weather], tool_choice: 'none' })).toEqual(plain);
     expect(parseChatRequest({ ...body, tools: null, tool_choice: null, parallel_tool_calls: null })).toEqual(plain);
-    expect(parseChatRequest({ ...body, tools: [weather], tool_choice: 'auto' }).output.tools).toEqual(['get_weather']);
+    expect(parseChatRequest({ ...body, tools: [weather], tool_choice: 'auto' }).output.tools).toMatchObject([
+      { name: 'get_weather' },
+    ]);
   });
 
   it.each([

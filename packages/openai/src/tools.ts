@@ -18,6 +18,13 @@ export interface Tool {
   function: { name: string } & Readonly<Record<string, unknown>>;
 }
 
+/** What it takes to read calls of a tool. */
+export interface CallableTool {
+  name: string;
+  /** Parameters that can't be strings by the tool's schema. */
+  jsonParameters: readonly string[];
+}
+
 export interface ToolUse {
   /** At least one. */
   tools: readonly Tool[];
@@ -40,6 +47,27 @@ export function toolUse(body: Body): ToolUse | undefined {
   if (tools.length === 0 || choice === 'none') return undefined;
   refuseForced(choice);
   return { tools, parallel };
+}
+
+/** What is left of a tool when its calls are read. */
+export function callable(tool: Tool): CallableTool {
+  const { name, parameters } = tool.function;
+  const properties = fieldOf(parameters, 'properties');
+  const named = typeof properties === 'object' && properties !== null ? Object.entries(properties) : [];
+  return { name, jsonParameters: named.flatMap(([parameter, schema]) => (mayBeString(schema) ? [] : [parameter])) };
+}
+
+/** A schema that says no type, or says it somewhere deeper, may be of strings. */
+function mayBeString(schema: unknown): boolean {
+  const alternatives = fieldOf(schema, 'anyOf') ?? fieldOf(schema, 'oneOf');
+  if (Array.isArray(alternatives)) return alternatives.some(mayBeString);
+  const type = fieldOf(schema, 'type');
+  const types: readonly unknown[] = Array.isArray(type) ? type : [type];
+  return types.some((name) => typeof name !== 'string' || name === 'string');
+}
+
+function fieldOf(value: unknown, field: string): unknown {
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, field) ? (value as Body)[field] : undefined;
 }
 
 function toolList(list: unknown): readonly Tool[] {

@@ -12,7 +12,7 @@ const TEXT =
 /** A token is a character. */
 function answer(more: Partial<AnswerOptions> = {}, parallel = true): Answer {
   let ids = 0;
-  const calls = { format: hermes, tools: ['add'], parallel, newId: () => `id-${ids++}` };
+  const calls = { format: hermes, tools: [{ name: 'add', jsonParameters: [] }], parallel, newId: () => `id-${ids++}` };
   return new Answer({
     model: 'm',
     promptIds: [1],

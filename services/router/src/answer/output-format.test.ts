@@ -7,6 +7,7 @@ import { deepseekV32 } from './tool-calls/deepseek-v32.ts';
 import { hermes } from './tool-calls/hermes.ts';
 import { kimiK2 } from './tool-calls/kimi-k2.ts';
 import { llama3 } from './tool-calls/llama3.ts';
+import { qwen3Coder } from './tool-calls/qwen3-coder.ts';
 
 const auto = { toolParser: 'auto', reasoningParser: 'auto' } as const;
 const family = (name: string): string =>
@@ -16,6 +17,7 @@ describe('the format of answers', () => {
   it.each([
     ['qwen3', hermes, true],
     ['llama3', llama3, false],
+    ['qwen3-coder', qwen3Coder, false],
     ['deepseek-r1', deepseekV3, true],
     ['deepseek-v31', deepseekV31, true],
     ['deepseek-v32', deepseekV32, true],

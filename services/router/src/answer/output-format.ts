@@ -6,10 +6,12 @@ import { deepseekV32 } from './tool-calls/deepseek-v32.ts';
 import { hermes } from './tool-calls/hermes.ts';
 import { kimiK2 } from './tool-calls/kimi-k2.ts';
 import { llama3 } from './tool-calls/llama3.ts';
+import { qwen3Coder } from './tool-calls/qwen3-coder.ts';
 import { THINK_BEGIN, THINK_END } from './reasoning.ts';
 
 const CALL_FORMATS: Readonly<Record<Exclude<ToolParser, 'auto' | 'none'>, CallFormat>> = {
   hermes,
+  qwen3_coder: qwen3Coder,
   llama3_json: llama3,
   deepseek_v3: deepseekV3,
   deepseek_v31: deepseekV31,
@@ -44,8 +46,9 @@ function detectedFormat(template: string): Exclude<ToolParser, 'auto'> {
   if (has('<|tool_call_argument_begin|>')) return 'kimi_k2';
   if (has('｜DSML｜')) return 'deepseek_v32';
   if (has('<｜tool▁calls▁begin｜>')) return has('```json') ? 'deepseek_v3' : 'deepseek_v31';
-  // GLM and Qwen3-Coder have the same mark around something else than JSON.
-  if (has('<tool_call>') && !has('<arg_key>') && !has('<function=')) return 'hermes';
+  if (has('<function=') && has('<parameter=')) return 'qwen3_coder';
+  // GLM has the same mark around something else than JSON.
+  if (has('<tool_call>') && !has('<arg_key>')) return 'hermes';
   if (has('<|start_header_id|>') && has('"parameters": ')) return 'llama3_json';
   return 'none';
 }

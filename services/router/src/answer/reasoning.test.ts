@@ -10,7 +10,8 @@ type Calls = 'none' | 'hermes' | 'kimi';
 
 function parser(start: ReasoningStart, calls: Calls = 'none'): OutputParser {
   const format = calls === 'hermes' ? hermes : kimiK2;
-  const options = calls === 'none' ? undefined : { format, tools: ['add'], parallel: true, newId: () => 'id' };
+  const options =
+    calls === 'none' ? undefined : { format, tools: [{ name: 'add', jsonParameters: [] }], parallel: true, newId: () => 'id' };
   return new OutputParser({ reasoning: start, calls: options });
 }
 

@@ -1,6 +1,7 @@
 /** Conversations of causeway.inference.v1: messages, tools and what the chat template reads. The bounds are those of the HTTP API. */
 import { fail } from '@causeway/errors';
 import {
+  callable,
   type ChatMessage,
   type ChatToolCall,
   MAX_MESSAGE_CALLS,
@@ -38,10 +39,9 @@ export function grpcChat(conversation: inferenceV1.Messages, { toolChoice, singl
   });
   const variables = templateVariables(jsonText(chatTemplateKwargs, 'messages.chat_template_kwargs'));
   const template: TemplateInput = { tools: use?.tools ?? [], variables };
-  const names = use?.tools.map((tool) => tool.function.name) ?? [];
   return {
     prompt: { kind: 'chat', messages: chatMessages(conversation.messages), template },
-    output: { tools: names, parallel: use?.parallel ?? true, reasoning: true },
+    output: { tools: use?.tools.map(callable) ?? [], parallel: use?.parallel ?? true, reasoning: true },
   };
 }
 

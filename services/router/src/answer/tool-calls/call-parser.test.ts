@@ -8,13 +8,15 @@ import { deepseekV32 } from './deepseek-v32.ts';
 import { hermes } from './hermes.ts';
 import { kimiK2 } from './kimi-k2.ts';
 import { llama3 } from './llama3.ts';
+import { qwen3Coder } from './qwen3-coder.ts';
 
 const TOOLS = ['get_weather', 'add', 'functions.odd'];
 
 /** All parts of a text that comes in pieces, neighbours of one kind joined. */
 function parts(format: CallFormat, pieces: readonly string[], more: { parallel?: boolean } = {}): AnswerPart[] {
   let ids = 0;
-  const calls = { format, tools: TOOLS, parallel: more.parallel ?? true, newId: () => `id-${ids++}` };
+  const tools = TOOLS.map((name) => ({ name, jsonParameters: ['n', 'list', 'flag'] }));
+  const calls = { format, tools, parallel: more.parallel ?? true, newId: () => `id-${ids++}` };
   const parser = new OutputParser({ reasoning: undefined, calls });
   const all = [...pieces.flatMap((piece) => parser.push(piece)), ...parser.end()];
   return all.reduce<AnswerPart[]>((joined, part) => {
@@ -94,6 +96,30 @@ describe('calls', () => {
       { city: 'a "b"\n</x>', n: -5, list: [1, { x: true }] },
       {},
     ]);
+  });
+
+  it('of Qwen 3 Coder become JSON, strings and others by the schema; the outer mark may be missing', () => {
+    const q = (name: string, value: string): string => `<parameter=${name}>\n${value}\n</parameter>\n`;
+    const call = `<function=get_weather>\n${q('city', 'a "b"\n\n</x>\n')}${q('n', '-5')}${q('list', '[1, {"x": true}]')}${q('flag', 'True')}</function>`;
+    const other = `<function=add>\n${q('n', 'five')}<parameter=e></parameter><parameter=f>\n</parameter>${q('g', '12')}</function>`;
+    const expected = [
+      { city: 'a "b"\n\n</x>\n', n: -5, list: [1, { x: true }], flag: true },
+      { n: 'five', e: '', f: '', g: '12' },
+    ];
+    for (const text of [
+      `<tool_call>\n${call}\n</tool_call>\n<tool_call>\n${other}\n</tool_call>`,
+      `${call}\n</tool_call>${other}`,
+    ]) {
+      const { calls, content } = read(qwen3Coder, text);
+      expect([content, calls.map(([name, , valid]) => [name, valid])]).toEqual([
+        '',
+        [
+          ['get_weather', true],
+          ['add', true],
+        ],
+      ]);
+      expect(calls.map(([, args]) => JSON.parse(args) as unknown)).toEqual(expected);
+    }
   });
 
   it.each([
@@ -188,7 +214,7 @@ describe('text that looks like a call and is none', () => {
   );
 });
 
-const FORMATS = { hermes, llama3, deepseekV3, deepseekV31, deepseekV32, kimiK2 };
+const FORMATS = { hermes, qwen3Coder, llama3, deepseekV3, deepseekV31, deepseekV32, kimiK2 };
 /** Pieces of which texts are made that are almost calls. */
 const pieces = (format: CallFormat): fc.Arbitrary<string> =>
   fc.oneof(
@@ -203,6 +229,10 @@ const pieces = (format: CallFormat): fc.Arbitrary<string> =>
         'add',
         'functions.add:0',
         ' name="add">',
+        'add>',
+        'a>\n',
+        'n>',
+        'True',
         ' name="a" string="true">',
         ' name="b" string="false">',
         '{"a": {"b": [true, null, -0.5e1]}}',

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import type { AnswerPart } from '@causeway/openai';
+import type { AnswerPart, CallableTool } from '@causeway/openai';
 import { TextInput } from '../text-input.ts';
 import type { CallFormat, CallReader, CallSink } from './call-sink.ts';
 
 /** What a request says about calls. */
 export interface CallOptions {
   readonly format: CallFormat;
-  /** Names of the tools that may be called. */
-  readonly tools: readonly string[];
+  /** The tools that may be called. */
+  readonly tools: readonly CallableTool[];
   /** More than one call is wanted. */
   readonly parallel: boolean;
   /** Id of a call whose format has none. */
@@ -48,8 +48,10 @@ export class CallParser {
     this.#emit = emit;
     this.#newId = options.newId ?? randomId;
     const isComplete = (): boolean => this.complete;
+    const json = new Map(options.tools.map(({ name, jsonParameters }) => [name, new Set(jsonParameters)]));
     this.#sink = {
-      tools: new Set(options.tools),
+      tools: new Set(json.keys()),
+      isJson: (tool, parameter) => json.get(tool)?.has(parameter) ?? false,
       get enough() {
         return isComplete();
       },
@@ -115,14 +117,14 @@ export class CallParser {
       this.#atStart = false;
       if (bare !== false) {
         this.#input.record('');
-        return format.createReader(this.#sink);
+        return format.createReader(this.#sink, '');
       }
     }
     const { text, marker } = this.#input.takeUntil(begins);
     this.#content(text);
     if (marker === undefined) return undefined;
     this.#input.record(marker);
-    return format.createReader(this.#sink);
+    return format.createReader(this.#sink, marker);
   }
 
   #begin(name: string, id: string | undefined): void {

@@ -4,6 +4,8 @@ import type { TextInput } from '../text-input.ts';
 export interface CallSink {
   /** Names of the tools that the request gave. */
   readonly tools: ReadonlySet<string>;
+  /** Whether an argument is JSON by its tool's schema, rather than a string: for formats in which the two look alike. */
+  isJson(tool: string, parameter: string): boolean;
   /** No further call is wanted: a reader is done. */
   readonly enough: boolean;
   /** Begins a call; `id` when the model gave one. */
@@ -37,7 +39,8 @@ export interface CallFormat {
   readonly marks: readonly string[];
   /** Its marks are tokens of their own, so that calls begin even in reasoning that was never closed. */
   readonly endsReasoning: boolean;
-  createReader(sink: CallSink): CallReader;
+  /** `begin`: what began the calls. */
+  createReader(sink: CallSink, begin: string): CallReader;
 }
 
 /** Longest text before the arguments, with the tool's name in it: what a reader holds back before it knows that it reads a call. */
