@@ -89,6 +89,19 @@ describe('a chat template', () => {
     expect(both.facts()?.rendersTools).toBe(true);
   });
 
+  it('that needs descriptions gets empty ones where the request has none', async () => {
+    const strict = template(
+      '{% for t in tools %}{{ t.function.name }}: {{ t.function.description | trim }}' +
+        '{% for name, p in t.function.parameters.properties | items %}, {{ name }}: {{ p.description | trim }}{% endfor %};{% endfor %}',
+    );
+    const bare = { type: 'function', function: { name: 'f', parameters: { properties: { a: { type: 'string' } } } } };
+    expect(strict.render([user], { tools: [...tools, bare, { type: 'function', function: { name: 'g' } }] })).toBe(
+      'get_weather: Tells the weather;f: , a: ;g: ;',
+    );
+    const refusing = template("{% if tools %}{{ tools[0].function.name }}{{ raise_exception('never') }}{% endif %}");
+    expect((await refusal(() => refusing.render([user], { tools }))).field).toBe('tools');
+  });
+
   it('gets what is no JSON as it is', () => {
     const broken = [user, { role: 'assistant', content: '', tool_calls: [call('{"city": ')] }];
     expect(family('qwen3').render(broken)).toContain('"arguments": {"city": }');

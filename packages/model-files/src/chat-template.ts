@@ -2,6 +2,7 @@
 import { createContext, Script } from 'node:vm';
 import { fail, ServiceError } from '@causeway/errors';
 import { Template } from '@huggingface/jinja';
+import { describedTools } from './described-tools.ts';
 import { type CallForm, templateFacts, type TemplateFacts } from './template-facts.ts';
 import { knowsToolInstructions, withToolInstructions } from './tool-instructions.ts';
 
@@ -69,13 +70,19 @@ export function compileChatTemplate(texts: TemplateTexts, specials: Readonly<Rec
           field: 'messages',
         });
       }
-      const variables = {
+      const variables: Record<string, unknown> = {
         ...options.variables,
         ...specials,
         ...withTools(templateMessages(messages, template), tools, template),
         add_generation_prompt: options.addGenerationPrompt ?? true,
       };
-      return rendered(template, variables, options.limitMs ?? RENDER_LIMIT_MS);
+      const limitMs = options.limitMs ?? RENDER_LIMIT_MS;
+      try {
+        return rendered(template, variables, limitMs);
+      } catch (error) {
+        if (variables['tools'] === undefined || wasStopped(error)) throw error;
+        return rendered(template, { ...variables, tools: describedTools(tools) }, limitMs);
+      }
     },
   };
 }
@@ -100,10 +107,9 @@ function rendered({ template }: Compiled, variables: Record<string, unknown>, li
     return withinTime(template, variables, limitMs).toWellFormed();
   } catch (cause) {
     if (cause instanceof ServiceError) throw cause;
-    return fail('invalid_argument', 'bad_request', `the chat template refuses these messages: ${(cause as Error).message}`, {
-      field: 'messages',
-      cause,
-    });
+    const what = variables['tools'] === undefined ? 'messages' : 'messages and tools';
+    const message = `the chat template refuses these ${what}: ${(cause as Error).message}`;
+    return fail('invalid_argument', 'bad_request', message, { field: 'messages', cause });
   }
 }
 
