@@ -11,6 +11,7 @@ import type { EngineOptions } from './options.ts';
 import { Packer } from './packing.ts';
 import { Sampler } from './sampler.ts';
 import { Slots } from './slots.ts';
+import { storedLayers } from './stored-layers.ts';
 import type { Engine, Sampling } from './types.ts';
 
 /**
@@ -39,6 +40,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     ),
   );
   const packer = resources.use(await Packer.create({ runtime, slots, pool, time, compare: debug.checkPages === true }));
+  const stored = await storedLayers(
+    { runtime, model, slots, pool, time, groups: options.layerGroups ?? 1, whole: packer },
+    resources,
+  );
   const largest = [
     { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
@@ -48,6 +53,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const parts: EngineParts = {
     executor,
     packer,
+    stored,
     slots,
     sampler: await warmSampler(model.vocabSize),
     time,

@@ -21,6 +21,8 @@ export {
 } from './descriptor-check.ts';
 export { blockHashes, canonicalJson, fingerprint } from './fingerprint.ts';
 export type { BlockHashOptions, FingerprintInputs } from './fingerprint.ts';
+export { layerGroups } from './layer-groups.ts';
+export type { LayerRange } from './layer-groups.ts';
 export { PagePool, PageSet } from './page-pool.ts';
 export type { PagePoolOptions, PageState } from './page-pool.ts';
 export { checkRange, objectTable, objectTokens, rangeBytes, segments, sliceSegments } from './segments.ts';
