@@ -1,6 +1,6 @@
 import { fail } from '@causeway/errors';
 import { ReservationLine } from './admission.ts';
-import { LEAST_CHUNK_TOKENS } from './chunks.ts';
+import { LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 import { RunningEngine } from './engine.ts';
 import { EngineLoop } from './engine-loop.ts';
 import { checkBlocks, type EngineParts } from './engine-parts.ts';
@@ -25,7 +25,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   positive('chunkTokens', options.chunkTokens, LEAST_CHUNK_TOKENS);
   const { blockTokens, dtype } = pool.descriptor.storage;
   const maxContext = Math.min(options.maxContext, info.contextLength, pool.totalPages * blockTokens);
-  const chunkTokens = Math.max(LEAST_CHUNK_TOKENS, Math.min(options.chunkTokens, maxContext));
+  const chunkTokens = usedChunkTokens(options.chunkTokens, maxContext);
   const time = new LoopTime();
   const debug = options.debug ?? {};
   await using resources = new AsyncDisposableStack();

@@ -181,7 +181,7 @@ export class KvEndpoint implements AsyncDisposable {
       maxPartBytes: this.#partBytes,
       descriptor: this.#context.descriptor,
       fingerprint: this.#context.fingerprint,
-      objects: objectTable(this.#context.descriptor, tokens, OBJECT_BYTES),
+      objects: objectTable(this.#context.descriptor, tokens, OBJECT_BYTES, options.order),
       acceptedCodecs: KV_CODECS,
       deadlineMs,
       chip: this.#self.chip,

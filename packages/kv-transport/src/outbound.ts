@@ -13,11 +13,14 @@
 import { setImmediate as yieldToLoop } from 'node:timers/promises';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
+import type { LayerRange } from '@causeway/kv';
 import type { kvV1 } from '@causeway/proto';
 import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
+import { OfferedObjects } from './offered-objects.ts';
 import type { OutboundOptions } from './outbound-options.ts';
 import { FramesInFlight } from './frames-in-flight.ts';
+import { readBitmap } from './part-bitmap.ts';
 import { frameBytes, type OutboundFrame, PartEncoder } from './part-encoder.ts';
 import type { PartLocation } from './part-table.ts';
 import { learnFromReceiver } from './link-policies.ts';
@@ -42,6 +45,7 @@ export class Outbound implements OutboundTransfer {
   readonly #resend = new Set<number>();
   readonly #encoder: PartEncoder;
   readonly #tally = new CodecTally();
+  readonly #offered: OfferedObjects;
   readonly #lanes: Promise<void>[] = [];
   readonly #hold: Disposable;
   readonly #done = Promise.withResolvers<TransferStats>();
@@ -52,7 +56,6 @@ export class Outbound implements OutboundTransfer {
   #opened = false;
   #cursor = 0;
   #publishedParts = 0;
-  #offeredBytes = 0;
   #provenBytes = 0;
   #upTo = 0;
   #finishing: FirstTokenOptions | undefined;
@@ -72,6 +75,7 @@ export class Outbound implements OutboundTransfer {
     this.#acknowledged = new Uint8Array(options.table.partCount);
     this.#sentAt = new Float64Array(options.table.partCount);
     this.#encoder = new PartEncoder(options);
+    this.#offered = new OfferedObjects(options.table);
     this.#hold = options.pages.hold();
     // nobody may be waiting when it fails
     this.#done.promise.catch(() => undefined);
@@ -105,10 +109,10 @@ export class Outbound implements OutboundTransfer {
     };
   }
 
-  offer(endToken: number): void {
-    const bytes = this.#options.table.bytesBefore(endToken);
-    if (!this.#active || bytes <= this.#offeredBytes) return;
-    this.#offeredBytes = bytes;
+  offer(endToken: number, layers?: LayerRange): void {
+    const before = this.#offered.bytes;
+    this.#offered.tokens(endToken, layers);
+    if (!this.#active || this.#offered.bytes === before) return;
     this.#sayProgress(false);
     this.#wakeLanes();
   }
@@ -233,7 +237,7 @@ export class Outbound implements OutboundTransfer {
     const { table } = this.#options;
     if (this.#cursor >= table.partCount) return undefined;
     const { end } = table.at(this.#cursor);
-    if (end > this.#offeredBytes || end > this.#upTo) return undefined;
+    if (end > this.#offered.bytes || end > this.#upTo) return undefined;
     return this.#cursor++;
   }
 
@@ -304,20 +308,13 @@ export class Outbound implements OutboundTransfer {
 
   /** S3: what is there is acknowledged; what was published and isn't there goes out again. */
   #missing({ firstPart, have }: kvV1.Missing): void {
-    const { partCount } = this.#options.table;
-    if (firstPart > partCount || have.length > (partCount - firstPart + 7) >>> 3) {
-      throw new ServiceError(`a bitmap of ${have.length} bytes from part ${firstPart} for ${partCount} parts`, {
-        code: 'invalid_argument',
-        reason: 'malformed_frame',
-      });
-    }
+    const inPlace = readBitmap(firstPart, have, this.#options.table.partCount);
     while (this.#ackedParts < firstPart) this.#acknowledge(this.#ackedParts++);
     const before = performance.now() - RESEND_MS;
     const end = Math.min(this.#cursor, firstPart + 8 * have.length);
     for (let index = firstPart; index < end; index++) {
-      const bit = index - firstPart;
       const sentAt = this.#sentAt[index] as number;
-      if (((have[bit >>> 3] as number) & (1 << (bit & 7))) !== 0) this.#acknowledge(index);
+      if (inPlace(index)) this.#acknowledge(index);
       else if (this.#acknowledged[index] === 0 && sentAt !== 0 && sentAt <= before) this.#resend.add(index);
     }
     this.#wakeLanes();
@@ -343,11 +340,11 @@ export class Outbound implements OutboundTransfer {
   #sayOpen(): void {
     const { self, table, context } = this.#options;
     this.#say(openMessage(self, table, context));
-    if (this.#offeredBytes > 0) this.#sayProgress(false);
+    if (this.#offered.bytes > 0) this.#sayProgress(false);
   }
 
   #sayProgress(wantMissing: boolean): void {
-    this.#say(progressMessage(this.#offeredBytes, this.#provenBytes, wantMissing));
+    this.#say(progressMessage(this.#offered.bytes, this.#provenBytes, wantMissing));
   }
 
   /** What a flush after publishing has shown to be at the server. */

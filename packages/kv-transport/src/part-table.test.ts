@@ -30,7 +30,7 @@ describe('part table', () => {
             end = part.end;
           }
           expect(end).toBe(table.totalBytes);
-          expect(table.bytesBefore(tokens)).toBe(table.totalBytes);
+          expect(table.start(table.objects.length)).toBe(table.totalBytes);
           expect(table.find(table.objects.length, 0)).toBeUndefined();
           expect(table.find(0, 0xffff_ffff)).toBeUndefined();
         },

@@ -1,9 +1,17 @@
 /** All parts of a transfer in object, then part order: where each lies in the object table and in the linear run of raw bytes. */
 import { fail } from '@causeway/errors';
-import { checkRange, type KvDescriptor, rangeBytes, type Segment, segments, sliceSegments, type TokensRange } from '@causeway/kv';
+import {
+  checkRange,
+  type KvDescriptor,
+  MAX_OBJECTS,
+  rangeBytes,
+  type Segment,
+  segments,
+  sliceSegments,
+  type TokensRange,
+} from '@causeway/kv';
 
-/** Most objects and parts of one transfer. */
-export const MAX_OBJECTS = 1 << 16;
+/** Most parts of one transfer. */
 export const MAX_PARTS = 1 << 20;
 /** Parts are cut at multiples of this, so that no number is cut in two. */
 export const PART_ALIGNMENT = 64;
@@ -85,14 +93,9 @@ export class PartTable {
     return sliceSegments(this.#lastRuns.runs, part.objectOffset, part.length);
   }
 
-  /** Raw bytes of the leading objects whose tokens all lie below `endToken`. */
-  bytesBefore(endToken: number): number {
-    let bytes = 0;
-    for (const [index, object] of this.objects.entries()) {
-      if (object.firstToken + object.tokenCount > endToken) break;
-      bytes += this.#objectBytes[index] as number;
-    }
-    return bytes;
+  /** First raw byte of object `index`, over all objects; all bytes when there is none. */
+  start(index: number): number {
+    return this.#objectStart[index] ?? this.totalBytes;
   }
 
   #locate(object: number, part: number): PartLocation {

@@ -1,9 +1,9 @@
 /** Tickets on the wire. */
 import { fail } from '@causeway/errors';
-import type { KvCodec, TokensRange } from '@causeway/kv';
+import { checkCover, type KvCodec, MAX_OBJECTS, type TokensRange } from '@causeway/kv';
 import type { kvV1 } from '@causeway/proto';
 import { FRAME_HEADER_BYTES } from './frame.ts';
-import { MAX_OBJECTS, PartTable } from './part-table.ts';
+import { PartTable } from './part-table.ts';
 import type { Ticket } from './types.ts';
 import { subjectToken } from './subjects.ts';
 import {
@@ -53,8 +53,8 @@ export function ticketFromProto(message: kvV1.Ticket | undefined): Ticket {
   if (message.maxPayload <= FRAME_HEADER_BYTES) bad(`max_payload ${message.maxPayload}`);
   subjectToken(message.workerId);
   subjectToken(message.incarnation);
-  checkOrder(objects);
   new PartTable(descriptor, objects, MAX_PART_BYTES);
+  checkCover(descriptor, objects);
   return {
     transferId: transferIdFromProto(message.transferId),
     epoch: message.epoch,
@@ -69,15 +69,6 @@ export function ticketFromProto(message: kvV1.Ticket | undefined): Ticket {
     deadlineMs: message.deadlineMs,
     chip: message.chip,
   };
-}
-
-/** Token ranges must follow one another from token 0, all layers each: what this version's senders can stream. */
-function checkOrder(objects: readonly TokensRange[]): void {
-  let next = 0;
-  for (const [index, object] of objects.entries()) {
-    if (object.firstToken !== next) bad(`object ${index} begins at token ${object.firstToken}, not ${next}`);
-    next += object.tokenCount;
-  }
 }
 
 function bad(message: string): never {

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { DTYPE_BYTES, type KvDescriptor, layerSections, type LayerGeometry, pageBytes, tokenBytes } from './descriptor.ts';
-import { objectTable, rangeBytes, segments, sliceSegments } from './segments.ts';
+import { objectTable } from './object-table.ts';
+import { rangeBytes, segments, sliceSegments } from './segments.ts';
 
 const layer: fc.Arbitrary<LayerGeometry> = fc.oneof(
   fc.record({

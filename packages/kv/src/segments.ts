@@ -5,7 +5,7 @@
  * for each section (K then V, or the latent) token after token, [head][dimension] each; nothing between them.
  */
 import { fail } from '@causeway/errors';
-import { DTYPE_BYTES, type KvDescriptor, layerSections, layerTokenBytes, pageBytes } from './descriptor.ts';
+import { DTYPE_BYTES, type KvDescriptor, layerSections, layerTokenBytes } from './descriptor.ts';
 
 /** Which tokens of which layers an object holds. */
 export interface TokensRange {
@@ -76,27 +76,6 @@ export function sliceSegments(runs: readonly Segment[], start: number, length: n
     if (position >= end) break;
   }
   return sliced;
-}
-
-/**
- * Cuts tokens [0, tokens) of all layers into objects of whole pages (the last may be short): one page each, or as many
- * as stay within `targetBytes` when pages are smaller than that.
- */
-export function objectTable(descriptor: KvDescriptor, tokens: number, targetBytes: number): TokensRange[] {
-  const table: TokensRange[] = [];
-  if (!Number.isSafeInteger(tokens) || tokens < 1)
-    fail('invalid_argument', 'internal', `an object table needs tokens, not ${tokens}`);
-  const step = objectTokens(descriptor, targetBytes);
-  for (let firstToken = 0; firstToken < tokens; firstToken += step) {
-    const tokenCount = Math.min(step, tokens - firstToken);
-    table.push({ firstLayer: 0, layerCount: descriptor.layers.length, firstToken, tokenCount });
-  }
-  return table;
-}
-
-/** Tokens of an object of whole pages that stays within `targetBytes`; at least one page. */
-export function objectTokens(descriptor: KvDescriptor, targetBytes: number): number {
-  return Math.max(1, Math.floor(targetBytes / pageBytes(descriptor))) * descriptor.storage.blockTokens;
 }
 
 /** @throws ServiceError `malformed_frame` naming what is wrong with the range. */

@@ -284,7 +284,7 @@ async function registration(id: string): Promise<{ fingerprint: Fingerprint; des
 async function attemptWithTicket(prefill: ClusterWorker, alter: (ticket: kvV1.Ticket) => kvV1.Ticket): Promise<void> {
   const base = { requestId: 'altered-ticket', attempt: 1, model: MODEL, generation: completeGeneration(GENERATION) };
   const commands = new AsyncQueue<workerV1.DecodeCommand>(4);
-  commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: false } } });
+  commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: false, computeOrder: undefined } } });
   const ended = new AbortController();
   try {
     const decoder = cluster.channels.client(workerV1.DecodeDefinition, cluster.worker('decode-1').address);

@@ -1,12 +1,13 @@
 import type { GeneratedToken, Generation } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
-import type { PageSet } from '@causeway/kv';
+import type { ComputeOrder, PageSet } from '@causeway/kv';
 import { type CommittedKv, ticketToProto } from '@causeway/kv-transport';
 import { abortable, deadlineSignal } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
+  computeOrderFromProto,
   finishReasonToProto,
   firstTokenDetail,
   generationFromProto,
@@ -51,7 +52,10 @@ export async function* decode(
   using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
 
   let kv: ReadyKv | undefined;
-  if (!reserve.local) kv = yield* receiveKv(worker, generation, inbox, scope, context);
+  if (!reserve.local) {
+    const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, generation.promptIds.length);
+    kv = yield* receiveKv(worker, generation, order, inbox, scope, context);
+  }
   kv ??= yield* prefillHere(worker, generation, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
@@ -81,6 +85,7 @@ export async function* decode(
 async function* receiveKv(
   worker: Worker,
   generation: Generation,
+  order: ComputeOrder | undefined,
   inbox: CommandInbox,
   scope: RequestScope,
   context: CallContext,
@@ -89,7 +94,8 @@ async function* receiveKv(
   let kept = false;
   try {
     const deadlineMs = worker.config.ticketDeadlineMs;
-    const transfer = worker.endpoint.receive({ pages, tokens: generation.promptIds.length, deadlineMs, signal: scope.signal });
+    const tokens = generation.promptIds.length;
+    const transfer = worker.endpoint.receive({ pages, tokens, order, deadlineMs, signal: scope.signal });
     try {
       yield { event: { $case: 'ticket', value: ticketToProto(transfer.ticket) } };
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);

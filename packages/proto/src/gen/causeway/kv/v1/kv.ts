@@ -113,6 +113,17 @@ export interface KvObject {
 }
 
 /**
+ * In which order a prefill worker computes the KV of a prompt. Receivers order the object table by it, so that what is computed
+ * first can leave first.
+ */
+export interface ComputeOrder {
+  /** Tokens of a chunk at most. */
+  chunkTokens: number;
+  /** In each chunk one group of neighbouring layers after the other; the model's layers are cut evenly into so many. */
+  layerGroups: number;
+}
+
+/**
  * Permission to send one sequence's KV to a receiver's incarnation. Given by the decode worker at reserve.
  * Subjects follow from worker_id, incarnation and transfer_id (docs/wire.md).
  */
@@ -909,6 +920,73 @@ export const KvObject: MessageFns<KvObject> = {
         break;
       }
     }
+    return message;
+  },
+};
+
+function createBaseComputeOrder(): ComputeOrder {
+  return { chunkTokens: 0, layerGroups: 0 };
+}
+
+export const ComputeOrder: MessageFns<ComputeOrder> = {
+  encode(message: ComputeOrder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunkTokens !== 0) {
+      writer.uint32(8).uint32(message.chunkTokens);
+    }
+    if (message.layerGroups !== 0) {
+      writer.uint32(16).uint32(message.layerGroups);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ComputeOrder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseComputeOrder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.chunkTokens = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.layerGroups = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ComputeOrder>): ComputeOrder {
+    return ComputeOrder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ComputeOrder>): ComputeOrder {
+    const message = createBaseComputeOrder();
+    message.chunkTokens = object.chunkTokens ?? 0;
+    message.layerGroups = object.layerGroups ?? 0;
     return message;
   },
 };
