@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import { keepsTokens, type LayerGeometry } from '@causeway/kv';
 import { ReservationLine } from './admission.ts';
 import { LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 import { RunningEngine } from './engine.ts';
@@ -24,6 +25,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   positive('maxContext', options.maxContext, 1);
   positive('chunkTokens', options.chunkTokens, LEAST_CHUNK_TOKENS);
   const { blockTokens, dtype } = pool.descriptor.storage;
+  checkLayers(pool.descriptor.layers);
   const maxContext = Math.min(options.maxContext, info.contextLength, pool.totalPages * blockTokens);
   const chunkTokens = usedChunkTokens(options.chunkTokens, maxContext);
   const time = new LoopTime();
@@ -96,6 +98,14 @@ async function warmSampler(vocabSize: number): Promise<Sampler> {
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
   return sampler;
+}
+
+/** Slots hold the tokens of every layer, and nothing else. */
+function checkLayers(layers: readonly LayerGeometry[]): void {
+  const odd = layers.findIndex((layer) => !keepsTokens(layer) || layer.entries !== undefined || layer.states !== undefined);
+  if (odd < 0) return;
+  const message = `layer ${odd} has a window, entries or states: the engine runs layers that keep all tokens and nothing else`;
+  fail('unimplemented', 'unsupported_format', message);
 }
 
 function positive(name: 'maxSequences' | 'maxContext' | 'chunkTokens', value: number, least: number): void {

@@ -1,5 +1,5 @@
 /** Prefill that stores and hands over the KV of early layers while later ones are still to be computed. */
-import { type LayerRange, segments } from '@causeway/kv';
+import { type LayerRange, PageLayout } from '@causeway/kv';
 import { describe, expect, it, vi } from 'vitest';
 import {
   absent,
@@ -20,7 +20,7 @@ const CHUNK = 37;
 
 /** Bytes of tokens [0, tokenCount) of some layers in the pages. */
 function bytesOf(t: TestEngine, pages: readonly number[], layers: LayerRange, tokenCount: number): Buffer {
-  const runs = segments(t.pool.descriptor, { ...layers, firstToken: 0, tokenCount });
+  const runs = new PageLayout(t.pool.descriptor).segments({ kind: 'tokens', ...layers, firstToken: 0, tokenCount });
   return Buffer.concat(
     runs.map(({ page, offset, length }) => t.pool.bytes(pages[page] as number).subarray(offset, offset + length)),
   );

@@ -28,6 +28,7 @@ import { refusalError } from './refusal.ts';
 import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
 import { silence } from './silence.ts';
 import type { FirstTokenOptions, OutboundTransfer, TransferStats } from './types.ts';
+import { Wakeup } from './wakeup.ts';
 import { count } from './wire-types.ts';
 
 /** Parts encoded at the same time: one in a codec thread while another is published. */
@@ -51,7 +52,7 @@ export class Outbound implements OutboundTransfer {
   readonly #done = Promise.withResolvers<TransferStats>();
   readonly #aborter = new AbortController();
   readonly #failure = new AbortController();
-  #wake = Promise.withResolvers<void>();
+  readonly #lanesWake = new Wakeup();
   #barrier: Promise<void> = Promise.resolve();
   #opened = false;
   #cursor = 0;
@@ -75,7 +76,7 @@ export class Outbound implements OutboundTransfer {
     this.#acknowledged = new Uint8Array(options.table.partCount);
     this.#sentAt = new Float64Array(options.table.partCount);
     this.#encoder = new PartEncoder(options);
-    this.#offered = new OfferedObjects(options.table);
+    this.#offered = new OfferedObjects(options.table, options.ticket.tokens);
     this.#hold = options.pages.hold();
     // nobody may be waiting when it fails
     this.#done.promise.catch(() => undefined);
@@ -110,16 +111,16 @@ export class Outbound implements OutboundTransfer {
   }
 
   offer(endToken: number, layers?: LayerRange): void {
-    const before = this.#offered.bytes;
-    this.#offered.tokens(endToken, layers);
-    if (!this.#active || this.#offered.bytes === before) return;
-    this.#sayProgress(false);
-    this.#wakeLanes();
+    if (this.#offered.tokens(endToken, layers)) this.#offeredMore();
+  }
+
+  offerFinal(layers?: LayerRange): void {
+    if (this.#offered.final(layers)) this.#offeredMore();
   }
 
   finish(options: FirstTokenOptions): Promise<TransferStats> {
     this.#finishing ??= options;
-    this.offer(Number.MAX_SAFE_INTEGER);
+    if (this.#offered.all()) this.#offeredMore();
     this.#manifestIfSent().catch((error: unknown) => this.fail(ServiceError.from(error), true));
     return this.#done.promise;
   }
@@ -211,6 +212,12 @@ export class Outbound implements OutboundTransfer {
     await Promise.all(this.#lanes);
   }
 
+  #offeredMore(): void {
+    if (!this.#active) return;
+    this.#sayProgress(false);
+    this.#lanesWake.wake();
+  }
+
   #onDeadline = (): void => {
     this.fail(ServiceError.from(this.#options.deadline.reason), true);
   };
@@ -219,7 +226,7 @@ export class Outbound implements OutboundTransfer {
     try {
       while (this.#active) {
         const index = this.#next();
-        if (index === undefined) await this.#wake.promise;
+        if (index === undefined) await this.#lanesWake.waiting;
         else await this.#sendPart(this.#options.table.at(index));
       }
     } catch (error) {
@@ -303,7 +310,7 @@ export class Outbound implements OutboundTransfer {
     const contiguous = count(credit.contiguousBytes, 'contiguous_bytes');
     while (this.#ackedParts < table.partCount && table.at(this.#ackedParts).end <= contiguous)
       this.#acknowledge(this.#ackedParts++);
-    this.#wakeLanes();
+    this.#lanesWake.wake();
   }
 
   /** S3: what is there is acknowledged; what was published and isn't there goes out again. */
@@ -317,7 +324,7 @@ export class Outbound implements OutboundTransfer {
       if (inPlace(index)) this.#acknowledge(index);
       else if (this.#acknowledged[index] === 0 && sentAt !== 0 && sentAt <= before) this.#resend.add(index);
     }
-    this.#wakeLanes();
+    this.#lanesWake.wake();
   }
 
   #acknowledge(index: number): void {
@@ -344,7 +351,7 @@ export class Outbound implements OutboundTransfer {
   }
 
   #sayProgress(wantMissing: boolean): void {
-    this.#say(progressMessage(this.#offered.bytes, this.#provenBytes, wantMissing));
+    this.#say(progressMessage(this.#offered, this.#provenBytes, wantMissing));
   }
 
   /** What a flush after publishing has shown to be at the server. */
@@ -380,18 +387,12 @@ export class Outbound implements OutboundTransfer {
     }
   }
 
-  #wakeLanes(): void {
-    const wake = this.#wake;
-    this.#wake = Promise.withResolvers<void>();
-    wake.resolve();
-  }
-
   #end(): void {
     this.#active = false;
     this.#options.deadline.removeEventListener('abort', this.#onDeadline);
     this.#aborter.abort();
     this.#frames.releaseAll();
-    this.#wakeLanes();
+    this.#lanesWake.wake();
     this.#options.ended();
   }
 }

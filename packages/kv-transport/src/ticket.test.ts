@@ -24,12 +24,13 @@ const ticket: Ticket = {
   descriptor,
   fingerprint: makeFingerprint(descriptor),
   objects: [
-    { firstLayer: 0, layerCount: 2, firstToken: 0, tokenCount: 16 },
-    { firstLayer: 0, layerCount: 2, firstToken: 16, tokenCount: 5 },
+    { kind: 'tokens', firstLayer: 0, layerCount: 2, firstToken: 0, tokenCount: 16 },
+    { kind: 'tokens', firstLayer: 0, layerCount: 2, firstToken: 16, tokenCount: 5 },
   ],
   acceptedCodecs: ['none', 'zstd', 'planes+zstd'],
   deadlineMs: 30_000,
   chip: 'cpu',
+  tokens: 21,
 };
 
 describe('tickets', () => {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type KvDescriptor, pageBytes, tokenBytes } from './descriptor.ts';
 import { layerGroups } from './layer-groups.ts';
 import { type ComputeOrder, MAX_OBJECTS, objectTable } from './object-table.ts';
-import { rangeBytes } from './segments.ts';
+import { type KvObject, ObjectGeometry } from './kv-object.ts';
 
 function latents(layers: number, blockTokens: number): KvDescriptor {
   return {
@@ -60,7 +60,8 @@ describe('an object table', () => {
     fc.assert(
       fc.property(anyCase, (o) => {
         const descriptor = latents(o.layers, o.blockTokens);
-        const table = objectTable(descriptor, o.tokens, o.target, orderOf(o));
+        const geometry = new ObjectGeometry(descriptor);
+        const table = tokensOf(objectTable(descriptor, o.tokens, o.target, orderOf(o)));
         const next = Array.from({ length: o.layers }, () => 0);
         for (const object of table) {
           for (let layer = object.firstLayer; layer < object.firstLayer + object.layerCount; layer++) {
@@ -71,11 +72,11 @@ describe('an object table', () => {
           expect(object.firstToken % o.blockTokens).toBe(0);
           const end = object.firstToken + object.tokenCount;
           expect(end === o.tokens || end % o.blockTokens === 0).toBe(true);
-          const onePage = (rangeBytes(descriptor, object) / object.tokenCount) * o.blockTokens;
-          expect(rangeBytes(descriptor, object)).toBeLessThanOrEqual(Math.max(o.target, onePage));
+          const onePage = (geometry.bytes(object) / object.tokenCount) * o.blockTokens;
+          expect(geometry.bytes(object)).toBeLessThanOrEqual(Math.max(o.target, onePage));
         }
         expect(new Set(next)).toEqual(new Set([o.tokens]));
-        expect(table.reduce((sum, object) => sum + rangeBytes(descriptor, object), 0)).toBe(o.tokens * tokenBytes(descriptor));
+        expect(table.reduce((sum, object) => sum + geometry.bytes(object), 0)).toBe(o.tokens * tokenBytes(descriptor));
       }),
     );
   });
@@ -85,7 +86,7 @@ describe('an object table', () => {
       fc.property(anyCase, (o) => {
         const order = orderOf(o);
         if (order.groups.length === 1) return;
-        const table = objectTable(latents(o.layers, o.blockTokens), o.tokens, o.target, order);
+        const table = tokensOf(objectTable(latents(o.layers, o.blockTokens), o.tokens, o.target, order));
         let sent = 0;
         for (const chunkEnd of order.chunkEnds) {
           const whole = chunkEnd === o.tokens ? chunkEnd : chunkEnd - (chunkEnd % o.blockTokens);
@@ -115,7 +116,7 @@ describe('an object table', () => {
     const descriptor = latents(60, 1);
     const tokens = 2 * MAX_OBJECTS;
     const order = { chunkEnds: Array.from({ length: tokens / 4 }, (_, i) => 4 * (i + 1)), groups: layerGroups(60, 3) };
-    const table = objectTable(descriptor, tokens, 64 * pageBytes(descriptor), order);
+    const table = tokensOf(objectTable(descriptor, tokens, 64 * pageBytes(descriptor), order));
     expect(table.length).toBe(tokens / 64);
     expect(new Set(table.map(({ layerCount }) => layerCount))).toEqual(new Set([60]));
   });
@@ -125,4 +126,11 @@ describe('an object table', () => {
 function lastEnd(order: ComputeOrder, chunkEnd: number, blockTokens: number): number {
   const before = order.chunkEnds[order.chunkEnds.indexOf(chunkEnd) - 1] ?? 0;
   return before - (before % blockTokens);
+}
+
+type TokensObject = KvObject & { kind: 'tokens' };
+
+/** A table that has nothing else. */
+function tokensOf(table: readonly KvObject[]): TokensObject[] {
+  return table.map((object) => (object.kind === 'tokens' ? object : expect.fail(`${object.kind} in a model without it`)));
 }

@@ -44,9 +44,10 @@ export async function* prefill(
   const queueMs = performance.now() - arrived;
   yield { event: { $case: 'started', value: {} } };
 
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end, layers) =>
-    transfer.offer(end, layers),
-  );
+  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end, layers) => {
+    transfer.offer(end, layers);
+    if (end === generation.promptIds.length) transfer.offerFinal(layers);
+  });
   if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
 
   const stats = await transfer.finish(firstTokenOptions(first));
