@@ -285,10 +285,7 @@ describe('a table that does not hold everything once', () => {
 
   test('(this one does)', () => {
     checkCover(HYBRID, table, TOKENS);
-    expect(table.map(({ kind }) => kind)).toEqual([
-      ...['tokens', 'entries', 'tokens', 'entries'],
-      ...['window', 'state', 'state', 'state'],
-    ]);
+    expect(table.map(({ kind }) => kind).join(' ')).toBe('tokens entries tokens entries window state state state');
   });
 
   test.each<[string, KvObject[], RegExp]>([
