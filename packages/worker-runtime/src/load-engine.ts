@@ -1,5 +1,6 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
 import { createEngine, type Engine, type EngineHooks, type ModelInfo } from '@causeway/engine';
+import { fail } from '@causeway/errors';
 import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
@@ -52,7 +53,12 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
   const weightsHash = await checkpoint.weightsHash();
   const groups = recipe.layerGroups ?? 1;
-  const cuts = layerGroups(checkpoint.config.layers, groups).map(({ firstLayer }) => firstLayer);
+  const { layers } = checkpoint.config;
+  if (groups > layers) {
+    const message = `CAUSEWAY_LAYER_GROUPS is ${groups}; ${checkpoint.name} has ${layers} layers, which is the most`;
+    fail('invalid_argument', 'bad_config', message);
+  }
+  const cuts = layerGroups(layers, groups).map(({ firstLayer }) => firstLayer);
   const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
   const model = stack.use(
     await loadModel({

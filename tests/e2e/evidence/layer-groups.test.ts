@@ -153,6 +153,13 @@ describe('the last chunk', () => {
 });
 
 describe('through processes', () => {
+  it('a worker with more groups than layers says so at its start', async () => {
+    await expect(engineAlone(TINY_MOE, { CAUSEWAY_LAYER_GROUPS: '6' })).rejects.toMatchObject({
+      reason: 'bad_config',
+      message: 'CAUSEWAY_LAYER_GROUPS is 6; tiny-moe has 5 layers, which is the most',
+    });
+  });
+
   it('a worker that hands over groups of layers gives the bits of one that does not; the router passes its order on', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'causeway-groups-'));
     try {
