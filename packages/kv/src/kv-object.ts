@@ -9,7 +9,6 @@
 import { fail } from '@causeway/errors';
 import {
   DTYPE_BYTES,
-  type EntriesGeometry,
   keepsTokens,
   type KvDescriptor,
   type LayerGeometry,
@@ -41,13 +40,21 @@ export class ObjectGeometry {
   readonly descriptor: KvDescriptor;
   /** Bytes of one token of all layers before each layer that keep tokens; one more for the end. */
   readonly #tokenBytes: number[] = [0];
+  /** Per layer and ratio: bytes of one entry of all geometries of this ratio. */
+  readonly #entryBytes: ReadonlyMap<number, number>[];
 
   constructor(descriptor: KvDescriptor) {
     this.descriptor = descriptor;
+    const { dtype } = descriptor.storage;
     for (const layer of descriptor.layers) {
-      const own = keepsTokens(layer) ? layerTokenBytes(layer, descriptor.storage.dtype) : 0;
+      const own = keepsTokens(layer) ? layerTokenBytes(layer, dtype) : 0;
       this.#tokenBytes.push((this.#tokenBytes.at(-1) as number) + own);
     }
+    this.#entryBytes = descriptor.layers.map(({ entries = [] }) => {
+      const bytes = new Map<number, number>();
+      for (const { ratio, width } of entries) bytes.set(ratio, (bytes.get(ratio) ?? 0) + width * DTYPE_BYTES[dtype]);
+      return bytes;
+    });
   }
 
   /** Bytes of a number of the object. */
@@ -65,10 +72,8 @@ export class ObjectGeometry {
     switch (object.kind) {
       case 'tokens':
         return product(object, this.#tokenRow(object), object.tokenCount);
-      case 'entries': {
-        const widths = this.entries(object).reduce((sum, { width }) => sum + width, 0);
-        return product(object, widths * DTYPE_BYTES[dtype], object.entryCount);
-      }
+      case 'entries':
+        return product(object, this.#entryRow(object), object.entryCount);
       case 'window':
         return product(object, layerTokenBytes(this.window(object), dtype), object.tokenCount);
       case 'state': {
@@ -76,17 +81,6 @@ export class ObjectGeometry {
         return stateElements(state) * DTYPE_BYTES[state.dtype];
       }
     }
-  }
-
-  /** The geometries that an entries object holds. @throws ServiceError `malformed_frame` */
-  entries(object: KvObject & { kind: 'entries' }): readonly EntriesGeometry[] {
-    const layer = this.#layer(object);
-    if (object.ratio < 1) bad(object, `ratio ${object.ratio}`);
-    range(object, 'firstEntry', object.firstEntry, 0);
-    range(object, 'entryCount', object.entryCount, 1);
-    const entries = (layer.entries ?? []).filter(({ ratio }) => ratio === object.ratio);
-    if (entries.length === 0) bad(object, `layer ${object.layer} has no entries of ratio ${object.ratio}`);
-    return entries;
   }
 
   /** The layer of a window object. @throws ServiceError `malformed_frame` */
@@ -113,6 +107,16 @@ export class ObjectGeometry {
       bad(object, `shape [${shape.join(', ')}] where the descriptor says [${state.shape.join(', ')}]`);
     }
     return state;
+  }
+
+  /** Bytes of one entry of the object's layer and ratio. */
+  #entryRow(object: KvObject & { kind: 'entries' }): number {
+    const { layer, ratio } = object;
+    this.#layer(object);
+    if (ratio < 1) bad(object, `ratio ${ratio}`);
+    range(object, 'firstEntry', object.firstEntry, 0);
+    range(object, 'entryCount', object.entryCount, 1);
+    return this.#entryBytes[layer]?.get(ratio) ?? bad(object, `layer ${layer} has no entries of ratio ${ratio}`);
   }
 
   /** Bytes of one token of the object's layers. */

@@ -20,14 +20,15 @@ class Cover {
   readonly #tokens: number;
   /** By first layer: layers of the group, and its next token. */
   readonly #groups = new Map<number, { layerCount: number; next: number }>();
-  /** Next entry by layer and ratio. */
-  readonly #entries = new Map<string, number>();
+  /** Next entry by ratio, of each layer. */
+  readonly #entries: Map<number, number>[];
   /** Windows and states that were met. */
   readonly #finals = new Set<string>();
 
   constructor(descriptor: KvDescriptor, tokens: number) {
     this.#descriptor = descriptor;
     this.#tokens = tokens;
+    this.#entries = descriptor.layers.map(() => new Map());
   }
 
   add(index: number, object: KvObject): void {
@@ -35,10 +36,10 @@ class Cover {
       case 'tokens':
         return this.#addTokens(index, object);
       case 'entries': {
-        const key = entriesKey(object.layer, object.ratio);
-        const next = this.#entries.get(key) ?? 0;
-        if (object.firstEntry !== next) bad(`object ${index} begins at entry ${object.firstEntry} of ${key}, not ${next}`);
-        this.#entries.set(key, next + object.entryCount);
+        const { layer, ratio, firstEntry, entryCount } = object;
+        const next = this.#entries[layer]?.get(ratio) ?? 0;
+        if (firstEntry !== next) bad(`object ${index} begins at entry ${firstEntry} of ${of(layer, ratio)}, not ${next}`);
+        this.#entries[layer]?.set(ratio, next + entryCount);
         return;
       }
       case 'window': {
@@ -59,10 +60,9 @@ class Cover {
     this.#finishTokens();
     for (const [layer, { window, entries = [], states = [] }] of this.#descriptor.layers.entries()) {
       for (const { ratio } of entries) {
-        const key = entriesKey(layer, ratio);
         const wanted = Math.floor(this.#tokens / ratio);
-        const found = this.#entries.get(key) ?? 0;
-        if (found !== wanted) bad(`${found} entries of ${key}; ${this.#tokens} tokens make ${wanted}`);
+        const found = this.#entries[layer]?.get(ratio) ?? 0;
+        if (found !== wanted) bad(`${found} entries of ${of(layer, ratio)}; ${this.#tokens} tokens make ${wanted}`);
       }
       const finals = states.map(({ name }) => stateKey(layer, name));
       if (window !== undefined) finals.push(windowKey(layer));
@@ -106,7 +106,7 @@ class Cover {
   }
 }
 
-const entriesKey = (layer: number, ratio: number): string => `layer ${layer}, ratio ${ratio}`;
+const of = (layer: number, ratio: number): string => `layer ${layer}, ratio ${ratio}`;
 const windowKey = (layer: number): string => `the window of layer ${layer}`;
 const stateKey = (layer: number, name: string): string => `state "${name}" of layer ${layer}`;
 
