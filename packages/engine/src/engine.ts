@@ -84,9 +84,9 @@ export class RunningEngine implements Engine {
     this.#check(generation);
     const { promptIds, replayIds, firstPosition } = generation;
     let first: GeneratedToken | undefined;
-    const onLast = (logits: Float32Array): void => {
+    const onLast = async (logits: Float32Array): Promise<void> => {
       const known = { ids: promptIds, answer: answerStart(generation) };
-      const sampled = sampleToken(parts.sampler, logits, generation, firstPosition, known);
+      const sampled = await sampleToken(parts, logits, generation, firstPosition, known);
       const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
       first = {
         ...sampled,

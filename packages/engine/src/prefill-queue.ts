@@ -16,8 +16,8 @@ export interface PrefillJob {
   chunkTokens?: number;
   /** Pages hold the tokens [0, end) of these layers. What it returns is awaited. */
   onTokens?: ((end: number, layers: LayerRange) => void | Promise<void>) | undefined;
-  /** Logits f32 [vocabSize] after the last token. */
-  onLast?: (logits: Float32Array) => void;
+  /** Logits f32 [vocabSize] after the last token; they rest until the promise resolves. */
+  onLast?: (logits: Float32Array) => Promise<void>;
   /** Logits f32 [tokens, vocabSize] of each chunk. */
   onLogits?: (start: number, logits: Float32Array) => void;
 }
@@ -117,7 +117,8 @@ export class PrefillQueue {
     hooks.onPrefillChunk?.({ tokens: count, ms: performance.now() - start });
     job.onLogits?.(done, executor.logits(0, count));
     if (entry.done < job.ids.length || this.#queue[0] !== entry) return;
-    this.#parts.time.section('sample', () => job.onLast?.(executor.logits(0)));
+    await job.onLast?.(executor.logits(0));
+    if (this.#queue[0] !== entry) return;
     job.pages.commit();
     this.#queue.shift();
     entry.resolve(performance.now() - entry.startedAt);
