@@ -16,6 +16,7 @@ import {
   engineGeneration,
   firstDifference,
   goldenPrompts,
+  idle,
   startTestCluster,
   TINY_MOE,
 } from './harness.ts';
@@ -187,17 +188,8 @@ describe('through processes', () => {
       });
       // By way of the router, which knows the order from the registry. Without it the prompt would be one object.
       const before = await objectsOf(recording);
-      const response = await fetch(`http://${cluster.router.http}/v1/completions`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({
-          model: 'under-test',
-          prompt: generation.promptIds,
-          max_tokens: 2,
-          causeway: { placement: 'disaggregated' },
-        }),
-      });
-      expect(await response.json()).toMatchObject({ usage: { causeway: { outcome: 'used' } } });
+      const answer = await complete(cluster.router.http, 'disaggregated');
+      expect(answer).toMatchObject({ usage: { causeway: { outcome: 'used' } } });
       const after = await objectsOf(recording);
       expect(new Set(after.slice(before.length))).toEqual(new Set(Array.from({ length: 3 * 5 }, (_, object) => object)));
     } finally {
@@ -205,6 +197,43 @@ describe('through processes', () => {
     }
   });
 });
+
+describe('a prefill worker that dies with some layers sent', () => {
+  it('costs the client nothing: the answer is the undisturbed one', async () => {
+    await using cluster = await startTestCluster({
+      model: TINY_MOE,
+      router: true,
+      workerEnv: ENV,
+      env: { 'prefill-1': { CAUSEWAY_LAYER_GROUPS: '5', CAUSEWAY_FAILPOINTS: 'after_frame_k:7=kill' } },
+    });
+    const disturbed = await complete(cluster.router.http, 'disaggregated');
+    // Seven of fifteen objects had left: the first chunk, and two layers of the second.
+    expect(await cluster.worker('prefill-1').process.exited).toMatchObject({ signal: 'SIGKILL' });
+    expect(disturbed).toMatchObject({ usage: { causeway: { outcome: 'recomputed' } } });
+    const undisturbed = await complete(cluster.router.http, 'local');
+    expect(undisturbed).toMatchObject({ usage: { completion_tokens: generation.maxTokens, causeway: { outcome: 'local' } } });
+    expect(disturbed.choices[0]?.text).toBe(undisturbed.choices[0]?.text);
+    await idle(cluster.worker('decode-1'));
+  });
+});
+
+/** An answer to the prompt by way of the router. */
+async function complete(http: string, placement: string): Promise<{ usage: object; choices: { text: string }[] }> {
+  const { promptIds: prompt, maxTokens: max_tokens } = generation;
+  const response = await fetch(`http://${http}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      model: 'under-test',
+      prompt,
+      max_tokens,
+      temperature: 0,
+      ignore_eos: true,
+      causeway: { placement },
+    }),
+  });
+  return (await response.json()) as { usage: object; choices: { text: string }[] };
+}
 
 /** Object index of every frame that was recorded. */
 async function objectsOf(recording: string): Promise<number[]> {
