@@ -57,10 +57,8 @@ describe('docker-compose.yml', () => {
     for (const name of ['router', 'prefill', 'decode']) {
       expect(services[name]?.command).toEqual([`services/${name}/src/main.ts`]);
       expect(services[name]?.environment).toMatchObject({
-        CAUSEWAY_NATS_URL: 'nats://nats:4222',
-        CAUSEWAY_REDIS_URL: 'redis://redis:6379',
+        ...(name === 'router' ? {} : { CAUSEWAY_NATS_URL: 'nats://nats:4222', CAUSEWAY_ADVERTISE_HOST: name }),
         CAUSEWAY_HOST: '0.0.0.0',
-        CAUSEWAY_ADVERTISE_HOST: name,
         CAUSEWAY_OBSERVABILITY_PORT: '9100',
       });
     }

@@ -1,5 +1,8 @@
 export { renderCompose, renderComposeNats, renderPrometheus } from './compose.ts';
 export { defaultTopology } from './default-topology.ts';
+export { SCALING_METRICS } from './kubernetes/workloads.ts';
+export { renderKubernetes } from './kubernetes/render.ts';
+export { SECRET_KEYS } from './kubernetes/names.ts';
 export { renderNatsConfig } from './nats-config.ts';
 export type { NatsConfigOptions } from './nats-config.ts';
 export { parseTopology } from './parse-topology.ts';

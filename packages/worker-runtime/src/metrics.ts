@@ -20,6 +20,7 @@ const KEYS = [
   'kvPages',
   'natsConnected',
   'prefillTokens',
+  'queuedPromptTokens',
   'decodeRuns',
   'decodeBatchSize',
   'cancelSeconds',
@@ -64,6 +65,7 @@ export function exportStats(
     const { engine, transport, connected } = read();
     metrics.requestsRunning.set(labels, engine.running);
     metrics.requestsWaiting.set(labels, engine.waiting);
+    metrics.queuedPromptTokens.set(engine.queuedPromptTokens);
     metrics.kvCacheUsage.set(labels, engine.totalPages === 0 ? 0 : 1 - engine.freePages / engine.totalPages);
     metrics.kvPages.set({ state: 'free' }, engine.freePages);
     metrics.kvPages.set({ state: 'used' }, engine.totalPages - engine.freePages);

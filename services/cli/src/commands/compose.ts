@@ -1,8 +1,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { renderCompose, renderComposeNats, renderPrometheus } from '@causeway/topology';
+import { renderCompose, renderComposeNats, renderKubernetes, renderPrometheus } from '@causeway/topology';
 import { loadTopology } from '../cluster/load-topology.ts';
 import { REPOSITORY } from '../paths.ts';
+import { makeSecrets } from './secrets.ts';
 import type { Output } from '../terminal/output.ts';
 
 /** Writes, or with `check` compares, every deployment file that follows from a topology. Exit code 1 when one is not up to date. */
@@ -15,6 +16,7 @@ export async function composeRender(
     ['docker-compose.yml', renderCompose(topology)],
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
     ['deploy/nats/nats.conf', renderComposeNats(topology)],
+    ...[...renderKubernetes(topology)].map(([name, text]): [string, string] => [`deploy/kubernetes/${name}`, text]),
   ];
   let stale = 0;
   for (const [name, text] of files) {
@@ -27,6 +29,7 @@ export async function composeRender(
     }
     deps.out.line(options.check ? `${name} is not what the topology says: run ./causeway compose` : `wrote ${name}`);
   }
+  if (!options.check) for (const name of makeSecrets()) deps.out.line(`wrote ${name}, with new passwords`);
   if (stale === 0) deps.out.line('the deployment files are up to date');
   return options.check && stale > 0 ? 1 : 0;
 }
