@@ -47,13 +47,23 @@ describe('the Grafana dashboard', () => {
 });
 
 interface Compose {
-  services: Record<string, { command?: string[]; environment?: Record<string, string>; depends_on?: string[] }>;
+  services: Record<string, { command?: string[]; environment?: Record<string, string>; depends_on?: string[] | object }>;
 }
 
 describe('docker-compose.yml', () => {
   test('runs NATS, Redis, every process of the topology, Prometheus and Grafana', () => {
     const { services } = parse(renderCompose(defaultTopology())) as Compose;
-    expect(Object.keys(services)).toEqual(['nats', 'redis', 'router', 'prefill', 'decode', 'prometheus', 'grafana']);
+    expect(Object.keys(services)).toEqual([
+      'nats',
+      'redis',
+      'router',
+      'prefill',
+      'decode',
+      'prometheus',
+      'grafana',
+      'load',
+      'jaeger',
+    ]);
     for (const name of ['router', 'prefill', 'decode']) {
       expect(services[name]?.command).toEqual([`services/${name}/src/main.ts`]);
       expect(services[name]?.environment).toMatchObject({
