@@ -61,6 +61,8 @@ export function exportStats(
     rising.set(key, Math.max(total, counted));
   };
   const labelled = (counter: Counter<'model_name'>) => ({ inc: (by: number) => counter.inc(labels, by) });
+  // A counter that appears with its first event has no rate for it.
+  for (const counter of [metrics.promptTokens, metrics.generationTokens, metrics.preemptions]) counter.inc(labels, 0);
   const update = (): void => {
     const { engine, transport, connected } = read();
     metrics.requestsRunning.set(labels, engine.running);

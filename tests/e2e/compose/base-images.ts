@@ -99,6 +99,8 @@ function libraries(program: string): string[] {
 }
 
 function copy(from: string, to: string): void {
+  // A library of two programs.
+  if (existsSync(to)) return;
   mkdirSync(dirname(to), { recursive: true });
   cpSync(from, to, { dereference: true, recursive: true });
 }

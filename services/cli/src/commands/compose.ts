@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { renderCompose, renderComposeNats, renderKubernetes, renderPrometheus } from '@causeway/topology';
+import { renderCompose, renderComposeNats, renderDashboards, renderKubernetes, renderPrometheus } from '@causeway/topology';
 import { loadTopology } from '../cluster/load-topology.ts';
 import { REPOSITORY } from '../paths.ts';
 import { makeSecrets } from './secrets.ts';
@@ -16,6 +16,7 @@ export async function composeRender(
     ['docker-compose.yml', renderCompose(topology)],
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
     ['deploy/nats/nats.conf', renderComposeNats(topology)],
+    ...[...renderDashboards()].map(([name, text]): [string, string] => [`deploy/grafana/dashboards/${name}`, text]),
     ...[...renderKubernetes(topology)].map(([name, text]): [string, string] => [`deploy/kubernetes/${name}`, text]),
   ];
   let stale = 0;
