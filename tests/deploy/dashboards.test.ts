@@ -88,7 +88,8 @@ describe('queries of the dashboards, against a Prometheus that scrapes a cluster
       Number((await range('vllm:request_success_total')).flatMap(({ values }) => values).at(-1)?.[1] ?? 0) > 60;
     await eventually(answered, { timeoutMs: 120_000, intervalMs: 1000, what: 'answers to the load' });
     // Rules are evaluated every 15 s, each group in its turn.
-    const recorded = async (): Promise<boolean> => (await Promise.all(recordedNames().map(range))).every((series) => series.length > 0);
+    const recorded = async (): Promise<boolean> =>
+      (await Promise.all(recordedNames().map(range))).every((series) => series.length > 0);
     await eventually(recorded, { timeoutMs: 90_000, intervalMs: 2000, what: 'a value of every recording rule' });
   }, 300_000);
 

@@ -6,7 +6,7 @@ export { renderDashboards } from './grafana/render.ts';
 export { SCALING_METRICS } from './kubernetes/workloads.ts';
 export { renderKubernetes } from './kubernetes/render.ts';
 export { SECRET_KEYS } from './kubernetes/names.ts';
-export { renderNatsConfig } from './nats-config.ts';
+export { natsAccount, natsUsers, renderNatsConfig } from './nats-config.ts';
 export type { NatsConfigOptions } from './nats-config.ts';
 export { parseTopology } from './parse-topology.ts';
 export { renderProcesses, ROLE_ORDER } from './processes.ts';

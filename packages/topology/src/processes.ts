@@ -1,3 +1,4 @@
+import { natsUser } from './nats-config.ts';
 import type { Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
 import { workerCores, workerThreads } from './threads.ts';
 
@@ -50,7 +51,7 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
           : {
               CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
               CAUSEWAY_NATS_URL: placement.natsUrl,
-              CAUSEWAY_NATS_USER: name,
+              CAUSEWAY_NATS_USER: natsUser(topology.namespace, name),
               CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
               ...workerEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores)),
             }),
@@ -81,6 +82,7 @@ function sharedEnv(topology: Topology, placement: Placement, observability: numb
     CAUSEWAY_MODEL_PATH: placement.modelPath,
     CAUSEWAY_MODEL_NAME: placement.modelName,
     ...given({
+      CAUSEWAY_NAMESPACE: topology.namespace,
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: topology.traces?.endpoint,
       CAUSEWAY_TRACE_RATIO: topology.traces?.ratio,
     }),

@@ -51,6 +51,7 @@ await runMain(process, async (ctx) => {
   const model = config.modelName ?? tokenizer.name;
   await using redis = await connectRedis({
     url: config.redisUrl,
+    namespace: config.namespace,
     deadlineMs: config.startupDeadlineMs,
     name: 'causeway-router',
     signal: ctx.lifecycle.drainSignal,

@@ -1,4 +1,5 @@
 /** The pod of a Causeway process: what it runs, when it is alive and ready, how it ends. */
+import { natsUser } from '../nats-config.ts';
 import type { Topology } from '../schema.ts';
 import {
   COMPONENT,
@@ -103,7 +104,7 @@ function environment(pool: PodPool): object[] {
     ...plain,
     // A StatefulSet's pod keeps its name: the worker's id, and its user name at NATS.
     fromPod('CAUSEWAY_WORKER_ID', 'metadata.name'),
-    fromPod('CAUSEWAY_NATS_USER', 'metadata.name'),
+    { name: 'CAUSEWAY_NATS_USER', value: natsUser(pool.env['CAUSEWAY_NAMESPACE'], '$(CAUSEWAY_WORKER_ID)') },
     fromPod('CAUSEWAY_ADVERTISE_HOST', 'status.podIP'),
     fromSecret('CAUSEWAY_NATS_PASSWORD'),
     redis,

@@ -104,12 +104,13 @@ function stateOf(
   cluster: Cluster,
   rest: { phase: RunState['phase']; startedAt: string; model: RunState['model'] },
 ): RunState {
-  const { httpUrl, grpcAddress, natsUrl, redisUrl } = plan;
+  const { httpUrl, grpcAddress, natsUrl, redisUrl, namespace } = plan;
   const supervisor = identify(process.pid);
   if (supervisor === undefined) throw new Error('/proc does not know this process: is /proc mounted?');
   const services = cluster.services.map((service) => service.state);
   const { stopWithinMs } = cluster;
-  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, stopWithinMs, services };
+  const named = namespace === undefined ? {} : { namespace };
+  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, ...named, stopWithinMs, services };
 }
 
 function showEvent(out: Output, service: ServicePlan, event: ServiceEvent): void {
