@@ -27,7 +27,8 @@ import { recordedNames } from './rules.ts';
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 
 /** Every manifest of the base, as files. */
-const base: Manifest[] = [...renderKubernetes(defaultTopology())]
+const ruleFiles = new Map(['alerts.yml', 'recording.yml'].map((name) => [name, read(`deploy/prometheus/rules/${name}`)]));
+const base: Manifest[] = [...renderKubernetes(defaultTopology(), ruleFiles)]
   .filter(([name]) => name.startsWith('base/') && name.endsWith('.yaml') && !name.endsWith('kustomization.yaml'))
   .flatMap(([, text]) => parseManifests(text));
 
@@ -268,6 +269,11 @@ describe('kubernetes autoscalers', () => {
     for (const { series } of Object.values(SCALING_METRICS).flatMap((list) => list ?? [])) expect(exported).toContain(series);
     expect(scaled.filter(({ pods, external }) => pods ?? external)).toHaveLength(3);
   });
+});
+
+test('the rules reach the Prometheus operator as they are', () => {
+  const groups = kinds(base, 'PrometheusRule').map(({ spec }) => spec as unknown);
+  expect(groups).toEqual([...ruleFiles.values()].map((text) => parse(text) as unknown));
 });
 
 describe.skipIf(!kubectlPossible())('kubectl kustomize', () => {

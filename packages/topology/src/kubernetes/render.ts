@@ -1,6 +1,6 @@
 /** All files under deploy/kubernetes, from a topology. */
 import { CHIP_NAMES } from '@causeway/chips';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { renderNatsConfig } from '../nats-config.ts';
 import type { ProcessSpec } from '../processes.ts';
 import type { Topology } from '../schema.ts';
@@ -18,8 +18,11 @@ const PREFILL_CHIP = 'nvidia';
 const DECODE_CHIP = 'ascend';
 const EXTRA_DECODE_CHIP = 'cambricon';
 
-/** Contents by path below deploy/kubernetes. */
-export function renderKubernetes(topology: Topology): Map<string, string> {
+/**
+ * Contents by path below deploy/kubernetes.
+ * @param rules files of Prometheus rules by name, which the Prometheus operator takes as a PrometheusRule
+ */
+export function renderKubernetes(topology: Topology, rules: ReadonlyMap<string, string> = new Map()): Map<string, string> {
   const pools = podPools(topology);
   const base: [string, readonly object[]][] = [
     ['service-accounts.yaml', serviceAccounts(pools)],
@@ -29,6 +32,7 @@ export function renderKubernetes(topology: Topology): Map<string, string> {
     ...pools.map((pool): [string, readonly object[]] => [`${pool.name}.yaml`, poolManifests(pool, topology)]),
     ['network-policies.yaml', networkPolicies(pools, topology)],
     ['pod-monitors.yaml', podMonitors(pools)],
+    ...(rules.size === 0 ? [] : [['prometheus-rules.yaml', prometheusRules(rules)] satisfies [string, readonly object[]]]),
   ];
   const files = new Map(base.map(([name, manifests]) => [`base/${name}`, documents(manifests)]));
   files.set('base/nats.conf', natsConf(topology, pools));
@@ -142,6 +146,15 @@ function podMonitors(pools: readonly PodPool[]): object[] {
         },
       ],
     },
+  }));
+}
+
+function prometheusRules(rules: ReadonlyMap<string, string>): object[] {
+  return [...rules].map(([name, text]) => ({
+    apiVersion: 'monitoring.coreos.com/v1',
+    kind: 'PrometheusRule',
+    metadata: { name: `causeway-${name.replace(/\.yml$/, '')}`, labels: { [PART_OF]: 'causeway' } },
+    spec: parse(text) as object,
   }));
 }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { renderCompose, renderComposeNats, renderDashboards, renderKubernetes, renderPrometheus } from '@causeway/topology';
 import { loadTopology } from '../cluster/load-topology.ts';
@@ -17,7 +17,7 @@ export async function composeRender(
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
     ['deploy/nats/nats.conf', renderComposeNats(topology)],
     ...[...renderDashboards()].map(([name, text]): [string, string] => [`deploy/grafana/dashboards/${name}`, text]),
-    ...[...renderKubernetes(topology)].map(([name, text]): [string, string] => [`deploy/kubernetes/${name}`, text]),
+    ...[...renderKubernetes(topology, ruleFiles())].map(([name, text]): [string, string] => [`deploy/kubernetes/${name}`, text]),
   ];
   let stale = 0;
   for (const [name, text] of files) {
@@ -33,6 +33,16 @@ export async function composeRender(
   if (!options.check) for (const name of makeSecrets()) deps.out.line(`wrote ${name}, with new passwords`);
   if (stale === 0) deps.out.line('the deployment files are up to date');
   return options.check && stale > 0 ? 1 : 0;
+}
+
+/** deploy/prometheus/rules, written by hand: Compose mounts them, Kubernetes gets them as objects. */
+function ruleFiles(): Map<string, string> {
+  const folder = join(REPOSITORY, 'deploy/prometheus/rules');
+  return new Map(
+    readdirSync(folder)
+      .toSorted()
+      .map((name) => [name, readFileSync(join(folder, name), 'utf8')]),
+  );
 }
 
 function readOrEmpty(path: string): string {
