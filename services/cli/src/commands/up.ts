@@ -6,6 +6,7 @@ import { stopLeftovers } from '../cluster/leftovers.ts';
 import { chooseModel, loadTopology } from '../cluster/load-topology.ts';
 import { type ClusterPlan, planCluster } from '../cluster/plan-cluster.ts';
 import { identify } from '../cluster/process-identity.ts';
+import { requireRoom } from '../cluster/run-folder.ts';
 import { readRunState, removeRunState, type RunState, writeRunState } from '../cluster/run-state.ts';
 import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
@@ -50,6 +51,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   const { paths, out } = deps;
   const topology = loadTopology(options.topology);
   const model = chooseModel(options.model, topology, options.topology);
+  requireRoom(paths.folder);
   await using lock = await acquireInstanceLock(paths);
   if (lock === undefined) {
     out.warn(describeRunning(readRunState(paths)));
@@ -63,7 +65,18 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   for (const note of plan.notes) out.line(`  ${note}`);
   let phase: RunState['phase'] = 'starting';
   const startedAt = new Date().toISOString();
-  const save = (): void => writeRunState(paths, stateOf(plan, cluster, { phase, startedAt, model }));
+  let saved = true;
+  /** A disk that fills up must not end a cluster, nor keep it from being ended. */
+  const save = (): void => {
+    try {
+      writeRunState(paths, stateOf(plan, cluster, { phase, startedAt, model }));
+      saved = true;
+    } catch (error) {
+      if (saved)
+        out.warn(`cannot write ${paths.state}: ${(error as Error).message}; \`status\` and \`down\` see what was written last`);
+      saved = false;
+    }
+  };
   const show = (service: ServicePlan, event: ServiceEvent): void => showEvent(out, service, event);
   const cluster = new Cluster(plan.services, { onEvent: show, onChange: save });
 

@@ -1,11 +1,10 @@
 /** Checks of this machine: what `up` and a worker need of it. */
 import { execFileSync } from 'node:child_process';
-import { accessSync, constants, existsSync, statfsSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
-import { dirname } from 'node:path';
 import { Runtime } from '@causeway/ort';
 import { findBinary } from '@causeway/testkit';
 import { formatBytes } from '@causeway/topology';
+import { roomIn } from '../cluster/run-folder.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
 
 const MIN_DISK = 256 * 1024 ** 2;
@@ -19,7 +18,7 @@ export async function checkMachine(runFolder: string, path: string | undefined):
     await library(),
     server('nats-server', /v(\d+)\.(\d+)/, [2, 9], path),
     server('redis-server', /v=(\d+)\.(\d+)/, [6, 0], path),
-    ...folder(runFolder),
+    folder(runFolder),
   ];
 }
 
@@ -58,20 +57,10 @@ function server(name: string, pattern: RegExp, wanted: readonly [number, number]
   }
 }
 
-function folder(path: string): Finding[] {
-  let existing = path;
-  while (!existsSync(existing) && dirname(existing) !== existing) existing = dirname(existing);
-  try {
-    accessSync(existing, constants.W_OK);
-  } catch {
-    return [problem(`folder ${path}`, `${existing} is not writable`, 'set CAUSEWAY_RUN_DIR to a folder that is')];
-  }
-  const { bavail, bsize } = statfsSync(existing);
-  const free = bavail * bsize;
-  const found = `${formatBytes(free)} free`;
-  return [
-    free >= MIN_DISK
-      ? ok(`folder ${path}`, found)
-      : problem(`folder ${path}`, found, 'make room: state and logs are written there'),
-  ];
+function folder(path: string): Finding {
+  const room = roomIn(path);
+  const what = `folder ${path}`;
+  if ('problem' in room) return problem(what, room.problem, 'set CAUSEWAY_RUN_DIR to a folder that can');
+  const found = `${formatBytes(room.free)} free`;
+  return room.free >= MIN_DISK ? ok(what, found) : problem(what, found, 'make room: state and logs are written there');
 }
