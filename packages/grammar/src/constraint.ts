@@ -1,0 +1,31 @@
+/** What a text is held to, as it travels with a request: plain values, compiled wherever they arrive. */
+
+export type Constraint = ConstraintBody & {
+  /** Exact text before and after what the body describes; tokens beside the vocabulary may spell it. */
+  readonly prefix?: string;
+  readonly suffix?: string;
+};
+
+export type ConstraintBody =
+  /** Any JSON object. */
+  | { readonly kind: 'json_object' }
+  /** A document that satisfies a JSON Schema, given as its text. */
+  | { readonly kind: 'json_schema'; readonly schema: string }
+  /** A text that a regular expression (ECMAScript's syntax) matches as a whole. */
+  | { readonly kind: 'regex'; readonly pattern: string }
+  /** One of these texts. */
+  | { readonly kind: 'choice'; readonly choices: readonly string[] };
+
+/** Equal for equal constraints. */
+export function constraintKey(constraint: Constraint): string {
+  const { prefix = '', suffix = '', kind } = constraint;
+  const body =
+    kind === 'json_schema'
+      ? constraint.schema
+      : kind === 'regex'
+        ? constraint.pattern
+        : kind === 'choice'
+          ? constraint.choices
+          : '';
+  return JSON.stringify([kind, prefix, suffix, body]);
+}

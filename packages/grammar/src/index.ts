@@ -1,0 +1,1 @@
+export { compileConstraint } from './compile.ts';
