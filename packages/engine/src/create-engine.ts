@@ -52,6 +52,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     sampler: await warmSampler(model.vocabSize),
     time,
     hooks: options.hooks ?? {},
+    constraints: options.constraints,
     debug,
     maxSequences: options.maxSequences,
     maxContext,

@@ -1,4 +1,6 @@
 import { ServiceError } from '@causeway/errors';
+import type { ConstrainedText, TokenMask } from '@causeway/grammar';
+import { nextMask } from './constrained.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
 import { sampleToken } from './sample-token.ts';
@@ -168,26 +170,55 @@ export class DecodeBatch {
     await executor.run(0, rows, [...rows.keys()], signal);
   }
 
-  /** Samples and emits where the last known token was fed. */
+  /**
+   * Samples and emits where the last known token was fed. Sequences that are free to choose come first: the masks of the others are
+   * computed meanwhile. One whose mask is late keeps nobody waiting: it feeds the same token again in the next step.
+   */
   async #take(batch: readonly Sequence[]): Promise<void> {
-    const { executor, sampler, time } = this.#parts;
-    for (const [row, sequence] of batch.entries()) {
-      if (sequence.left || sequence.pages === undefined) continue;
-      sequence.cached++;
-      if (sequence.cached < sequence.ids.length) continue;
-      try {
-        time.section('sample', () => {
-          const { generation, nextPosition, known } = sequence;
-          const sampled = sampleToken(sampler, executor.logits(row), generation, nextPosition, known);
-          const token = sequence.accept(sampled, this.#parts);
-          this.tokens++;
-          sequence.stream.push(token);
-          if (token.finishReason !== undefined) this.#events.finished(sequence);
-        });
-      } catch (error) {
-        this.#events.failed(sequence, ServiceError.from(error));
-      }
+    const { time } = this.#parts;
+    const rows = [...batch.entries()];
+    const constrained = rows.filter(([, sequence]) => sequence.text !== undefined);
+    for (const [row, sequence] of rows) {
+      if (sequence.text !== undefined) continue;
+      this.#sample(row, sequence, undefined);
       await time.breathe();
+    }
+    for (const [row, sequence] of constrained) {
+      sequence.late = false;
+      if (sequence.left || sequence.cached + 1 < sequence.ids.length) this.#sample(row, sequence, undefined);
+      else await this.#sampleMasked(row, sequence, batch.length > 1);
+      await time.breathe();
+    }
+  }
+
+  async #sampleMasked(row: number, sequence: Sequence, hurry: boolean): Promise<void> {
+    const { time } = this.#parts;
+    try {
+      const mask = await time.elsewhere(nextMask(sequence.text as ConstrainedText, hurry));
+      if (mask === undefined) sequence.late = true;
+      else this.#sample(row, sequence, mask);
+    } catch (error) {
+      this.#events.failed(sequence, ServiceError.from(error));
+    }
+  }
+
+  #sample(row: number, sequence: Sequence, mask: TokenMask | undefined): void {
+    const { executor, sampler, time } = this.#parts;
+    if (sequence.left || sequence.pages === undefined) return;
+    sequence.cached++;
+    if (sequence.cached < sequence.ids.length) return;
+    try {
+      time.section('sample', () => {
+        const { generation, nextPosition, known, text } = sequence;
+        const sampled = sampleToken(sampler, executor.logits(row), generation, nextPosition, known, mask);
+        const token = sequence.accept(sampled, this.#parts);
+        this.tokens++;
+        if (token.finishReason === undefined) text?.accept(token.id);
+        sequence.stream.push(token);
+        if (token.finishReason !== undefined) this.#events.finished(sequence);
+      });
+    } catch (error) {
+      this.#events.failed(sequence, ServiceError.from(error));
     }
   }
 
@@ -203,7 +234,7 @@ export class DecodeBatch {
     const unpack: BlockPlace[] = [];
     const complete: BlockPlace[] = [];
     for (const [row, sequence] of batch.entries()) {
-      if (sequence.left || sequence.pages === undefined) continue;
+      if (sequence.left || sequence.late || sequence.pages === undefined) continue;
       holds.use(sequence.pages.hold());
       const fed = sequence.cached - 1;
       const block = this.#blocks(sequence, row, Math.floor(fed / blockTokens), sequence.cached);

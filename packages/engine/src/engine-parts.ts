@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import type { TokenConstraints } from '@causeway/grammar';
 import type { Executor } from './executor.ts';
 import type { LoopTime } from './loop-time.ts';
 import type { EngineDebug, EngineHooks } from './options.ts';
@@ -14,6 +15,7 @@ export interface EngineParts {
   sampler: Sampler;
   time: LoopTime;
   hooks: EngineHooks;
+  constraints: TokenConstraints | undefined;
   debug: EngineDebug;
   maxSequences: number;
   maxContext: number;

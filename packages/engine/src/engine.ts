@@ -1,5 +1,7 @@
 import { fail } from '@causeway/errors';
+import type { TokenMask } from '@causeway/grammar';
 import type { PagePool } from '@causeway/kv';
+import { checkConstraint, openText } from './constrained.ts';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
@@ -84,9 +86,12 @@ export class RunningEngine implements Engine {
     this.#check(generation);
     const { promptIds, replayIds, firstPosition } = generation;
     let first: GeneratedToken | undefined;
+    let mask: TokenMask | undefined;
+    const wanted = replayIds.length === 0;
+    using text = wanted ? openText(parts, generation, Array.from(promptIds.subarray(answerStart(generation)))) : undefined;
     const onLast = (logits: Float32Array): void => {
       const known = { ids: promptIds, answer: answerStart(generation) };
-      const sampled = sampleToken(parts.sampler, logits, generation, firstPosition, known);
+      const sampled = sampleToken(parts.sampler, logits, generation, firstPosition, known, mask);
       const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
       first = {
         ...sampled,
@@ -100,7 +105,14 @@ export class RunningEngine implements Engine {
       pages,
       signal,
       onTokens,
-      ...(replayIds.length === 0 ? { onLast } : {}),
+      ...(wanted ? { onLast } : {}),
+      ...(text === undefined
+        ? {}
+        : {
+            beforeLast: async () => {
+              mask = await text.mask();
+            },
+          }),
     });
     return { first, prefillMs };
   }
@@ -163,6 +175,7 @@ export class RunningEngine implements Engine {
   }
 
   #check(generation: Generation): void {
+    checkConstraint(generation, this.#state.parts);
     checkGeneration(generation, { ...this.#state.parts, vocabSize: this.info.vocabSize });
   }
 }

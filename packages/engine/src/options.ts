@@ -1,3 +1,4 @@
+import type { TokenConstraints } from '@causeway/grammar';
 import type { PagePool } from '@causeway/kv';
 import type { LoadedModel } from '@causeway/models';
 import type { Runtime } from '@causeway/ort';
@@ -11,6 +12,8 @@ export interface EngineHooks {
   onPrefillChunk?(chunk: { tokens: number; ms: number }): void;
   /** A sequence gave its memory up to older ones; it resumes later. */
   onPreemption?(): void;
+  /** The thread that holds answers to formats broke or hung; another one takes its place. */
+  onConstraintThreadLost?(cause: unknown): void;
   /** A sequence failed for a reason of the engine's own (a runtime error), not by its caller. */
   onError?(error: unknown): void;
 }
@@ -41,5 +44,7 @@ export interface EngineOptions {
   /** Answer tokens to reserve before any answer was seen; default 128. */
   initialGrowth?: number;
   hooks?: EngineHooks;
+  /** Holds answers to formats; stays the caller's. Without it generations with a constraint are refused. */
+  constraints?: TokenConstraints;
   debug?: EngineDebug;
 }

@@ -15,6 +15,8 @@ export interface PrefillJob {
   chunkTokens?: number;
   /** Pages hold the tokens [0, end). */
   onTokens?: ((end: number) => void) | undefined;
+  /** Awaited before `onLast`, when everything is read. */
+  beforeLast?: () => Promise<void>;
   /** Logits f32 [vocabSize] after the last token. */
   onLast?: (logits: Float32Array) => void;
   /** Logits f32 [tokens, vocabSize] of each chunk. */
@@ -118,6 +120,10 @@ export class PrefillQueue {
     job.onTokens?.(entry.done);
     job.onLogits?.(done, executor.logits(0, count));
     if (entry.done < job.ids.length || this.#queue[0] !== entry) return;
+    if (job.beforeLast !== undefined) {
+      await this.#parts.time.elsewhere(job.beforeLast());
+      if (this.#queue[0] !== entry) return;
+    }
     this.#parts.time.section('sample', () => job.onLast?.(executor.logits(0)));
     job.pages.commit();
     this.#queue.shift();

@@ -1,3 +1,4 @@
+import type { TokenMask } from '@causeway/grammar';
 import type { Sampler } from './sampler.ts';
 import { topLogprobs } from './top-logprobs.ts';
 import type { Generation, KnownTokens, SampledToken } from './types.ts';
@@ -14,9 +15,10 @@ export function sampleToken(
   generation: Generation,
   position: number,
   known: KnownTokens,
+  mask: TokenMask | undefined,
 ): SampledToken {
   const { sampling, topLogprobs: tops = 0, returnLogits } = generation;
-  const sampled = sampler.sample(logits, sampling, position, known);
+  const sampled = sampler.sample(logits, sampling, position, known, mask);
   if (tops === 0 && returnLogits !== true) return sampled;
   return {
     ...sampled,

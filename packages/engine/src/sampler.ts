@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import type { TokenMask } from '@causeway/grammar';
 import { LogitAdjuster } from './adjust.ts';
 import { exponentials } from './exponential.ts';
 import { type Cut, NucleusSearch } from './nucleus.ts';
@@ -10,7 +11,7 @@ const NO_TOKENS: KnownTokens = { ids: [], answer: 0 };
 /**
  * Chooses tokens: a pure function of (sampling, position, logits, tokens so far); the buffers it keeps hold nothing between calls.
  *
- * Order as in vLLM: bias and penalties, temperature, min_p, top_k, then top_p over the weight that these left. Tokens are ordered
+ * Order as in vLLM: mask, bias and penalties, temperature, min_p, top_k, then top_p over the weight that these left. Tokens are ordered
  * by logit, then by id, so that equal logits never depend on anything else.
  */
 export class Sampler {
@@ -26,17 +27,23 @@ export class Sampler {
   }
 
   /**
-   * Chooses the token at answer position `position` from `logits` f32 [vocabSize].
+   * Chooses the token at answer position `position` from `logits` f32 [vocabSize], among those that `mask` allows.
    * @throws ServiceError `internal/runtime` when the model gave NaN or no finite logit.
    */
-  sample(logits: Float32Array, sampling: Sampling, position: number, known: KnownTokens = NO_TOKENS): SampledToken {
+  sample(
+    logits: Float32Array,
+    sampling: Sampling,
+    position: number,
+    known: KnownTokens = NO_TOKENS,
+    mask?: TokenMask,
+  ): SampledToken {
     const top = argmax(logits);
     const max = logits[top] as number;
     const total = exponentials(logits, max, 1, this.#weights);
     if (!Number.isFinite(max) || Number.isNaN(total)) {
       fail('internal', 'runtime', `the model gave logits that are no numbers at answer position ${position}`);
     }
-    const id = this.#choose(logits, { id: top, total }, sampling, position, known);
+    const id = this.#choose(logits, { id: top, total }, sampling, position, known, mask);
     return { id, logprob: (logits[id] as number) - max - Math.log(total) };
   }
 
@@ -47,9 +54,13 @@ export class Sampler {
     sampling: Sampling,
     position: number,
     known: KnownTokens,
+    mask: TokenMask | undefined,
   ): number {
-    const logits = this.#adjuster.adjust(row, sampling, known);
+    const logits = this.#adjuster.adjust(row, sampling, known, mask);
     const best = logits === row ? top.id : argmax(logits);
+    if (logits[best] === Number.NEGATIVE_INFINITY) {
+      fail('internal', 'runtime', `the model gave no finite logit to any token that is allowed at answer position ${position}`);
+    }
     if (sampling.temperature === 0) return best;
     const { temperature, minP = 0 } = sampling;
     const weighed = logits === row && temperature === 1 && minP === 0;

@@ -1,5 +1,5 @@
 import { type Constraint, constraintKey } from './constraint.ts';
-import { refuse } from './grammar-error.ts';
+import { GrammarError, refuse } from './grammar-error.ts';
 import { JsonRules } from './json.ts';
 import { GRAMMAR_LIMITS } from './limits.ts';
 import { finish } from './machine/analyse.ts';
@@ -31,6 +31,26 @@ export function compileConstraint(constraint: Constraint): CompiledConstraint {
   machine.build(root, sequence(text(prefix, around), body(constraint, machine), text(suffix, around)));
   finish(machine, root);
   return { machine, root };
+}
+
+/** Constraints found good lately: clients ask with the same one over and over. */
+const good = new Set<string>();
+const REMEMBERED = 64;
+
+/**
+ * Refuses what can't be compiled, as the value of a request's field. Takes as long as compiling, the first time.
+ * @throws ServiceError `invalid_argument` with reason `bad_request` or `unsupported_parameter`, saying what is wrong, where
+ */
+export function checkConstraint(constraint: Constraint, field: string): void {
+  const key = constraintKey(constraint);
+  if (good.has(key)) return;
+  try {
+    compileConstraint(constraint);
+  } catch (error) {
+    throw error instanceof GrammarError ? error.toServiceError(field) : error;
+  }
+  if (good.size >= REMEMBERED) good.clear();
+  good.add(key);
 }
 
 function body(constraint: Constraint, machine: Machine): Piece {

@@ -29,3 +29,14 @@ export function constraintKey(constraint: Constraint): string {
           : '';
   return JSON.stringify([kind, prefix, suffix, body]);
 }
+
+/**
+ * The constraint to documents of a JSON Schema, with exact text around them if wanted (such as the tags of a tool call).
+ * `compileConstraint` says whether the schema can be served.
+ */
+export function jsonSchemaConstraint(
+  schema: unknown,
+  around: { prefix?: string; suffix?: string } = {},
+): Constraint & { kind: 'json_schema' } {
+  return { kind: 'json_schema', schema: JSON.stringify(schema), ...around };
+}

@@ -1,1 +1,12 @@
-export { compileConstraint } from './compile.ts';
+export { checkConstraint, compileConstraint } from './compile.ts';
+export type { CompiledConstraint } from './compile.ts';
+export { jsonSchemaConstraint } from './constraint.ts';
+export type { Constraint, ConstraintBody } from './constraint.ts';
+export { GrammarError } from './grammar-error.ts';
+export { GRAMMAR_LIMITS } from './limits.ts';
+export { TokenConstraints } from './token-constraints.ts';
+export type { ConstrainedText, TokenConstraintsOptions } from './token-constraints.ts';
+export { allows, maskWords } from './token-mask.ts';
+export type { TokenMask } from './token-mask.ts';
+export { packTokens } from './vocabulary.ts';
+export type { TokenBytes } from './vocabulary.ts';

@@ -1,8 +1,7 @@
 /** JSON's own grammar (RFC 8259), with white space bounded: a weak model can't write blanks for ever. */
-import { addRange } from './machine/chars.ts';
+import { addRange, dfaPiece } from './machine/chars.ts';
 import type { Machine, Piece } from './machine/machine.ts';
 import { anyByte, call, either, nothing, optional, sequence, text } from './machine/pieces.ts';
-import { dfaPiece } from './machine/chars.ts';
 import { LAST_CODE_POINT } from './regex/char-dfa.ts';
 import { patternDfa } from './regex/regex-dfa.ts';
 

@@ -9,7 +9,7 @@ export const GRAMMAR_LIMITS = {
   /** Values of all `enum` lists together. */
   enumValues: 5_000,
   /** States of the compiled automaton: about 100 bytes each. */
-  states: 200_000,
+  states: 100_000,
   /** States of one pattern, after repetitions are written out. */
   patternStates: 20_000,
   /** Most items of a list or characters of a string that are counted: a larger maxItems or maxLength counts as this. */

@@ -18,8 +18,8 @@ function allow(mask: TokenMask, id: number): void {
 }
 
 /**
- * Tokens that may follow a configuration: those whose bytes the automaton can read on from it, and, where the document may end,
- * `endTokens`.
+ * Tokens that may follow a configuration: those whose bytes the automaton can read on from it. `endTokens` may follow where the text may
+ * end, and nowhere else.
  * @throws AutomatonFull
  */
 export function tokenMask(
@@ -51,7 +51,12 @@ export function tokenMask(
   if (automaton.literal(configuration)) {
     for (const id of vocabulary.added) if (staysLiteral(automaton, configuration, vocabulary.bytesOf(id))) allow(mask, id);
   }
-  if (automaton.accepting(configuration)) for (const id of endTokens) if (id < vocabulary.vocabSize) allow(mask, id);
+  const ends = automaton.accepting(configuration);
+  for (const id of endTokens) {
+    if (id >= vocabulary.vocabSize) continue;
+    if (ends) allow(mask, id);
+    else mask[id >>> 5] = (mask[id >>> 5] as number) & ~(1 << (id & 31));
+  }
   return mask;
 }
 

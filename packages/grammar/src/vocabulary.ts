@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { MAX_TOKEN_BYTES } from './limits.ts';
 
 /** The bytes of every token, as they cross threads. */
@@ -11,6 +12,11 @@ export interface TokenBytes {
   /** 1: a token beside the vocabulary proper, such as `<|im_end|>`: allowed in literal text only. */
   added: Uint8Array;
 }
+
+/** Printable characters. */
+const ASCII = Array.from({ length: 0x7f - 0x20 }, (_, i) => 0x20 + i);
+/** Bytes of UTF-8 that end a character begun before. */
+const CONTINUATIONS = Array.from({ length: 0x40 }, (_, i) => 0x80 + i);
 
 /** Packs what tokens stand for. `bytesOf` gives undefined for ids that are no token. */
 export function packTokens(
@@ -44,18 +50,24 @@ export class Vocabulary {
   readonly same: ReadonlyMap<number, readonly number[]>;
   /** Added tokens, for literal text. */
   readonly added: readonly number[];
-  /** Bytes that no token stands for alone, below 0x80: texts that need one may have no token to go on with. */
+  /** Printable characters of ASCII that are no token by themselves: a text may need one and have no token to go on with. */
   readonly missing: readonly number[];
   readonly #source: TokenBytes;
 
   constructor(source: TokenBytes) {
     this.#source = source;
     this.vocabSize = source.vocabSize;
-    const ids = Array.from({ length: source.vocabSize }, (_, id) => id).filter((id) => {
-      const { length } = this.bytesOf(id);
+    const every = Array.from({ length: source.vocabSize }, (_, id) => id);
+    const tokens = new Map(every.map((id) => [id, this.bytesOf(id)]));
+    const usable = every.filter((id) => {
+      const { length } = tokens.get(id) as Uint8Array;
       return source.added[id] === 0 && length > 0 && length <= MAX_TOKEN_BYTES;
     });
-    const tokens = new Map(ids.map((id) => [id, this.bytesOf(id)]));
+    const single = new Set(usable.flatMap((id) => (tokens.get(id)?.length === 1 ? [tokens.get(id)?.[0]] : [])));
+    this.missing = ASCII.filter((byte) => !single.has(byte));
+    // Whoever begins a character must be able to end it.
+    const anyEnd = CONTINUATIONS.every((byte) => single.has(byte));
+    const ids = anyEnd ? usable : usable.filter((id) => isUtf8(tokens.get(id) as Uint8Array));
     ids.sort((a, b) => Buffer.compare(tokens.get(a) as Uint8Array, tokens.get(b) as Uint8Array) || a - b);
     const tree = preorder(ids.map((id) => tokens.get(id) as Uint8Array));
     this.byte = tree.byte;
@@ -70,9 +82,7 @@ export class Vocabulary {
       else same.set(first, [...(same.get(first) ?? []), id]);
     });
     this.same = same;
-    this.added = Array.from({ length: source.vocabSize }, (_, id) => id).filter((id) => source.added[id] === 1);
-    const single = new Set(ids.filter((id) => tokens.get(id)?.length === 1).map((id) => this.bytesOf(id)[0]));
-    this.missing = Array.from({ length: 0x7f - 0x20 }, (_, i) => 0x20 + i).filter((byte) => !single.has(byte));
+    this.added = every.filter((id) => source.added[id] === 1);
   }
 
   bytesOf(id: number): Uint8Array {

@@ -7,6 +7,7 @@ export type { LogitBias } from './logit-bias.ts';
 export { MAX_TOP_LOGPROBS } from './logprobs-fields.ts';
 export { AnswerLogprobs, chunkLogprobs } from './logprobs.ts';
 export type { NamedLogprob, TokenLogprob } from './logprobs.ts';
+export type { AnswerFormat } from './response-format.ts';
 export { answerJson, modelList, modelObject, streamEvents } from './responses.ts';
 export type { AnswerForm, AnswerHead, FinishReasonName, ModelEntry, StreamEvents } from './responses.ts';
 export type { GenerationOptions, PlacementWish } from './sampling-fields.ts';

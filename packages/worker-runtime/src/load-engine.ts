@@ -4,6 +4,7 @@ import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, PageP
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
+import { startConstraints } from './constraint.ts';
 import { planKvMemory } from './kv-budget.ts';
 
 export interface EngineRecipe {
@@ -47,7 +48,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   const family = chipFamily(recipe.chip);
   const storage = chipStorage(family, { dtype: recipe.kvDtype, blockTokens: recipe.blockTokens });
   using checkpoint = await openCheckpoint(recipe.modelPath);
-  const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
+  const tokenizer = checkpoint.tokenizerSource === undefined ? undefined : loadTokenizer(checkpoint.tokenizerSource);
   const weightsHash = await checkpoint.weightsHash();
   const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
   const model = stack.use(
@@ -68,7 +69,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     fingerprint: fingerprint({
       architecture: model.architecture,
       weightsHash,
-      tokenizerHash,
+      tokenizerHash: tokenizer?.hash ?? '',
       rope: checkpoint.config.rope,
       layers: model.layers,
       numerics: recipe.precision,
@@ -83,6 +84,9 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     maxContext: recipe.maxContext,
   });
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
+  const hooks = recipe.hooks?.(info.name);
+  const constraints =
+    tokenizer && stack.use(startConstraints(tokenizer, model.vocabSize, (cause) => hooks?.onConstraintThreadLost?.(cause)));
   const engine = stack.use(
     await createEngine({
       runtime,
@@ -93,7 +97,8 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       maxContext,
       chunkTokens: recipe.chunkTokens,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
-      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(info.name) }),
+      ...(hooks === undefined ? {} : { hooks }),
+      ...(constraints === undefined ? {} : { constraints }),
     }),
   );
   const owned = stack.move();

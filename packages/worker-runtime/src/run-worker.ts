@@ -52,9 +52,10 @@ export async function runWorker(
   );
 
   const rates = new RateMeter();
-  await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
-    engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
-  );
+  await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) => ({
+    ...engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
+    onConstraintThreadLost: (err) => log.warn({ err }, 'the thread that holds answers to formats is replaced'),
+  }));
   const { engine, info, pool, maxContext, maxSequences, shrunk } = loaded;
   if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);

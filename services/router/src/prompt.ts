@@ -65,6 +65,8 @@ async function promptOf(
   const request = readRequest(kind, body);
   checkRequest(request, limits);
   const { fields, prompt } = request;
+  // A schema of some hundred bytes may take as many milliseconds to compile.
+  if (fields.options.format !== undefined) return tokenizer.request({ kind, body: ownBuffer(body), limits }, ctx.signal);
   const ids =
     prompt.kind === 'tokens'
       ? prompt.ids
@@ -108,6 +110,7 @@ export function beginAnswer({ fields, ids, limits }: Prompted, router: RouterPar
     stop: options.stop,
     stopTokenIds: options.stopTokenIds,
     ignoreEos: options.ignoreEos,
+    constraint: options.format?.constraint,
     placement: options.placement,
     detokenizer: router.tokenizer.decodeStream(),
   });

@@ -5,6 +5,8 @@ const DATE = `[1-9]\\d{3}-${DAY}`;
 const TIME = '(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,6})?(?:Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)';
 const LABEL = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,20}[A-Za-z0-9])?';
 const HOST = `${LABEL}(?:\\.${LABEL}){0,3}`;
+/** Of any length: few states, so that lengths can be counted beside it. */
+const NAMES = '[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?:\\.[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*)*';
 const BYTE = '(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
 const GROUP = '[0-9a-fA-F]{1,4}';
 
@@ -15,10 +17,10 @@ export const FORMATS: Readonly<Record<string, string>> = {
   // ISO 8601 as JSON Schema takes it: weeks alone, or what follows in order, at least one of it.
   duration:
     'P(?:\\d{1,4}W|\\d{1,4}Y(?:\\d{1,4}M)?(?:\\d{1,4}D)?|\\d{1,4}M(?:\\d{1,4}D)?|(?:\\d{1,4}D)?T(?:\\d{1,4}H(?:\\d{1,4}M)?(?:\\d{1,4}S)?|\\d{1,4}M(?:\\d{1,4}S)?|\\d{1,4}S)|\\d{1,4}D)',
-  email: '[A-Za-z0-9_+-]+(?:\\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\\.)+[A-Za-z]{2,12}',
+  email: `[A-Za-z0-9_+-]+(?:\\.[A-Za-z0-9_+-]+)*@${NAMES}\\.[A-Za-z]{2,12}`,
   hostname: HOST,
   ipv4: `${BYTE}(?:\\.${BYTE}){3}`,
   ipv6: `${GROUP}(?::${GROUP}){7}`,
   uuid: '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}',
-  uri: `https?://${HOST}(?::[1-9]\\d{1,3})?(?:/[A-Za-z0-9._~-]{1,64}){0,8}/?(?:\\?[A-Za-z0-9._~=&-]{0,128})?`,
+  uri: `https?://${NAMES}(?::[1-9]\\d{1,3})?(?:/[A-Za-z0-9._~-]*)*(?:\\?[A-Za-z0-9._~=&-]*)?`,
 };

@@ -39,8 +39,6 @@ const FORMS: Readonly<Record<string, { is: (value: unknown) => boolean; what: st
 const UNSUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
   not: () => false,
   if: () => false,
-  then: () => true,
-  else: () => true,
   dependentRequired: isEmptyObject,
   dependentSchemas: isEmptyObject,
   dependencies: isEmptyObject,

@@ -138,7 +138,7 @@ export interface Members {
   names: readonly string[];
   required: ReadonlySet<string>;
   /** Subschemas of a property, by every part that speaks of it. */
-  property(name: string): Found[];
+  property: (this: void, name: string) => Found[];
   /** Subschemas of other properties; undefined: there are none. */
   others: Found[] | undefined;
 }

@@ -1,3 +1,4 @@
+import type { Constraint } from '@causeway/grammar';
 import type { workerV1 } from '@causeway/proto';
 import type { Answer } from '../answer/answer.ts';
 
@@ -6,7 +7,7 @@ import type { Answer } from '../answer/answer.ts';
  * replayed as decode steps, so that every further token is computed as it would have been; also after a preemption.
  */
 export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): workerV1.Generation {
-  const { promptIds, sampling, stopTokenIds, ignoreEos, logprobs } = answer.options;
+  const { promptIds, sampling, stopTokenIds, ignoreEos, logprobs, constraint } = answer.options;
   const { emitted } = answer;
   const replay = recovery === 'exact';
   return {
@@ -20,5 +21,23 @@ export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): work
     returnLogits: false,
     exactResume: replay,
     topLogprobs: logprobs ?? 0,
+    constraint: constraint && {
+      body: constraintBody(constraint),
+      prefix: constraint.prefix ?? '',
+      suffix: constraint.suffix ?? '',
+    },
   };
+}
+
+function constraintBody(constraint: Constraint): workerV1.Constraint['body'] {
+  switch (constraint.kind) {
+    case 'json_object':
+      return { $case: 'jsonObject', value: true };
+    case 'json_schema':
+      return { $case: 'jsonSchema', value: constraint.schema };
+    case 'regex':
+      return { $case: 'regex', value: constraint.pattern };
+    case 'choice':
+      return { $case: 'choices', value: { texts: [...constraint.choices] } };
+  }
 }

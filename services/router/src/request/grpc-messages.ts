@@ -9,6 +9,7 @@ import {
   stopTokenIds,
 } from '@causeway/openai';
 import { inferenceV1 } from '@causeway/proto';
+import { responseFormat } from './grpc-response-format.ts';
 import { samplingOptions } from './grpc-sampling.ts';
 import type { PromptInput, ReadRequest } from './request.ts';
 
@@ -27,6 +28,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     stop: stopStrings(request.stop),
     stopTokenIds: stopTokenIds(request.stopTokenIds),
     ignoreEos: request.ignoreEos,
+    format: responseFormat(request.responseFormat),
     placement: placement(request.placement),
   };
   return { fields: { kind: 'generate', model: modelName(request.model), promptField, options }, prompt };
@@ -58,6 +60,7 @@ export const NO_OPTIONS: GenerationOptions = {
   stop: [],
   stopTokenIds: [],
   ignoreEos: false,
+  format: undefined,
   stream: true,
   includeUsage: false,
   user: undefined,

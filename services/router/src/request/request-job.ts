@@ -1,7 +1,7 @@
 /** A whole request in a tokenizer thread: what crosses back is small or handed over, however large the body. */
 import { inferenceV1 } from '@causeway/proto';
 import type { Tokenizer } from '@causeway/model-files';
-import { checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
+import { checkFormat, checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
 import { readRequest } from './read-request.ts';
 import { isAboutTokens, type PromptInput, type RequestFields, type RequestKind, type TokensKind } from './request.ts';
 
@@ -24,6 +24,7 @@ export function doRequest(tokenizer: Tokenizer, { kind, body, limits }: RequestJ
   const request = readRequest(kind, body);
   checkRequest(request, limits);
   const { fields, prompt } = request;
+  checkFormat(fields);
   const ids = Uint32Array.from(
     promptIds(tokenizer, prompt, (text) => checkTextLength(text, fields, limits, (bytes) => tokenizer.leastTokens(bytes))),
   );

@@ -107,6 +107,31 @@ export interface Generation {
   exactResume: boolean;
   /** Every token carries the most likely ones at its position, so many, from the model's own logits. */
   topLogprobs: number;
+  /** What the answer is held to. Unset: any text. */
+  constraint: Constraint | undefined;
+}
+
+/** A format that every worker compiles for itself: what may come next follows from it and the answer so far. */
+export interface Constraint {
+  body:
+    | //
+    /** Any JSON object. */
+    { $case: "jsonObject"; value: boolean }
+    | //
+    /** Documents of a JSON Schema, given as its text. */
+    { $case: "jsonSchema"; value: string }
+    | //
+    /** Texts that a regular expression matches as a whole. */
+    { $case: "regex"; value: string }
+    | { $case: "choices"; value: Choices }
+    | undefined;
+  /** Exact text before and after. */
+  prefix: string;
+  suffix: string;
+}
+
+export interface Choices {
+  texts: string[];
 }
 
 export interface PrefillRequest {
@@ -488,6 +513,7 @@ function createBaseGeneration(): Generation {
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    constraint: undefined,
   };
 }
 
@@ -534,6 +560,9 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.topLogprobs !== 0) {
       writer.uint32(80).uint32(message.topLogprobs);
+    }
+    if (message.constraint !== undefined) {
+      Constraint.encode(message.constraint, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -661,6 +690,14 @@ export const Generation: MessageFns<Generation> = {
             message.topLogprobs = reader.uint32();
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.constraint = Constraint.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -690,6 +727,203 @@ export const Generation: MessageFns<Generation> = {
     message.returnLogits = object.returnLogits ?? false;
     message.exactResume = object.exactResume ?? false;
     message.topLogprobs = object.topLogprobs ?? 0;
+    message.constraint = (object.constraint !== undefined && object.constraint !== null)
+      ? Constraint.fromPartial(object.constraint)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseConstraint(): Constraint {
+  return { body: undefined, prefix: "", suffix: "" };
+}
+
+export const Constraint: MessageFns<Constraint> = {
+  encode(message: Constraint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.body?.$case) {
+      case "jsonObject":
+        writer.uint32(8).bool(message.body.value);
+        break;
+      case "jsonSchema":
+        writer.uint32(18).string(message.body.value);
+        break;
+      case "regex":
+        writer.uint32(26).string(message.body.value);
+        break;
+      case "choices":
+        Choices.encode(message.body.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    if (message.prefix !== "") {
+      writer.uint32(42).string(message.prefix);
+    }
+    if (message.suffix !== "") {
+      writer.uint32(50).string(message.suffix);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Constraint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConstraint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.body = { $case: "jsonObject", value: reader.bool() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.body = { $case: "jsonSchema", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.body = { $case: "regex", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.body = { $case: "choices", value: Choices.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.prefix = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.suffix = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Constraint>): Constraint {
+    return Constraint.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Constraint>): Constraint {
+    const message = createBaseConstraint();
+    switch (object.body?.$case) {
+      case "jsonObject": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "jsonObject", value: object.body.value };
+        }
+        break;
+      }
+      case "jsonSchema": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "jsonSchema", value: object.body.value };
+        }
+        break;
+      }
+      case "regex": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "regex", value: object.body.value };
+        }
+        break;
+      }
+      case "choices": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "choices", value: Choices.fromPartial(object.body.value) };
+        }
+        break;
+      }
+    }
+    message.prefix = object.prefix ?? "";
+    message.suffix = object.suffix ?? "";
+    return message;
+  },
+};
+
+function createBaseChoices(): Choices {
+  return { texts: [] };
+}
+
+export const Choices: MessageFns<Choices> = {
+  encode(message: Choices, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.texts) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Choices {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChoices();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.texts.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Choices>): Choices {
+    return Choices.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Choices>): Choices {
+    const message = createBaseChoices();
+    message.texts = object.texts?.map((e) => e) || [];
     return message;
   },
 };
