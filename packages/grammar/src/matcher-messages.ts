@@ -10,5 +10,6 @@ export type MatcherRequest =
   | { kind: 'close'; id: number };
 
 export type MatcherReply =
-  | { kind: 'mask'; id: number; mask: TokenMask }
+  /** Of the token after so many. */
+  | { kind: 'mask'; id: number; tokens: number; mask: TokenMask }
   | { kind: 'failed'; id: number; code: ErrorCode; reason: ErrorReason; message: string };

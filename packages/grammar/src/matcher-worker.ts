@@ -14,7 +14,8 @@ const matchers = new Matchers(new Vocabulary(workerData as TokenBytes));
 function answer(request: Exclude<MatcherRequest, { kind: 'close' }>): MatcherReply {
   const { id } = request;
   try {
-    return { kind: 'mask', id, mask: request.kind === 'open' ? matchers.open(id, request) : matchers.accept(id, request.token) };
+    const mask = request.kind === 'open' ? matchers.open(id, request) : matchers.accept(id, request.token);
+    return { kind: 'mask', id, tokens: matchers.length(id), mask };
   } catch (error) {
     const { code, reason, message } =
       error instanceof GrammarError ? error.toServiceError('constraint') : ServiceError.from(error);

@@ -2,6 +2,7 @@ import { ServiceError } from '@causeway/errors';
 import { compileConstraint, type CompiledConstraint } from './compile.ts';
 import { type Constraint, constraintKey } from './constraint.ts';
 import { GrammarError } from './grammar-error.ts';
+import { GRAMMAR_LIMITS } from './limits.ts';
 import { Automaton, AutomatonFull, DEAD } from './machine/automaton.ts';
 import { type TokenMask, tokenMask } from './token-mask.ts';
 import type { Vocabulary } from './vocabulary.ts';
@@ -81,14 +82,21 @@ export class Matchers {
     return this.#mask(matcher);
   }
 
+  /** Tokens of a text. */
+  length(id: number): number {
+    return this.#matchers.get(id)?.tokens.length ?? 0;
+  }
+
   close(id: number): void {
     this.#matchers.delete(id);
   }
 
   #mask(matcher: Matcher): TokenMask {
     const mask = this.#retrying(matcher, () => {
-      this.#catchUp(matcher);
       const { automaton, masks } = matcher.grammar;
+      automaton.allowWork(Number.POSITIVE_INFINITY);
+      this.#catchUp(matcher);
+      automaton.allowWork(GRAMMAR_LIMITS.maskWork);
       const key = `${automaton.maskKey(matcher.configuration)};${matcher.endTokens.join()}`;
       const known = masks.get(key);
       if (known !== undefined) return known;

@@ -123,7 +123,8 @@ export class TokenConstraints implements AsyncDisposable {
 
   #settle(reply: MatcherReply): void {
     const text = this.#due.get(reply.id);
-    if (text === undefined) return;
+    // A text that went on while it was opened anew waits for the answer to its last token.
+    if (text === undefined || (reply.kind === 'mask' && reply.tokens !== text.tokens.length)) return;
     this.#due.delete(reply.id);
     if (this.#due.size > 0) this.#watchThread();
     else {

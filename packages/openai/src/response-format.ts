@@ -84,7 +84,20 @@ function jsonSchema(value: unknown, field: string): AnswerFormat {
   // vLLM takes the schema's text as well.
   if (typeof value === 'string') return bounded({ kind: 'json_schema', schema: value }, value, field);
   if (typeof value !== 'boolean') object(value, field, 'a JSON Schema');
-  const constraint = jsonSchemaConstraint(value);
+  let constraint: ReturnType<typeof jsonSchemaConstraint>;
+  try {
+    constraint = jsonSchemaConstraint(value);
+  } catch {
+    // Deeper than the stack of whoever writes it as text.
+    return fail(
+      'invalid_argument',
+      'bad_request',
+      `'${field}' is nested too deeply; at most ${GRAMMAR_LIMITS.depth} levels are taken`,
+      {
+        field,
+      },
+    );
+  }
   return bounded(constraint, constraint.schema, field);
 }
 

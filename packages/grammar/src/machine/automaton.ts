@@ -26,7 +26,7 @@ interface Configuration {
   maskKey: string;
 }
 
-/** The automaton grew beyond its bound: build another and read the text again. */
+/** The automaton grew beyond a bound: build another and read the text again. */
 export class AutomatonFull extends Error {
   override readonly name = 'AutomatonFull';
 }
@@ -47,6 +47,8 @@ export class Automaton {
   readonly #frameIds = new Map<number, number>();
   readonly #configurations: Configuration[] = [];
   readonly #ids = new Map<string, number>();
+  #work = 0;
+  #mostWork = Number.POSITIVE_INFINITY;
   /** By configuration and class. */
   #next = new Int32Array(0);
 
@@ -65,6 +67,11 @@ export class Automaton {
   /** Configurations met so far. */
   get size(): number {
     return this.#configurations.length;
+  }
+
+  /** From now on so many places may be visited. */
+  allowWork(places: number): void {
+    this.#mostWork = this.#work + places;
   }
 
   /** After one more byte; DEAD when it can't follow. @throws AutomatonFull */
@@ -117,6 +124,7 @@ export class Automaton {
     let accepting = false;
     const machine = this.#machine;
     while (workStates.length > 0) {
+      if (++this.#work > this.#mostWork) throw new AutomatonFull('too many places for one mask');
       const state = workStates.pop() as number;
       const frame = workFrames.pop() as number;
       const key = frame * machine.bytes.length + state;

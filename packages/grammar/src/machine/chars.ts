@@ -20,25 +20,29 @@ export function dfaPiece(dfa: CharDfa, spelling: Spelling): Piece {
     dfa.accept.forEach((accepted, id) => {
       const state = states[id] as number;
       if (accepted) machine.skip(state, end);
-      for (const edge of dfa.edges[id] as CharEdge[]) {
-        addEdge(machine, state, edge, states[edge.to] as number, spelling);
-      }
+      const byTarget = Map.groupBy(dfa.edges[id] as CharEdge[], ({ to }) => to);
+      for (const [to, edges] of byTarget) addEdges(machine, state, edges, states[to] as number, spelling);
     });
     return end;
   };
 }
 
-/** Ranges larger than this are rules of their own, made once: written as bytes each takes dozens of states. */
-const SMALL = 0x80;
+/** Character classes of more states than this are rules of their own, made once for each place where they are used. */
+const SMALL = 4;
 
-function addEdge(machine: Machine, from: number, { low, high }: CharEdge, to: number, spelling: Spelling): void {
-  if (high - low < SMALL) {
-    addRange(machine, from, low, high, to, spelling);
+function addEdges(machine: Machine, from: number, edges: readonly CharEdge[], to: number, spelling: Spelling): void {
+  const addAll = (start: number, end: number): void => {
+    for (const { low, high } of edges) addRange(machine, start, low, high, end, spelling);
+  };
+  const simple = edges.length <= SMALL && edges.every(({ low, high }) => high < 0x80 && (low >= 0x20 || low === high));
+  if (simple) {
+    addAll(from, to);
     return;
   }
-  const rule = machine.shared(`${spelling} ${low}-${high}`, (_, start) => {
+  const name = `${spelling} ${edges.map(({ low, high }) => `${low}-${high}`).join()}`;
+  const rule = machine.shared(name, (_, start) => {
     const end = machine.state();
-    addRange(machine, start, low, high, end, spelling);
+    addAll(start, end);
     return end;
   });
   machine.call(from, rule, to);

@@ -15,6 +15,7 @@ interface Node {
 /** A nondeterministic automaton under construction (Thompson). */
 class Nfa {
   readonly nodes: Node[] = [];
+  #work = 0;
 
   node(): number {
     if (this.nodes.length >= GRAMMAR_LIMITS.patternStates) {
@@ -95,6 +96,8 @@ class Nfa {
   #closure(from: readonly number[], atStart: boolean, atEnd: boolean): number[] {
     const seen = new Set(from);
     for (const id of seen) {
+      if (++this.#work > GRAMMAR_LIMITS.patternWork)
+        refuse('its pattern is too complex: too many of its parts can match at once');
       const node = this.at(id);
       for (const to of node.empty) seen.add(to);
       if (atStart) for (const to of node.atStart) seen.add(to);

@@ -78,12 +78,14 @@ class SchemaCompiler {
       const part = node.parts.find(({ schema }) => schema[name] !== undefined);
       if (part === undefined) continue;
       const { [name]: list, ...rest } = part.schema;
-      const others = node.parts.map((other) => (other === part ? { schema: rest, path: `${part.path}/(${name})` } : other));
+      // A part that said nothing else is left out: the branches of a chain of choices are the same nodes wherever they are met.
+      const others = node.parts
+        .map((other) => (other === part ? { schema: rest, path: `${part.path}/(${name})` } : other))
+        .filter(({ schema }) => Object.keys(schema).length > 0);
       const branches = (list as readonly unknown[]).map((schema, i): Found => ({ schema, path: `${part.path}/${name}/${i}` }));
       if (name === 'oneOf') {
-        const known = others.filter(({ schema }) => Object.keys(schema).length > 0);
         requireDisjoint(
-          branches.map((branch) => ({ written: this.#reader.node([branch], known), alone: this.#reader.node([branch]) })),
+          branches.map((branch) => ({ written: this.#reader.node([branch], others), alone: this.#reader.node([branch]) })),
           this.#reader,
           part.path,
         );
