@@ -15,7 +15,7 @@ export interface EngineParts {
   sampler: Sampler;
   time: LoopTime;
   hooks: EngineHooks;
-  constraints: TokenConstraints | undefined;
+  constraints: Pick<TokenConstraints, 'open'> | undefined;
   debug: EngineDebug;
   maxSequences: number;
   maxContext: number;

@@ -45,6 +45,6 @@ export interface EngineOptions {
   initialGrowth?: number;
   hooks?: EngineHooks;
   /** Holds answers to formats; stays the caller's. Without it generations with a constraint are refused. */
-  constraints?: TokenConstraints;
+  constraints?: Pick<TokenConstraints, 'open'>;
   debug?: EngineDebug;
 }
