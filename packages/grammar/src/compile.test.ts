@@ -219,6 +219,11 @@ describe('a constraint that cannot be served', () => {
       'more than 5000 subschemas',
     ],
     [
+      'many patterns, each of them hard',
+      JSON.stringify({ anyOf: Array.from({ length: 100 }, (_, i) => ({ pattern: `(a|aa){0,${900 + i}}b` })) }),
+      'too complex',
+    ],
+    [
       'a long chain of references',
       JSON.stringify({
         $ref: '#/$defs/0',

@@ -9,6 +9,7 @@ import { call, oneOfTexts, sequence, text } from './machine/pieces.ts';
 import { isEmpty } from './regex/char-dfa.ts';
 import { patternDfa } from './regex/regex-dfa.ts';
 import { compileSchema } from './schema/compile-schema.ts';
+import { beginWork } from './work.ts';
 
 /** A constraint as an automaton: `root` is the rule of whole texts. */
 export interface CompiledConstraint {
@@ -24,6 +25,7 @@ export interface CompiledConstraint {
 export function compileConstraint(constraint: Constraint): CompiledConstraint {
   const bytes = Buffer.byteLength(constraintKey(constraint));
   if (bytes > GRAMMAR_LIMITS.bytes) refuse(`it has ${bytes} bytes; at most ${GRAMMAR_LIMITS.bytes} are taken`);
+  beginWork();
   const machine = new Machine();
   const root = machine.declare();
   const { prefix = '', suffix = '' } = constraint;

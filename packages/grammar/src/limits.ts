@@ -12,10 +12,10 @@ export const GRAMMAR_LIMITS = {
   states: 100_000,
   /** States of one pattern, after repetitions are written out. */
   patternStates: 20_000,
-  /** Steps that making a pattern's automaton deterministic may take: a second or so. */
-  patternWork: 2_000_000,
-  /** Places in the automaton that computing one mask may visit: a second or so. */
-  maskWork: 2_000_000,
+  /** Steps that compiling the patterns of a constraint may take: half a second or so. */
+  work: 1_500_000,
+  /** Places in the automaton that computing one mask may visit: half a second or so. */
+  maskWork: 1_000_000,
   /** Most items of a list or characters of a string that are counted: a larger maxItems or maxLength counts as this. */
   counted: 10_000,
   /** The same for strings that have a pattern too. */

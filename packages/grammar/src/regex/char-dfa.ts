@@ -1,6 +1,7 @@
 /** Deterministic automata over code points: what patterns, formats, lengths and number ranges become before they become bytes. */
 import { refuse } from '../grammar-error.ts';
 import { GRAMMAR_LIMITS } from '../limits.ts';
+import { work } from '../work.ts';
 
 export const LAST_CODE_POINT = 0x10ffff;
 
@@ -55,8 +56,11 @@ export function buildDfa<S>(
   idOf(start);
   for (let id = 0; id < states.length; id++) {
     const state = states[id] as S;
+    work(10);
     dfa.accept[id] = accepts(state);
-    dfa.edges[id] = joined(steps(state).map(({ low, high, to }) => ({ low, high, to: idOf(to) })));
+    const edges = joined(steps(state).map(({ low, high, to }) => ({ low, high, to: idOf(to) })));
+    work(edges.length);
+    dfa.edges[id] = edges;
   }
   return dfa;
 }

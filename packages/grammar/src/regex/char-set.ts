@@ -1,4 +1,5 @@
 /** Sets of code points as sorted, disjoint ranges. */
+import { work } from '../work.ts';
 import { LAST_CODE_POINT } from './char-dfa.ts';
 
 export type CharSet = readonly (readonly [low: number, high: number])[];
@@ -53,6 +54,9 @@ export function negated(set: CharSet): CharSet {
   return result;
 }
 
+/** Every code point is looked at. */
+const PROPERTY_WORK = 200_000;
+
 const properties = new Map<string, CharSet | undefined>();
 
 /** Code points with a Unicode property, such as `L` or `Script=Greek`; undefined: there is no such one. */
@@ -68,6 +72,7 @@ function findProperty(name: string): CharSet | undefined {
   } catch {
     return undefined;
   }
+  work(PROPERTY_WORK);
   const ranges: [number, number][] = [];
   for (let point = 0; point <= LAST_CODE_POINT; point++) {
     if (!expression.test(String.fromCodePoint(point))) continue;

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GrammarError } from '../grammar-error.ts';
 import { matches } from './char-dfa.ts';
+import { beginWork } from '../work.ts';
 import { patternDfa } from './regex-dfa.ts';
 
 const PATTERNS = [
@@ -25,6 +26,7 @@ const PATTERNS = [
 const LETTERS = ['a', 'b', 'c', 'x', 'y', 'A', 'É', 'é', '1', '-', '.', ' ', '\n', '😀', ']', '{', '}', '\\'];
 
 function refusal(pattern: string): string {
+  beginWork();
   try {
     patternDfa(pattern);
   } catch (error) {
@@ -36,6 +38,7 @@ function refusal(pattern: string): string {
 
 describe('patternDfa', () => {
   it.each(PATTERNS.filter((pattern) => legal(pattern)))('reads what ECMAScript matches as a whole: %s', (pattern) => {
+    beginWork();
     const whole = patternDfa(pattern);
     const found = patternDfa(pattern, 'found');
     const lookahead = pattern.includes('(?=') || pattern.includes('(?!');

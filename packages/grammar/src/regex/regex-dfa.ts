@@ -1,5 +1,6 @@
 import { refuse } from '../grammar-error.ts';
 import { GRAMMAR_LIMITS } from '../limits.ts';
+import { work } from '../work.ts';
 import { buildDfa, type CharDfa, complement, intersection, isEmpty } from './char-dfa.ts';
 import type { CharSet } from './char-set.ts';
 import { ANYTHING, parseRegex, type Regex } from './parse-regex.ts';
@@ -15,7 +16,6 @@ interface Node {
 /** A nondeterministic automaton under construction (Thompson). */
 class Nfa {
   readonly nodes: Node[] = [];
-  #work = 0;
 
   node(): number {
     if (this.nodes.length >= GRAMMAR_LIMITS.patternStates) {
@@ -96,8 +96,7 @@ class Nfa {
   #closure(from: readonly number[], atStart: boolean, atEnd: boolean): number[] {
     const seen = new Set(from);
     for (const id of seen) {
-      if (++this.#work > GRAMMAR_LIMITS.patternWork)
-        refuse('its pattern is too complex: too many of its parts can match at once');
+      work(1);
       const node = this.at(id);
       for (const to of node.empty) seen.add(to);
       if (atStart) for (const to of node.atStart) seen.add(to);
