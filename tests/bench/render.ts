@@ -125,6 +125,46 @@ ${source(name, report)}
 `;
 }
 
+interface MaskRow {
+  format: string;
+  openMs: Spread;
+  p50Ms: Spread;
+  p99Ms: Spread;
+  maxMs: Spread;
+}
+
+function masks(name: string): string {
+  const report = read<{
+    masks: MaskRow[];
+    gaps: { freeMs: Spread; heldMs: Spread; ratio: Spread; freeP99Ms: Spread; heldP99Ms: Spread };
+  }>(name);
+  const { model, vocabulary, answerTokens, threads } = report.setting as {
+    model: string;
+    vocabulary: number;
+    answerTokens: number;
+    threads: number;
+  };
+  const { gaps } = report.summary;
+  const rows = report.summary.masks.map(
+    (row) =>
+      `| ${row.format} | ${showSpread(row.openMs, 1)} | ${showSpread(row.p50Ms, 3)} | ${showSpread(row.p99Ms)} | ${showSpread(row.maxMs, 1)} |`,
+  );
+  return `| format | compiled, first mask, ms | mask p50, ms | p99 | longest |
+| --- | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+Documents of random tokens, which visit more places than a model's; vocabulary of ${vocabulary} tokens (${model}). One sequence of ${answerTokens} tokens
+decoded by ${threads} threads, free and held to a format in turns:
+
+| ms between tokens | free | held | held / free |
+| --- | ---: | ---: | ---: |
+| median | ${showSpread(gaps.freeMs, 1)} | ${showSpread(gaps.heldMs, 1)} | ${showSpread(gaps.ratio)} |
+| p99 | ${showSpread(gaps.freeP99Ms, 1)} | ${showSpread(gaps.heldP99Ms, 1)} | |
+
+${source(name, report)}
+`;
+}
+
 const page = `# Benchmarks
 
 Figures of one machine that other work shares: read the ratios, which compare both arms alternating in one run, before the absolute
@@ -160,7 +200,12 @@ What a worker may still do for a request after the client has gone: the rest of 
 ${cancel('cancel')}
 ## Cost of a cut between graph segments
 
-${segments('segment-cut')}`;
+${segments('segment-cut')}
+## Structured output
+
+From a token to the mask of the next one, through the thread that computes it, while the model's next step runs.
+
+${masks('masks')}`;
 
 writeFileSync(join(DOCS, 'benchmarks.md'), page);
 console.log('wrote docs/benchmarks.md');
