@@ -6,7 +6,7 @@ export { GrammarError } from './grammar-error.ts';
 export { GRAMMAR_LIMITS } from './limits.ts';
 export { TokenConstraints } from './token-constraints.ts';
 export type { ConstrainedText, TokenConstraintsOptions } from './token-constraints.ts';
-export { allows, maskWords } from './token-mask.ts';
+export { allows } from './token-mask.ts';
 export type { TokenMask } from './token-mask.ts';
 export { packTokens } from './vocabulary.ts';
 export type { TokenBytes } from './vocabulary.ts';

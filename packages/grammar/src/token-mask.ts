@@ -4,11 +4,6 @@ import type { Vocabulary } from './vocabulary.ts';
 /** 32 tokens a word, the lowest id in the lowest bit; 1: allowed. */
 export type TokenMask = Uint32Array;
 
-/** Words of a mask. */
-export function maskWords(vocabSize: number): number {
-  return Math.ceil(vocabSize / 32);
-}
-
 export function allows(mask: TokenMask, id: number): boolean {
   return (((mask[id >>> 5] as number) >>> (id & 31)) & 1) === 1;
 }
@@ -28,7 +23,7 @@ export function tokenMask(
   configuration: number,
   endTokens: readonly number[],
 ): TokenMask {
-  const mask = new Uint32Array(maskWords(vocabulary.vocabSize));
+  const mask = new Uint32Array(Math.ceil(vocabulary.vocabSize / 32));
   const { byte, depth, after, token, same } = vocabulary;
   /** Configuration before the byte of each depth. */
   const path = new Int32Array(256);

@@ -54,13 +54,18 @@ export function negated(set: CharSet): CharSet {
   return result;
 }
 
-/** Every code point is looked at. */
-const PROPERTY_WORK = 200_000;
+/** Every code point is looked at; charged whether or not it was done before, so that the verdict is always the same. */
+const PROPERTY_WORK = 30_000;
+const FIRST_SURROGATE = 0xd800;
+const AFTER_SURROGATES = 0xe000;
+const FIRST_OF_TWO_UNITS = 0x10000;
 
 const properties = new Map<string, CharSet | undefined>();
+let everyCharacter: string | undefined;
 
 /** Code points with a Unicode property, such as `L` or `Script=Greek`; undefined: there is no such one. */
 export function unicodeProperty(name: string): CharSet | undefined {
+  work(PROPERTY_WORK);
   if (!properties.has(name)) properties.set(name, findProperty(name));
   return properties.get(name);
 }
@@ -68,17 +73,32 @@ export function unicodeProperty(name: string): CharSet | undefined {
 function findProperty(name: string): CharSet | undefined {
   let expression: RegExp;
   try {
-    expression = new RegExp(`^\\p{${name}}$`, 'u');
+    expression = new RegExp(`\\p{${name}}+`, 'gu');
   } catch {
     return undefined;
   }
-  work(PROPERTY_WORK);
-  const ranges: [number, number][] = [];
-  for (let point = 0; point <= LAST_CODE_POINT; point++) {
-    if (!expression.test(String.fromCodePoint(point))) continue;
-    const last = ranges.at(-1);
-    if (last?.[1] === point - 1) last[1] = point;
-    else ranges.push([point, point]);
+  everyCharacter ??= everyCodePoint();
+  return united(
+    Array.from(
+      everyCharacter.matchAll(expression),
+      ({ 0: run, index }) => [pointAt(index), pointAt(index + run.length) - 1] as const,
+    ),
+  );
+}
+
+/** All code points in order, but for surrogates, which are no characters. */
+function everyCodePoint(): string {
+  const parts: string[] = [];
+  for (let start = 0; start <= LAST_CODE_POINT; start += 0x800) {
+    if (start >= FIRST_SURROGATE && start < AFTER_SURROGATES) continue;
+    parts.push(String.fromCodePoint(...Array.from({ length: 0x800 }, (_, i) => start + i)));
   }
-  return ranges;
+  return parts.join('');
+}
+
+/** The code point at an index of `everyCodePoint`. */
+function pointAt(index: number): number {
+  if (index < FIRST_SURROGATE) return index;
+  const skipped = index + AFTER_SURROGATES - FIRST_SURROGATE;
+  return skipped < FIRST_OF_TWO_UNITS ? skipped : FIRST_OF_TWO_UNITS + (skipped - FIRST_OF_TWO_UNITS) / 2;
 }
