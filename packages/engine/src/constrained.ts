@@ -3,7 +3,7 @@ import type { ConstrainedText, TokenMask } from '@causeway/grammar';
 import type { EngineParts } from './engine-parts.ts';
 import type { Generation } from './types.ts';
 
-/** How long a step waits for a mask when other sequences would be kept waiting with it. */
+/** How long a step waits for masks when other sequences would be kept waiting with it. */
 const PATIENCE_MS = 20;
 
 /**
@@ -40,14 +40,30 @@ export function checkConstraint(
   );
 }
 
-/** The mask of the next token; undefined when it is not there after a while and `hurry` is on. */
-export async function nextMask(text: ConstrainedText, hurry: boolean): Promise<TokenMask | undefined> {
-  if (!hurry) return text.mask();
-  const { promise: late, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(resolve, PATIENCE_MS, undefined);
-  try {
-    return await Promise.race([text.mask(), late]);
-  } finally {
-    clearTimeout(timer);
+/** The masks that one step of a batch waits for. */
+export class StepMasks implements Disposable {
+  readonly #late: Promise<undefined> | undefined;
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  /** `shared`: others wait for this step too, so that it waits for no mask longer than a moment. */
+  constructor(shared: boolean) {
+    if (!shared) return;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#late = promise;
+    this.#timer = setTimeout(resolve, PATIENCE_MS, undefined);
   }
+
+  /** The mask of the next token of a text; undefined: it is late. */
+  async next(text: ConstrainedText): Promise<TokenMask | undefined> {
+    return this.#late === undefined ? text.mask() : Promise.race([text.mask(), this.#late]);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** Settles with the first mask of any of the texts, or the first failure. */
+export async function anyMask(texts: readonly ConstrainedText[]): Promise<void> {
+  await Promise.race(texts.map((text) => text.mask().catch(() => undefined)));
 }

@@ -1,6 +1,6 @@
 import { ServiceError } from '@causeway/errors';
 import type { ConstrainedText, TokenMask } from '@causeway/grammar';
-import { nextMask } from './constrained.ts';
+import { anyMask, StepMasks } from './constrained.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
 import { sampleToken } from './sample-token.ts';
@@ -177,24 +177,27 @@ export class DecodeBatch {
   async #take(batch: readonly Sequence[]): Promise<void> {
     const { time } = this.#parts;
     const rows = [...batch.entries()];
-    const constrained = rows.filter(([, sequence]) => sequence.text !== undefined);
-    for (const [row, sequence] of rows) {
-      if (sequence.text !== undefined) continue;
+    const [free = [], held = []] = [false, true].map((wanted) => rows.filter(([, { text }]) => (text !== undefined) === wanted));
+    for (const [row, sequence] of free) {
       this.#sample(row, sequence, undefined);
       await time.breathe();
     }
-    for (const [row, sequence] of constrained) {
+    if (held.length === 0) return;
+    // With nobody else to go on, feeding tokens again would help nobody.
+    if (free.length === 0) await time.elsewhere(anyMask(held.map(([, { text }]) => text as ConstrainedText)));
+    using masks = new StepMasks(batch.length > 1);
+    for (const [row, sequence] of held) {
       sequence.late = false;
       if (sequence.left || sequence.cached + 1 < sequence.ids.length) this.#sample(row, sequence, undefined);
-      else await this.#sampleMasked(row, sequence, batch.length > 1);
+      else await this.#sampleMasked(row, sequence, masks);
       await time.breathe();
     }
   }
 
-  async #sampleMasked(row: number, sequence: Sequence, hurry: boolean): Promise<void> {
+  async #sampleMasked(row: number, sequence: Sequence, masks: StepMasks): Promise<void> {
     const { time } = this.#parts;
     try {
-      const mask = await time.elsewhere(nextMask(sequence.text as ConstrainedText, hurry));
+      const mask = await time.elsewhere(masks.next(sequence.text as ConstrainedText));
       if (mask === undefined) sequence.late = true;
       else this.#sample(row, sequence, mask);
     } catch (error) {
