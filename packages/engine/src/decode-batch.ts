@@ -5,6 +5,7 @@ import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
 import { sampleToken } from './sample-token.ts';
 import type { Sequence } from './sequence.ts';
+import type { SampledToken } from './types.ts';
 
 export interface DecodeEvents {
   /** Memory ran out: the sequence gave up its row and must give up its pages and come back later. */
@@ -179,7 +180,7 @@ export class DecodeBatch {
     const rows = [...batch.entries()];
     const [free = [], held = []] = [false, true].map((wanted) => rows.filter(([, { text }]) => (text !== undefined) === wanted));
     for (const [row, sequence] of free) {
-      this.#sample(row, sequence, undefined);
+      await this.#sample(row, sequence, undefined);
       await time.breathe();
     }
     if (held.length === 0) return;
@@ -188,7 +189,7 @@ export class DecodeBatch {
     using masks = new StepMasks(batch.length > 1);
     for (const [row, sequence] of held) {
       sequence.late = false;
-      if (sequence.left || sequence.cached + 1 < sequence.ids.length) this.#sample(row, sequence, undefined);
+      if (sequence.left || sequence.cached + 1 < sequence.ids.length) await this.#sample(row, sequence, undefined);
       else await this.#sampleMasked(row, sequence, masks);
       await time.breathe();
     }
@@ -199,30 +200,32 @@ export class DecodeBatch {
     try {
       const mask = await time.elsewhere(masks.next(sequence.text as ConstrainedText));
       if (mask === undefined) sequence.late = true;
-      else this.#sample(row, sequence, mask);
+      else await this.#sample(row, sequence, mask);
     } catch (error) {
       this.#events.failed(sequence, ServiceError.from(error));
     }
   }
 
-  #sample(row: number, sequence: Sequence, mask: TokenMask | undefined): void {
-    const { executor, sampler, time } = this.#parts;
+  async #sample(row: number, sequence: Sequence, mask: TokenMask | undefined): Promise<void> {
+    const { executor, time } = this.#parts;
     if (sequence.left || sequence.pages === undefined) return;
     sequence.cached++;
     if (sequence.cached < sequence.ids.length) return;
     try {
-      time.section('sample', () => {
-        const { generation, nextPosition, known, text } = sequence;
-        const sampled = sampleToken(sampler, executor.logits(row), generation, nextPosition, known, mask);
-        const token = sequence.accept(sampled, this.#parts);
-        this.tokens++;
-        if (token.finishReason === undefined) text?.accept(token.id);
-        sequence.stream.push(token);
-        if (token.finishReason !== undefined) this.#events.finished(sequence);
-      });
+      const { generation, nextPosition, known } = sequence;
+      const sampled = await sampleToken(this.#parts, executor.logits(row), generation, nextPosition, known, mask);
+      if (!sequence.left) time.section('emit', () => this.#emit(sequence, sampled));
     } catch (error) {
       this.#events.failed(sequence, ServiceError.from(error));
     }
+  }
+
+  #emit(sequence: Sequence, sampled: SampledToken): void {
+    const token = sequence.accept(sampled, this.#parts);
+    this.tokens++;
+    if (token.finishReason === undefined) sequence.text?.accept(token.id);
+    sequence.stream.push(token);
+    if (token.finishReason !== undefined) this.#events.finished(sequence);
   }
 
   /**

@@ -1,6 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { TokenMask } from '@causeway/grammar';
-import type { PagePool } from '@causeway/kv';
+import type { LayerRange, PagePool } from '@causeway/kv';
 import { checkConstraint, openText } from './constrained.ts';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
@@ -80,18 +79,18 @@ export class RunningEngine implements Engine {
     generation: Generation,
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult> {
     const { parts, loop } = this.#state;
     this.#check(generation);
     const { promptIds, replayIds, firstPosition } = generation;
     let first: GeneratedToken | undefined;
-    let mask: TokenMask | undefined;
     const wanted = replayIds.length === 0;
     using text = wanted ? openText(parts, generation, Array.from(promptIds.subarray(answerStart(generation)))) : undefined;
-    const onLast = (logits: Float32Array): void => {
+    const onLast = async (logits: Float32Array): Promise<void> => {
       const known = { ids: promptIds, answer: answerStart(generation) };
-      const sampled = sampleToken(parts.sampler, logits, generation, firstPosition, known, mask);
+      const mask = text && (await parts.time.elsewhere(text.mask()));
+      const sampled = await sampleToken(parts, logits, generation, firstPosition, known, mask);
       const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
       first = {
         ...sampled,
@@ -106,13 +105,6 @@ export class RunningEngine implements Engine {
       signal,
       onTokens,
       ...(wanted ? { onLast } : {}),
-      ...(text === undefined
-        ? {}
-        : {
-            beforeLast: async () => {
-              mask = await text.mask();
-            },
-          }),
     });
     return { first, prefillMs };
   }

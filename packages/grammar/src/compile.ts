@@ -1,11 +1,11 @@
-import { type Constraint, constraintKey } from './constraint.ts';
+import { type Constraint, constraintKey, type Thinking } from './constraint.ts';
 import { GrammarError, refuse } from './grammar-error.ts';
 import { JsonRules } from './json.ts';
 import { GRAMMAR_LIMITS } from './limits.ts';
 import { finish } from './machine/analyse.ts';
 import { dfaPiece } from './machine/chars.ts';
 import { Machine, type Piece } from './machine/machine.ts';
-import { call, oneOfTexts, sequence, text } from './machine/pieces.ts';
+import { anyByte, call, freeUntil, nothing, oneOfTexts, optional, sequence, text } from './machine/pieces.ts';
 import { isEmpty } from './regex/char-dfa.ts';
 import { patternDfa } from './regex/regex-dfa.ts';
 import { compileSchema } from './schema/compile-schema.ts';
@@ -30,7 +30,8 @@ export function compileConstraint(constraint: Constraint): CompiledConstraint {
   const root = machine.declare();
   const { prefix = '', suffix = '' } = constraint;
   const around = { literal: true };
-  machine.build(root, sequence(text(prefix, around), body(constraint, machine), text(suffix, around)));
+  const held = sequence(text(prefix, around), body(constraint, machine), text(suffix, around));
+  machine.build(root, sequence(thinking(constraint.thinking), held));
   finish(machine, root);
   return { machine, root };
 }
@@ -53,6 +54,16 @@ export function checkConstraint(constraint: Constraint, field: string): void {
   }
   if (good.size >= REMEMBERED) good.clear();
   good.add(key);
+}
+
+/** White space between reasoning and answer. */
+const MOST_SPACE = 8;
+
+function thinking(marks: Thinking | undefined): Piece {
+  if (marks === undefined) return nothing;
+  const space = optional(anyByte([0x20, 0x20], [0x9, 0xa], [0xd, 0xd]));
+  const rest = sequence(freeUntil(marks.end), ...Array.from({ length: MOST_SPACE }, () => space));
+  return marks.begun ? rest : optional(sequence(text(marks.begin, { literal: true }), rest));
 }
 
 function body(constraint: Constraint, machine: Machine): Piece {

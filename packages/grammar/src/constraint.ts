@@ -4,7 +4,17 @@ export type Constraint = ConstraintBody & {
   /** Exact text before and after what the body describes; tokens beside the vocabulary may spell it. */
   readonly prefix?: string;
   readonly suffix?: string;
+  /** What may stand before all that: free text, whatever tokens spell it. */
+  readonly thinking?: Thinking;
 };
+
+/** Reasoning between two marks. */
+export interface Thinking {
+  readonly begin: string;
+  readonly end: string;
+  /** The prompt has the first mark already: reasoning goes on up to the second one. Else there may be none. */
+  readonly begun: boolean;
+}
 
 export type ConstraintBody =
   /** Any JSON object. */
@@ -18,7 +28,7 @@ export type ConstraintBody =
 
 /** Equal for equal constraints. */
 export function constraintKey(constraint: Constraint): string {
-  const { prefix = '', suffix = '', kind } = constraint;
+  const { prefix = '', suffix = '', kind, thinking } = constraint;
   const body =
     kind === 'json_schema'
       ? constraint.schema
@@ -27,7 +37,8 @@ export function constraintKey(constraint: Constraint): string {
         : kind === 'choice'
           ? constraint.choices
           : '';
-  return JSON.stringify([kind, prefix, suffix, body]);
+  const before = thinking === undefined ? [] : [thinking.begin, thinking.end, thinking.begun];
+  return JSON.stringify([kind, prefix, suffix, body, before]);
 }
 
 /**

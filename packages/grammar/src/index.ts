@@ -1,7 +1,7 @@
 export { checkConstraint, compileConstraint } from './compile.ts';
 export type { CompiledConstraint } from './compile.ts';
 export { jsonSchemaConstraint } from './constraint.ts';
-export type { Constraint, ConstraintBody } from './constraint.ts';
+export type { Constraint, ConstraintBody, Thinking } from './constraint.ts';
 export { GrammarError } from './grammar-error.ts';
 export { GRAMMAR_LIMITS } from './limits.ts';
 export { TokenConstraints } from './token-constraints.ts';

@@ -7,8 +7,18 @@ import type { workerV1 } from '@causeway/proto';
 /** @throws ServiceError `invalid_argument` when it says nothing. */
 export function constraintFromProto(message: workerV1.Constraint | undefined): Constraint | undefined {
   if (message === undefined) return undefined;
-  const { prefix, suffix } = message;
-  return { ...bodyFromProto(message.body), ...(prefix === '' ? {} : { prefix }), ...(suffix === '' ? {} : { suffix }) };
+  const { prefix, suffix, thinking } = message;
+  if (thinking !== undefined && (thinking.begin === '' || thinking.end === '')) {
+    fail('invalid_argument', 'bad_request', 'the marks of thinking must not be empty', {
+      field: 'generation.constraint.thinking',
+    });
+  }
+  return {
+    ...bodyFromProto(message.body),
+    ...(prefix === '' ? {} : { prefix }),
+    ...(suffix === '' ? {} : { suffix }),
+    ...(thinking === undefined ? {} : { thinking }),
+  };
 }
 
 function bodyFromProto(body: workerV1.Constraint['body']): ConstraintBody {

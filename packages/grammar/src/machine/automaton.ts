@@ -20,7 +20,7 @@ interface Configuration {
   frames: Int32Array;
   /** The document may end here. */
   accepting: boolean;
-  /** Every place is in literal text. */
+  /** Some place is in literal text. */
   literal: boolean;
   /** Equal for configurations that allow the same tokens. */
   maskKey: string;
@@ -192,7 +192,7 @@ export class Automaton {
     if (known !== undefined) return known;
     const id = this.#configurations.length;
     if (id >= this.#maxConfigurations) throw new AutomatonFull(`the automaton has ${id} configurations`);
-    const literal = states.length > 0 && states.every((state) => this.#machine.literal[state]);
+    const literal = states.some((state) => this.#machine.literal[state]);
     this.#configurations.push({ states, frames, accepting, literal, maskKey: this.#maskKey(states, frames, accepting) });
     this.#ids.set(key, id);
     this.#grow(id + 1);

@@ -19,6 +19,36 @@ export function text(value: string, options: { literal?: boolean } = {}): Piece 
   };
 }
 
+/**
+ * Any bytes, up to and including the first occurrence of `end`: at each place so much of it has been read (Knuth, Morris and Pratt).
+ */
+export function freeUntil(end: string): Piece {
+  const wanted = new TextEncoder().encode(end);
+  return (machine, from) => {
+    const places = Array.from(wanted, () => machine.state());
+    const done = machine.state();
+    machine.skip(from, places[0] ?? done);
+    places.forEach((place, read) => {
+      machine.literal[place] = true;
+      for (let byte = 0; byte < 256; byte++) {
+        const next = longestBeginning(wanted, read, byte);
+        machine.byte(place, byte, byte, places[next] ?? done);
+      }
+    });
+    return done;
+  };
+}
+
+/** How much of `wanted` ends what was read, when `byte` follows on its first `read` bytes. */
+function longestBeginning(wanted: Uint8Array, read: number, byte: number): number {
+  const text = [...wanted.subarray(0, read), byte];
+  for (let length = text.length; length > 0; length--) {
+    const tail = text.slice(text.length - length);
+    if (tail.every((value, i) => value === wanted[i])) return length;
+  }
+  return 0;
+}
+
 /** One byte of these ranges. */
 export function anyByte(...ranges: readonly (readonly [low: number, high: number])[]): Piece {
   return (machine, from) => {

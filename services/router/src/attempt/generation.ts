@@ -21,12 +21,13 @@ export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): work
     returnLogits: false,
     exactResume: replay,
     topLogprobs: logprobs ?? 0,
-    constraint: constraint && {
-      body: constraintBody(constraint),
-      prefix: constraint.prefix ?? '',
-      suffix: constraint.suffix ?? '',
-    },
+    constraint: constraint && constraintToProto(constraint),
   };
+}
+
+function constraintToProto(constraint: Constraint): workerV1.Constraint {
+  const { prefix = '', suffix = '', thinking } = constraint;
+  return { body: constraintBody(constraint), prefix, suffix, thinking };
 }
 
 function constraintBody(constraint: Constraint): workerV1.Constraint['body'] {

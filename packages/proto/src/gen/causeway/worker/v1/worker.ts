@@ -19,7 +19,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { KvCodec, Ticket } from "../../kv/v1/kv.ts";
+import { ComputeOrder, KvCodec, Ticket } from "../../kv/v1/kv.ts";
 
 export const FinishReason = {
   FINISH_REASON_UNSPECIFIED: 0,
@@ -128,6 +128,15 @@ export interface Constraint {
   /** Exact text before and after. */
   prefix: string;
   suffix: string;
+  /** Free text that may or must stand before all that. */
+  thinking: Thinking | undefined;
+}
+
+export interface Thinking {
+  begin: string;
+  end: string;
+  /** The prompt ends within it. */
+  begun: boolean;
 }
 
 export interface Choices {
@@ -225,6 +234,8 @@ export interface Reserve {
     | undefined;
   /** false: the KV comes over NATS, a ticket is answered. true: the prompt is prefilled here. */
   local: boolean;
+  /** Of the prefill worker; left out: all layers of a chunk at once. */
+  computeOrder: ComputeOrder | undefined;
 }
 
 /** The first token as the router saw it from the prefill worker. */
@@ -735,7 +746,7 @@ export const Generation: MessageFns<Generation> = {
 };
 
 function createBaseConstraint(): Constraint {
-  return { body: undefined, prefix: "", suffix: "" };
+  return { body: undefined, prefix: "", suffix: "", thinking: undefined };
 }
 
 export const Constraint: MessageFns<Constraint> = {
@@ -759,6 +770,9 @@ export const Constraint: MessageFns<Constraint> = {
     }
     if (message.suffix !== "") {
       writer.uint32(50).string(message.suffix);
+    }
+    if (message.thinking !== undefined) {
+      Thinking.encode(message.thinking, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -824,6 +838,14 @@ export const Constraint: MessageFns<Constraint> = {
             message.suffix = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.thinking = Thinking.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -869,6 +891,88 @@ export const Constraint: MessageFns<Constraint> = {
     }
     message.prefix = object.prefix ?? "";
     message.suffix = object.suffix ?? "";
+    message.thinking = (object.thinking !== undefined && object.thinking !== null)
+      ? Thinking.fromPartial(object.thinking)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseThinking(): Thinking {
+  return { begin: "", end: "", begun: false };
+}
+
+export const Thinking: MessageFns<Thinking> = {
+  encode(message: Thinking, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.begin !== "") {
+      writer.uint32(10).string(message.begin);
+    }
+    if (message.end !== "") {
+      writer.uint32(18).string(message.end);
+    }
+    if (message.begun !== false) {
+      writer.uint32(24).bool(message.begun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Thinking {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseThinking();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.begin = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.end = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.begun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Thinking>): Thinking {
+    return Thinking.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Thinking>): Thinking {
+    const message = createBaseThinking();
+    message.begin = object.begin ?? "";
+    message.end = object.end ?? "";
+    message.begun = object.begun ?? false;
     return message;
   },
 };
@@ -1851,7 +1955,7 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
 };
 
 function createBaseReserve(): Reserve {
-  return { requestId: "", attempt: 0, model: "", generation: undefined, local: false };
+  return { requestId: "", attempt: 0, model: "", generation: undefined, local: false, computeOrder: undefined };
 }
 
 export const Reserve: MessageFns<Reserve> = {
@@ -1870,6 +1974,9 @@ export const Reserve: MessageFns<Reserve> = {
     }
     if (message.local !== false) {
       writer.uint32(40).bool(message.local);
+    }
+    if (message.computeOrder !== undefined) {
+      ComputeOrder.encode(message.computeOrder, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -1927,6 +2034,14 @@ export const Reserve: MessageFns<Reserve> = {
             message.local = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.computeOrder = ComputeOrder.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1951,6 +2066,9 @@ export const Reserve: MessageFns<Reserve> = {
       ? Generation.fromPartial(object.generation)
       : undefined;
     message.local = object.local ?? false;
+    message.computeOrder = (object.computeOrder !== undefined && object.computeOrder !== null)
+      ? ComputeOrder.fromPartial(object.computeOrder)
+      : undefined;
     return message;
   },
 };
