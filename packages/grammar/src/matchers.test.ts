@@ -138,6 +138,29 @@ describe('a matcher', () => {
     expect(allowed(mask, test.tokens.vocabSize)).toEqual([test.end]);
   });
 
+  it.each([true, false])('lets a model think before, in any tokens but the last one (already begun: %j)', async (begun) => {
+    const test = await testTokenizer('byte-level');
+    const matchers = new Matchers(new Vocabulary(test.tokens));
+    const constraint: Constraint = { ...OBJECT, thinking: { begin: '<|user|>', end: '<|assistant|>', begun } };
+    const [begin, end] = ['<|user|>', '<|assistant|>'].map((text) => test.tokenizer.encodeRendered(text)[0] as number);
+    const spell = (text: string): number[] => test.tokenizer.encodeRendered(text);
+    let mask = matchers.open(1, { constraint, endTokens: [test.end], tokens: [] });
+    expect([allows(mask, begin!), allows(mask, spell('{')[0]!), allows(mask, spell('H')[0]!)]).toEqual([true, true, begun]);
+    const thought = [...(begun ? [] : [begin!]), ...spell('Hm, {"no": 1} <|assist it is'), begin!, end!];
+    for (const id of thought) {
+      expect(allows(mask, id)).toBe(true);
+      expect(allows(mask, test.end)).toBe(false);
+      mask = matchers.accept(1, id);
+    }
+    expect([allows(mask, spell('H')[0]!), allows(mask, end!), allows(mask, test.end)]).toEqual([false, false, false]);
+    for (const id of spell('\n\n{}')) mask = matchers.accept(1, id);
+    expect(allowed(mask, test.tokens.vocabSize)).toEqual([test.end]);
+    // The mark counts as well when it is spelled.
+    const spelled = [...(begun ? [] : [begin!]), ...Buffer.from('<<|assistant|>{}').toString().split('').flatMap(spell)];
+    mask = matchers.open(2, { constraint, endTokens: [test.end], tokens: spelled });
+    expect(allowed(mask, test.tokens.vocabSize)).toEqual([test.end]);
+  });
+
   it('refuses a beginning that the constraint does not allow', async () => {
     const test = await testTokenizer('byte-level');
     const matchers = new Matchers(new Vocabulary(test.tokens));
