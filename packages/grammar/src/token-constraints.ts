@@ -6,7 +6,7 @@ import type { TokenMask } from './token-mask.ts';
 import type { TokenBytes } from './vocabulary.ts';
 
 /** A thread that owes an answer and gives none for so long is replaced. */
-const STALL_MS = 5_000;
+const STALL_MS = 10_000;
 /** How often a text may lose its thread while the thread works for it: after that it is held to be the cause. */
 const MAX_LOSSES = 2;
 /** V8's heap in the thread, in MB. */

@@ -48,7 +48,8 @@ describe('nextGeneration', () => {
     ],
   ])('tells them what the answer is held to: %j', (body, message) => {
     const thinking = { begin: '<think>', end: '</think>', begun: true };
-    const held = (constraint: Constraint) => ({ ...begun, options: { ...begun.options, constraint } }) as unknown as Answer;
+    const held = (constraint: Constraint) =>
+      ({ options: { ...begun.options, constraint }, emitted: [7, 8], remainingTokens: 8 }) as unknown as Answer;
     expect(nextGeneration(held(body), 'fast').constraint).toEqual({ body: message, prefix: '', suffix: '', thinking: undefined });
     const around = { ...body, prefix: 'x', suffix: 'y', thinking };
     expect(nextGeneration(held(around), 'exact').constraint).toEqual({ body: message, prefix: 'x', suffix: 'y', thinking });
