@@ -84,6 +84,11 @@ describe('documents as they are usually written', () => {
     expect(accepts(automatonOf({ kind: 'json_object' }), JSON.stringify(document, undefined, indent))).toBe(true);
   });
 
+  it('have the pattern beside a format that is only its name', () => {
+    const automaton = automatonOf(schema({ type: 'string', format: 'ulid', pattern: '^[0-7][0-9A-Z]{3}$' }));
+    expect([accepts(automaton, '"7ABC"'), accepts(automaton, '"8ABC"')]).toEqual([true, false]);
+  });
+
   it('are read with spaces after colons and commas', () => {
     const text = JSON.stringify({ id: document.id, price: 1, tags: ['a', 'b'] })
       .replaceAll(':', ': ')

@@ -7,7 +7,7 @@ import type { JsonRules } from '../json.ts';
 import { type CharDfa, intersection, lengthDfa } from '../regex/char-dfa.ts';
 import { patternWithin } from '../regex/regex-dfa.ts';
 import { FORMATS } from './formats.ts';
-import { keyword, placeOf, type SchemaNode } from './node.ts';
+import { keyword, type SchemaNode } from './node.ts';
 
 interface StringRules {
   min: number;
@@ -17,18 +17,20 @@ interface StringRules {
 
 /** @throws GrammarError for a format that is not known. */
 function stringRules(node: SchemaNode): StringRules {
-  const formats = keyword<string>(node, 'format').map((format) => {
-    const pattern = Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;
-    if (pattern !== undefined) return pattern;
+  const formats = node.parts.flatMap(({ schema, path }) => {
+    const format = schema['format'] as string | undefined;
+    const pattern = format !== undefined && Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;
+    if (pattern !== undefined) return [pattern];
+    // A name for the pattern beside it, as generators of schemas write.
+    if (format === undefined || schema['pattern'] !== undefined) return [];
     const known = Object.keys(FORMATS).join(', ');
     return unsupported(
-      `"format" ${JSON.stringify(format.slice(0, 60))} at ${placeOf(node)} is not supported; supported are ${known}`,
+      `"format" ${JSON.stringify(format.slice(0, 60))} at ${path} is not supported; supported are ${known}, and any beside a "pattern"`,
     );
   });
   return {
     min: Math.max(0, ...keyword<number>(node, 'minLength')),
     max: Math.min(Number.POSITIVE_INFINITY, ...keyword<number>(node, 'maxLength')),
-    // A pattern beside a format says the same more exactly, as generators of schemas write them.
     patterns: [...keyword<string>(node, 'pattern'), ...formats],
   };
 }
