@@ -160,6 +160,7 @@ describe('numbers', () => {
     [{ type: 'number', minimum: 1e21 }, [], ['1']],
     [{ type: 'integer', minimum: -9007199254740991, maximum: 9007199254740991 }, ['-123456789012345', '0'], ['1.0', '01', '+1']],
     [{ type: 'integer', multipleOf: 7, minimum: 100 }, ['105', '700'], ['98', '106']],
+    [{ type: 'integer', format: 'int32' }, ['2147483647', '-2147483648'], ['2147483648', '-2147483649']],
     [{ type: 'number', multipleOf: 5 }, ['5', '-10', '0'], ['5.5', '3']],
     [{ type: 'number' }, ['0.5e10', '-1E-7'], ['1e999', '.5', '5.', '1e']],
   ])('of %j', (value, right, wrong) => {

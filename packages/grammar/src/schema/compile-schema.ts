@@ -279,8 +279,9 @@ function boundsOf(node: SchemaNode): Bounds {
     ...keyword<number>(node, exclusive).map((value) => ({ value, exclusive: true })),
   ];
   const stricter = (a: Bound, b: Bound): Bound => (a.value === b.value && b.exclusive ? b : a);
-  const lows = bounds('minimum', 'exclusiveMinimum');
-  const highs = bounds('maximum', 'exclusiveMaximum');
+  const int32 = keyword<string>(node, 'format').includes('int32') ? [2 ** 31 - 1] : [];
+  const lows = [...bounds('minimum', 'exclusiveMinimum'), ...int32.map((most) => ({ value: -most - 1, exclusive: false }))];
+  const highs = [...bounds('maximum', 'exclusiveMaximum'), ...int32.map((value) => ({ value, exclusive: false }))];
   const multiples = keyword<number>(node, 'multipleOf');
   for (const value of multiples) {
     if (Number.isInteger(value) && value <= GRAMMAR_LIMITS.multipleOf) continue;

@@ -24,3 +24,6 @@ export const FORMATS: Readonly<Record<string, string>> = {
   uuid: '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}',
   uri: `https?://${NAMES}(?::[1-9]\\d{1,3})?(?:/[A-Za-z0-9._~-]*)*(?:\\?[A-Za-z0-9._~=&-]*)?`,
 };
+
+/** Formats that say what a string is for, not what it looks like (OpenAPI's, pydantic's). */
+export const FREE_FORMATS: readonly string[] = ['binary', 'password', 'path', 'file-path', 'directory-path'];

@@ -5,8 +5,8 @@ import type { Piece } from '../machine/machine.ts';
 import { repeat, sequence, text } from '../machine/pieces.ts';
 import type { JsonRules } from '../json.ts';
 import { type CharDfa, intersection, lengthDfa } from '../regex/char-dfa.ts';
-import { patternWithin } from '../regex/regex-dfa.ts';
-import { FORMATS } from './formats.ts';
+import { patternDfa, patternWithin } from '../regex/regex-dfa.ts';
+import { FORMATS, FREE_FORMATS } from './formats.ts';
 import { keyword, type SchemaNode } from './node.ts';
 
 interface StringRules {
@@ -22,7 +22,7 @@ function stringRules(node: SchemaNode): StringRules {
     const pattern = format !== undefined && Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;
     if (pattern !== undefined) return [pattern];
     // A name for the pattern beside it, as generators of schemas write.
-    if (format === undefined || schema['pattern'] !== undefined) return [];
+    if (format === undefined || schema['pattern'] !== undefined || FREE_FORMATS.includes(format)) return [];
     const known = Object.keys(FORMATS).join(', ');
     return unsupported(
       `"format" ${JSON.stringify(format.slice(0, 60))} at ${path} is not supported; supported are ${known}, and any beside a "pattern"`,
@@ -51,9 +51,16 @@ export function quoted(dfa: CharDfa): Piece {
 /** The same as an automaton over characters; undefined: any string. */
 export function stringDfa(node: SchemaNode): CharDfa | undefined {
   const { min, max, patterns } = stringRules(node);
-  const counted = countedMax(max, GRAMMAR_LIMITS.countedPattern);
+  const counted = Number.isFinite(max) && patterns.length > 0 ? countedMax(max, Math.max(min, countable(patterns))) : max;
   const length = min === 0 && counted === Number.POSITIVE_INFINITY ? undefined : lengthDfa(min, counted);
   return patterns.reduce<CharDfa | undefined>((dfa, pattern) => patternWithin(pattern, dfa), length);
+}
+
+/** Characters that can be counted beside the patterns: each of their states is there once for each length. */
+function countable(patterns: readonly string[]): number {
+  const states = patterns.reduce((product, pattern) => product * patternDfa(pattern).accept.length, 1);
+  const { countedPattern, patternStates } = GRAMMAR_LIMITS;
+  return Math.min(countedPattern, Math.max(100, Math.floor(patternStates / 2 / states)));
 }
 
 /** Those of the automaton's strings that are none of `texts`. */
