@@ -26,9 +26,14 @@ function sameLength(low: number, high: number): ByteRanges[] {
   }
   const a = encode(low);
   const b = encode(high);
-  return [Array.from(a, (byte, i) => [byte, b[i] as number] as const)];
+  return [a.map((byte, i) => [byte, b[i] as number] as const)];
 }
 
-function encode(point: number): Uint8Array {
-  return new TextEncoder().encode(String.fromCodePoint(point));
+/** UTF-8 of one code point. */
+function encode(point: number): number[] {
+  if (point <= ENDS[0]) return [point];
+  const tail = (shift: number): number => 0x80 | ((point >> shift) & 0x3f);
+  if (point <= ENDS[1]) return [0xc0 | (point >> 6), tail(0)];
+  if (point <= ENDS[2]) return [0xe0 | (point >> 12), tail(6), tail(0)];
+  return [0xf0 | (point >> 18), tail(12), tail(6), tail(0)];
 }
