@@ -15,8 +15,8 @@ export interface PrefillJob {
   chunkTokens?: number;
   /** Pages hold the tokens [0, end). */
   onTokens?: ((end: number) => void) | undefined;
-  /** Logits f32 [vocabSize] after the last token. */
-  onLast?: (logits: Float32Array) => void;
+  /** Each is given the logits f32 [vocabSize] after the last token, one after another; others may run between them. */
+  onLast?: readonly ((logits: Float32Array) => void)[];
   /** Logits f32 [tokens, vocabSize] of each chunk. */
   onLogits?: (start: number, logits: Float32Array) => void;
 }
@@ -118,7 +118,11 @@ export class PrefillQueue {
     job.onTokens?.(entry.done);
     job.onLogits?.(done, executor.logits(0, count));
     if (entry.done < job.ids.length || this.#queue[0] !== entry) return;
-    this.#parts.time.section('sample', () => job.onLast?.(executor.logits(0)));
+    for (const sample of job.onLast ?? []) {
+      this.#parts.time.section('sample', () => sample(executor.logits(0)));
+      await this.#parts.time.breathe();
+      if (this.#queue[0] !== entry) return;
+    }
     job.pages.commit();
     this.#queue.shift();
     entry.resolve(performance.now() - entry.startedAt);

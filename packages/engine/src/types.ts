@@ -92,6 +92,12 @@ export interface PrefillResult {
   prefillMs: number;
 }
 
+/** The same for several answers to one prompt, in their order. */
+export interface ChoicesPrefillResult {
+  firsts: readonly (GeneratedToken | undefined)[];
+  prefillMs: number;
+}
+
 export interface EngineStats {
   running: number;
   waiting: number;
@@ -146,6 +152,23 @@ export interface Engine extends AsyncDisposable {
   ): Promise<PrefillResult>;
 
   /**
+   * `prefill` for several answers to one prompt, which is read once: `generations` differ in seed, replayed tokens, limit and position
+   * only. One that replays tokens has no first token here.
+   */
+  prefillChoices(
+    generations: readonly Generation[],
+    pages: SequencePages,
+    signal: AbortSignal,
+    onTokens?: (end: number) => void,
+  ): Promise<ChoicesPrefillResult>;
+
+  /**
+   * Divides committed pages with `room` for all of `generations` into a set for each, to be given to `decode`. Whole blocks of the prompt
+   * are shared by all of them, the last one is copied. `pages` can be released at once: the prompt's return with the last of the sets.
+   */
+  fork(pages: SequencePages, generations: readonly Generation[]): Promise<SequencePages[]>;
+
+  /**
    * Generates from committed pages: fills a slot, joins the running batch, yields tokens after `first`
    * (which the caller has already handled). Without `first` the last prompt position is recomputed from the pages.
    * The sequence takes `pages` over and releases them when the iteration ends, from whatever cause.
@@ -163,8 +186,9 @@ export interface Engine extends AsyncDisposable {
   /**
    * Tokens to reserve for a generation that is decoded here: prompt, replayed tokens and min(maxTokens, growth), where
    * growth follows the answer lengths seen here; never more than the context. The sequence grows beyond it while memory lasts.
+   * For several answers to one prompt: the prompt once, the rest for each.
    */
-  room(generation: Generation): number;
+  room(generation: Generation, ...others: readonly Generation[]): number;
 
   /**
    * Logits of every position of `ids` (teacher-forced prefill through pages, as `prefill` runs it). `onLogits` gets one chunk at a

@@ -19,6 +19,8 @@ const FIELDS = [
   'user',
   'causeway',
   'n',
+  'best_of',
+  'echo',
   'tools',
   'logprobs',
   'response_format',

@@ -1,14 +1,15 @@
 export { MAX_CONTENT_PARTS, MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
 export type { ChatMessage, ChatRequest, ChatRole } from './chat-request.ts';
-export { parseCompletionRequest } from './completion-request.ts';
+export { MAX_PROMPTS, parseCompletionRequest } from './completion-request.ts';
 export type { CompletionPrompt, CompletionRequest } from './completion-request.ts';
 export { MAX_LOGIT_BIAS } from './logit-bias.ts';
 export type { LogitBias } from './logit-bias.ts';
 export { MAX_TOP_LOGPROBS } from './logprobs-fields.ts';
 export { AnswerLogprobs, chunkLogprobs } from './logprobs.ts';
 export type { NamedLogprob, TokenLogprob } from './logprobs.ts';
-export { answerJson, modelList, modelObject, streamEvents } from './responses.ts';
+export { answerJson, choiceJson, modelList, modelObject, streamEvents } from './responses.ts';
 export type { AnswerForm, AnswerHead, FinishReasonName, ModelEntry, StreamEvents } from './responses.ts';
+export { MAX_CHOICES } from './sampling-fields.ts';
 export type { GenerationOptions, PlacementWish } from './sampling-fields.ts';
 export { MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_STOP_TOKENS, stopStrings, stopTokenIds } from './stop-fields.ts';
 export { parseDetokenizeRequest, parseTokenizeRequest } from './tokenize-request.ts';

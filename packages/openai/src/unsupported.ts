@@ -13,8 +13,6 @@ const isEmpty = (value: unknown): boolean => typeof value === 'object' && value 
 
 /** Fields of OpenAI's API that would change the answer and aren't served; silently ignoring them would be a wrong answer. */
 const UNSUPPORTED: readonly Unsupported[] = [
-  { field: 'n', harmless: (v) => v === 1, what: 'only one answer per request (n = 1) is served' },
-  { field: 'best_of', harmless: (v) => v === 1, what: 'only best_of = 1 is served' },
   { field: 'tools', harmless: isEmpty, what: 'tool calls are not served' },
   { field: 'tool_choice', harmless: (v) => v === 'none' || v === 'auto', what: 'tool calls are not served' },
   { field: 'functions', harmless: isEmpty, what: 'function calls are not served' },
@@ -51,7 +49,7 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { field: 'guided_choice', harmless: () => false, what: 'structured output is not served' },
   { field: 'guided_grammar', harmless: () => false, what: 'structured output is not served' },
   { field: 'structured_outputs', harmless: isEmpty, what: 'structured output is not served' },
-  { field: 'echo', harmless: (v) => v === false, what: 'echo is not served' },
+  { field: 'echo', harmless: (v) => v === false, what: 'prompts are given back by /v1/completions only' },
   { field: 'suffix', harmless: (v) => v === '', what: 'suffix is not served' },
   { field: 'audio', harmless: () => false, what: 'audio is not served' },
   {
@@ -62,11 +60,12 @@ const UNSUPPORTED: readonly Unsupported[] = [
 ];
 
 /**
- * Refuses what is known but not served.
+ * Refuses what is known but not served; `served` names fields that this endpoint takes all the same.
  * @throws ServiceError `invalid_argument/unsupported_parameter` naming the field.
  */
-export function refuseUnsupported(body: Body): void {
+export function refuseUnsupported(body: Body, served: readonly string[] = []): void {
   for (const { field, harmless, what } of UNSUPPORTED) {
+    if (served.includes(field)) continue;
     const value = body[field];
     if (value === undefined || value === null || harmless(value)) continue;
     fail('invalid_argument', 'unsupported_parameter', `'${field}' is not supported here: ${what}`, { field });

@@ -41,6 +41,7 @@ export function completeGeneration(generation: AttemptGeneration): workerV1.Gene
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    choices: [],
     ...generation,
     promptIds: [...generation.promptIds],
     sampling: workerV1.Sampling.fromPartial({ topP: 1, ...generation.sampling }),

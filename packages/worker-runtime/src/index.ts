@@ -1,9 +1,9 @@
+export { choicesFromProto, firstTokenOptions, firstTokensOf } from './choices.ts';
+export type { FirstOf, WorkerChoice } from './choices.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {
   finishReasonToProto,
-  firstTokenDetail,
-  firstTokenOptions,
   generationFromProto,
   statsToProto,
   tokenFromProto,

@@ -21,7 +21,7 @@ function worker(id: string, more: Partial<WorkerState> = {}): WorkerState {
   };
 }
 
-const need: Need = { model: 'm', promptTokens: 100, maxTokens: 10, avoid: new Set() };
+const need: Need = { model: 'm', promptTokens: 100, maxTokens: 10, sequences: 1, avoid: new Set() };
 const byLength = { mode: 'disaggregated', by: 'length' } as const;
 const byRequest = { mode: 'disaggregated', by: 'request' } as const;
 const local = { mode: 'local', by: 'length' } as const;

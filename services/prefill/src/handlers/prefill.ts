@@ -2,8 +2,9 @@ import type { workerV1 } from '@causeway/proto';
 import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
 import {
   assertServes,
+  choicesFromProto,
+  type FirstOf,
   firstTokenOptions,
-  generationFromProto,
   requestScope,
   statsToProto,
   tokenToProto,
@@ -13,7 +14,7 @@ import type { CallContext } from 'nice-grpc-common';
 
 /**
  * Reads a prompt and sends its KV: check -> reserve pages -> open the transfer -> prefill in chunks, finished pages leaving
- * meanwhile -> first token -> commit. Events: admitted, started, first_token, sent. Whatever ends the call gives the pages back.
+ * meanwhile -> first token of each choice -> commit. Events: admitted, started, first_token, sent. Whatever ends the call gives the pages back.
  *
  * Fails with invalid_argument (bad request), not_found (another model), failed_precondition (fingerprint or descriptor of
  * the ticket differ), resource_exhausted (no pages, line full), unavailable (draining), aborted (the transfer failed).
@@ -25,12 +26,14 @@ export async function* prefill(
 ): AsyncGenerator<workerV1.PrefillEvent> {
   const arrived = performance.now();
   assertServes(worker, request.model);
-  const generation = generationFromProto(request.generation, worker.info, worker.maxContext);
+  const choices = choicesFromProto(request.generation, worker.info, worker.maxContext);
+  const generations = choices.map(({ generation }) => generation);
+  const tokens = choices[0].generation.promptIds.length;
   const ticket = ticketFromProto(request.ticket);
   using scope = requestScope(worker, context, request.requestId, request.attempt);
 
   yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
-  using pages = await worker.engine.reserve(generation.promptIds.length, scope.signal);
+  using pages = await worker.engine.reserve(tokens, scope.signal);
   const transfer = worker.endpoint.send({ ticket, pages, signal: scope.signal });
   const inVain = (): void => scope.abort(transfer.failed.reason);
   transfer.failed.addEventListener('abort', inVain, { once: true });
@@ -44,17 +47,21 @@ export async function* prefill(
   const queueMs = performance.now() - arrived;
   yield { event: { $case: 'started', value: {} } };
 
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => transfer.offer(end));
-  if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
+  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, (end) => transfer.offer(end));
+  const { prefillMs } = result;
+  const firsts: FirstOf[] = choices.flatMap(({ index }, i) => {
+    const token = result.firsts[i];
+    return token === undefined ? [] : [{ index, token }];
+  });
+  for (const { index, token } of firsts) {
+    yield { event: { $case: 'firstToken', value: tokenToProto(token, request.attempt, index) } };
+  }
 
-  const stats = await transfer.finish(firstTokenOptions(first));
+  const stats = await transfer.finish(firstTokenOptions(firsts));
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
-  scope.log.info(
-    { ...stats, prefillMs, queueMs, tokens: generation.promptIds.length, to: ticket.workerId },
-    'prefilled and sent',
-  );
+  scope.log.info({ ...stats, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId }, 'prefilled and sent');
   yield { event: { $case: 'sent', value: { stats: statsToProto(stats, prefillMs, queueMs) } } };
 }
 

@@ -8,8 +8,9 @@ import { type AttemptEvent, decodeEvent, prefillEvent, type Ticket, type WorkerT
 
 /** Events that wait for the client; beyond them the workers' streams are no longer read. */
 const EVENT_BUFFER = 64;
-/** Commands of one attempt: reserve, first token, recompute. */
-const COMMAND_BUFFER = 4;
+/** Commands of one attempt beside those of each choice (its first token, its stop): reserve, recompute. */
+const COMMANDS = 2;
+const CHOICE_COMMANDS = 2;
 
 export interface AttemptOptions {
   /** From 1. */
@@ -30,7 +31,7 @@ export class Attempt implements AsyncDisposable {
   readonly events = new AsyncQueue<AttemptEvent>(EVENT_BUFFER);
   readonly #ctx: RequestContext;
   readonly #channels: ChannelPool;
-  readonly #commands = new AsyncQueue<workerV1.DecodeCommand>(COMMAND_BUFFER);
+  readonly #commands: AsyncQueue<workerV1.DecodeCommand>;
   readonly #scope;
   readonly #prefillScope;
   readonly #running: Promise<void>[] = [];
@@ -45,6 +46,7 @@ export class Attempt implements AsyncDisposable {
     this.#scope = linkSignals(ctx.signal);
     this.#prefillScope = linkSignals(this.#scope.signal);
     const { number, model, generation, prefill } = options;
+    this.#commands = new AsyncQueue(COMMANDS + CHOICE_COMMANDS * Math.max(1, generation.choices.length));
     const reserve = { requestId: ctx.id, attempt: number, model, generation, local: prefill === undefined };
     this.#commands.tryPush({ command: { $case: 'reserve', value: reserve } });
     this.#running.push(this.#read('decode_failed', this.#scope.signal, () => this.#decodeEvents()));
@@ -65,6 +67,11 @@ export class Attempt implements AsyncDisposable {
     this.#commands.tryPush({ command: { $case: 'recompute', value: {} } });
   }
 
+  /** This answer has ended here while others go on: nothing more of it is generated. */
+  stopChoice(choice: number): void {
+    this.#commands.tryPush({ command: { $case: 'stopChoice', value: { choice } } });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#scope.abort();
     this.#commands.close();
@@ -82,6 +89,8 @@ export class Attempt implements AsyncDisposable {
       const event = decodeEvent(message);
       finished ||= event.kind === 'finished' || event.kind === 'decode_failed';
       this.#decodeBegun ||= finished || event.kind === 'kv_ready';
+      // A worker with several choices ends its stream only then: none of their stops can come too late.
+      if (finished) this.#commands.close();
       yield event;
     }
     if (!finished) throw endedEarly(decode);

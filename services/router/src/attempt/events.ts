@@ -8,6 +8,8 @@ export type Ticket = kvV1.Ticket;
 
 export interface WorkerToken {
   attempt: number;
+  /** Which of the prompt's answers it belongs to. */
+  choice: number;
   /** In the answer, from 0. */
   position: number;
   id: number;
@@ -101,9 +103,9 @@ export function prefillEvent(message: workerV1.PrefillEvent): PrefillEvent {
 }
 
 function workerToken(wire: workerV1.Token): WorkerToken {
-  const { attempt, position, id, logprob, topLogprobs } = wire;
+  const { attempt, choice, position, id, logprob, topLogprobs } = wire;
   const reason = finishReason(wire.finishReason);
-  return { attempt, position, id, logprob, topLogprobs, finishReason: reason, arrivedAt: performance.now(), wire };
+  return { attempt, choice, position, id, logprob, topLogprobs, finishReason: reason, arrivedAt: performance.now(), wire };
 }
 
 function finishReason(reason: workerV1.FinishReason): FinishReasonName | undefined {

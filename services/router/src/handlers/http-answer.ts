@@ -4,6 +4,7 @@ import {
   type AnswerHead,
   answerJson,
   AnswerLogprobs,
+  choiceJson,
   chunkLogprobs,
   kvHeader,
   streamEvents,
@@ -16,6 +17,7 @@ import { httpError } from '../http/errors.ts';
 import { streamWriter } from '../http/stream-writer.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
+import { nextTurn } from '../turn.ts';
 import { serve, type ServedEvent } from './serve.ts';
 
 /** Answers one request, whole or streamed. Errors before the first byte are thrown, later ones are an event of the stream. */
@@ -29,15 +31,23 @@ export async function answerHttp(
   const events = serve(ctx, { kind: form, body: bodyOf(request) }, router);
   const accepted = await events.next();
   if (accepted.done === true || accepted.value.kind !== 'accepted') return;
-  const { model, options } = accepted.value.fields;
+  const { fields, echoes, choices } = accepted.value;
+  const { model, options } = fields;
   const head: AnswerHead = {
     id: `${form === 'chat' ? 'chatcmpl' : 'cmpl'}-${request.id}`,
     created: Math.floor(Date.now() / 1000),
     model: model ?? router.model,
   };
-  const { stream, includeUsage, logprobs } = options;
+  const { stream, includeUsage, logprobs, n } = options;
   const named = (piece: AnswerPiece): TokenLogprob => pieceLogprobs(piece, router.tokenizer);
-  const wanted: AnswerStyle = { form, head, includeUsage, ...(logprobs === undefined ? {} : { logprobs: named }) };
+  const wanted: AnswerStyle = {
+    form,
+    head,
+    includeUsage,
+    choices,
+    echo: (choice) => echoes[Math.floor(choice / n)] ?? '',
+    ...(logprobs === undefined ? {} : { logprobs: named }),
+  };
   await (stream ? streamed(ctx, reply, wanted, events) : whole(reply, wanted, events));
 }
 
@@ -46,6 +56,10 @@ interface AnswerStyle {
   readonly form: AnswerForm;
   readonly head: AnswerHead;
   readonly includeUsage: boolean;
+  /** Answers to be given. */
+  readonly choices: number;
+  /** What comes before the text of a choice, often empty. */
+  readonly echo: (choice: number) => string;
   /** Set when log-probabilities are wanted. */
   readonly logprobs?: (piece: AnswerPiece) => TokenLogprob;
 }
@@ -55,29 +69,49 @@ export function bodyOf(request: FastifyRequest): Uint8Array {
   return request.body instanceof Uint8Array ? request.body : new Uint8Array(0);
 }
 
+/** One choice of a whole answer, as it grows. */
+class WholeChoice {
+  readonly logprobs: AnswerLogprobs;
+  text: string;
+  /** Set at its end: the entry in `choices`. */
+  json = '';
+
+  constructor(form: AnswerForm, echo: string) {
+    this.logprobs = new AnswerLogprobs(form);
+    this.text = echo;
+  }
+}
+
 async function whole(
   reply: FastifyReply,
-  { form, head, logprobs }: AnswerStyle,
+  { form, head, choices, echo, logprobs }: AnswerStyle,
   events: AsyncIterable<ServedEvent>,
 ): Promise<void> {
-  let text = '';
-  const entries = new AnswerLogprobs(form);
+  const all = Array.from({ length: choices }, (_, index) => new WholeChoice(form, echo(index)));
   for await (const event of events) {
+    if (event.kind === 'accepted') continue;
+    const choice = all[event.choice] as WholeChoice;
     if (event.kind === 'piece') {
-      text += event.piece.text;
-      if (logprobs !== undefined) entries.add(logprobs(event.piece));
+      choice.text += event.piece.text;
+      if (logprobs !== undefined) choice.logprobs.add(logprobs(event.piece));
+      continue;
     }
-    if (event.kind !== 'finished') continue;
-    void reply.header('x-causeway-kv', kvHeader(event.usage.causeway));
+    const { reason, usage } = event;
+    await nextTurn();
+    const entries = logprobs === undefined ? null : choice.logprobs.toJson();
+    choice.json = choiceJson(form, event.choice, choice.text, reason, entries);
+    if (usage === undefined) continue;
+    void reply.header('x-causeway-kv', kvHeader(usage.causeway));
     void reply.header('content-type', 'application/json; charset=utf-8');
-    await reply.send(answerJson(form, head, text, event.reason, event.usage, logprobs === undefined ? null : entries.toJson()));
+    const list = all.map(({ json }) => json);
+    await reply.send(answerJson(form, head, list, usage));
   }
 }
 
 async function streamed(
   ctx: RequestContext,
   reply: FastifyReply,
-  { form, head, includeUsage, logprobs }: AnswerStyle,
+  { form, head, includeUsage, choices, echo, logprobs }: AnswerStyle,
   events: AsyncGenerator<ServedEvent, void>,
 ): Promise<void> {
   const sse = streamEvents(form, head, includeUsage);
@@ -93,14 +127,18 @@ async function streamed(
   });
   const writer = streamWriter(response, ctx.signal);
   try {
-    await writer.write(sse.start());
+    for (let choice = 0; choice < choices; choice++) {
+      await writer.write(sse.start(choice));
+      if (echo(choice) !== '') await writer.write(sse.text(choice, echo(choice)));
+    }
     for (; next.done !== true; next = await events.next()) {
       const event = next.value;
       if (event.kind === 'piece' && logprobs !== undefined) {
-        await writer.write(sse.text(event.piece.text, chunkLogprobs(form, logprobs(event.piece))));
-      } else if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.piece.text));
+        await writer.write(sse.text(event.choice, event.piece.text, chunkLogprobs(form, logprobs(event.piece))));
+      } else if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.choice, event.piece.text));
       if (event.kind !== 'finished') continue;
-      await writer.write(sse.finish(event.reason, event.usage));
+      await writer.write(sse.finish(event.choice, event.reason, event.usage));
+      if (event.usage === undefined) continue;
       if (includeUsage) await writer.write(sse.usage(event.usage));
       await writer.write(sse.done());
     }

@@ -3,6 +3,7 @@ import { fail } from '@causeway/errors';
 import {
   type ChatMessage,
   type GenerationOptions,
+  MAX_CHOICES,
   MAX_MESSAGES,
   MAX_TOP_LOGPROBS,
   stopStrings,
@@ -21,6 +22,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
   const { prompt, promptField } = generatePrompt(request.input);
   const options: GenerationOptions = {
     ...NO_OPTIONS,
+    n: choiceCount(request.n),
     maxTokens: request.maxTokens || undefined,
     ...samplingOptions(request.sampling),
     logprobs: logprobs(request.logprobs),
@@ -29,7 +31,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     ignoreEos: request.ignoreEos,
     placement: placement(request.placement),
   };
-  return { fields: { kind: 'generate', model: modelName(request.model), promptField, options }, prompt };
+  return { fields: { kind: 'generate', model: modelName(request.model), promptField, options }, prompts: [prompt] };
 }
 
 /** @throws ServiceError `invalid_argument` naming the field. */
@@ -39,11 +41,16 @@ export function readTokenizeRequest(body: Uint8Array): ReadRequest {
     fail('invalid_argument', 'empty_prompt', 'input is missing: give messages or text', { field: 'input' });
   const prompt: PromptInput =
     input.$case === 'text' ? { kind: 'text', text: input.value } : { kind: 'chat', messages: chatMessages(input.value) };
-  return { fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS }, prompt };
+  return {
+    fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS },
+    prompts: [prompt],
+  };
 }
 
 /** Of a request that says nothing of them. */
 export const NO_OPTIONS: GenerationOptions = {
+  n: 1,
+  echo: false,
   maxTokens: undefined,
   temperature: 1,
   topP: 1,
@@ -112,6 +119,11 @@ function chatMessages({ messages }: inferenceV1.Messages): ChatMessage[] {
       },
     );
   });
+}
+
+function choiceCount(count: number): number {
+  if (count <= MAX_CHOICES) return count || 1;
+  fail('invalid_argument', 'bad_request', `n must be at most ${MAX_CHOICES}, not ${count}`, { field: 'n' });
 }
 
 function logprobs(count: number | undefined): number | undefined {

@@ -54,7 +54,11 @@ export interface GenerateRequest {
   /** The model's own end of sequence ends nothing. */
   ignoreEos: boolean;
   /** Every token comes with its log-probability and those of so many of the most likely ones, at most 20; unset: none. */
-  logprobs?: number | undefined;
+  logprobs?:
+    | number
+    | undefined;
+  /** Answers wanted, at most 16; 0 is 1. They share the prompt's prefill; answer i is that of a request with seed + i. */
+  n: number;
 }
 
 export interface SamplingOptions {
@@ -94,7 +98,7 @@ export interface GenerateResponse {
   /** New text; never half a character. */
   text: string;
   tokenIds: number[];
-  /** "", "stop" or "length"; set on the last message. */
+  /** "", "stop" or "length"; set on the last message of each answer. */
   finishReason: string;
   /** Set on the last message. */
   usage:
@@ -102,6 +106,8 @@ export interface GenerateResponse {
     | undefined;
   /** One for each of token_ids, when asked for. */
   logprobs: TokenLogprob[];
+  /** Which of n answers this is part of, from 0. */
+  choice: number;
 }
 
 /** How likely a token was, by the model's own logits: before temperature, bias and penalties. */
@@ -366,6 +372,7 @@ function createBaseGenerateRequest(): GenerateRequest {
     stopTokenIds: [],
     ignoreEos: false,
     logprobs: undefined,
+    n: 0,
   };
 }
 
@@ -409,6 +416,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.logprobs !== undefined) {
       writer.uint32(88).uint32(message.logprobs);
+    }
+    if (message.n !== 0) {
+      writer.uint32(120).uint32(message.n);
     }
     return writer;
   },
@@ -524,6 +534,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.logprobs = reader.uint32();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.n = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -571,6 +589,7 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.stopTokenIds = object.stopTokenIds?.map((e) => e) || [];
     message.ignoreEos = object.ignoreEos ?? false;
     message.logprobs = object.logprobs ?? undefined;
+    message.n = object.n ?? 0;
     return message;
   },
 };
@@ -818,7 +837,7 @@ export const SamplingOptions_LogitBiasEntry: MessageFns<SamplingOptions_LogitBia
 };
 
 function createBaseGenerateResponse(): GenerateResponse {
-  return { requestId: "", text: "", tokenIds: [], finishReason: "", usage: undefined, logprobs: [] };
+  return { requestId: "", text: "", tokenIds: [], finishReason: "", usage: undefined, logprobs: [], choice: 0 };
 }
 
 export const GenerateResponse: MessageFns<GenerateResponse> = {
@@ -844,6 +863,9 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     }
     for (const v of message.logprobs) {
       TokenLogprob.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.choice !== 0) {
+      writer.uint32(120).uint32(message.choice);
     }
     return writer;
   },
@@ -919,6 +941,14 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
             message.logprobs.push(TokenLogprob.decode(reader, reader.uint32()));
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -942,6 +972,7 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     message.finishReason = object.finishReason ?? "";
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
     message.logprobs = object.logprobs?.map((e) => TokenLogprob.fromPartial(e)) || [];
+    message.choice = object.choice ?? 0;
     return message;
   },
 };
