@@ -97,8 +97,8 @@ export class RunningEngine implements Engine {
     this.#checkAll(generations);
     const { promptIds } = generations[0] as Generation;
     const firsts: (GeneratedToken | undefined)[] = generations.map(() => undefined);
-    const sample = (generation: Generation, choice: number) => (logits: Float32Array) => {
-      firsts[choice] = this.#firstToken(generation, logits);
+    const sample = (generation: Generation, choice: number) => async (logits: Float32Array) => {
+      firsts[choice] = await this.#firstToken(generation, logits);
     };
     checkRoom(pages, promptIds.length, parts.blockTokens);
     const prefillMs = await loop.prefills.read({
@@ -178,11 +178,11 @@ export class RunningEngine implements Engine {
     await this.#state.resources.disposeAsync();
   }
 
-  #firstToken(generation: Generation, logits: Float32Array): GeneratedToken {
+  async #firstToken(generation: Generation, logits: Float32Array): Promise<GeneratedToken> {
     const { parts } = this.#state;
     const { promptIds, firstPosition: position } = generation;
     const known = { ids: promptIds, answer: answerStart(generation) };
-    const sampled = sampleToken(parts.sampler, logits, generation, position, known);
+    const sampled = await sampleToken(parts, logits, generation, position, known);
     const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
     return { ...sampled, position, ...(reason === undefined ? {} : { finishReason: reason }) };
   }

@@ -15,8 +15,8 @@ export interface PrefillJob {
   chunkTokens?: number;
   /** Pages hold the tokens [0, end). */
   onTokens?: ((end: number) => void) | undefined;
-  /** Each is given the logits f32 [vocabSize] after the last token, one after another; others may run between them. */
-  onLast?: readonly ((logits: Float32Array) => void)[];
+  /** Each is given the logits f32 [vocabSize] after the last token, one after another; they rest until its promise resolves. */
+  onLast?: readonly ((logits: Float32Array) => Promise<void>)[];
   /** Logits f32 [tokens, vocabSize] of each chunk. */
   onLogits?: (start: number, logits: Float32Array) => void;
 }
@@ -119,7 +119,7 @@ export class PrefillQueue {
     job.onLogits?.(done, executor.logits(0, count));
     if (entry.done < job.ids.length || this.#queue[0] !== entry) return;
     for (const sample of job.onLast ?? []) {
-      this.#parts.time.section('sample', () => sample(executor.logits(0)));
+      await sample(executor.logits(0));
       await this.#parts.time.breathe();
       if (this.#queue[0] !== entry) return;
     }

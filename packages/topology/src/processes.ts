@@ -80,6 +80,10 @@ function sharedEnv(topology: Topology, placement: Placement, name: string, obser
     CAUSEWAY_DRAIN_MS: String(topology.drain),
     CAUSEWAY_MODEL_PATH: placement.modelPath,
     CAUSEWAY_MODEL_NAME: placement.modelName,
+    ...given({
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: topology.traces?.endpoint,
+      CAUSEWAY_TRACE_RATIO: topology.traces?.ratio,
+    }),
   };
 }
 

@@ -79,6 +79,13 @@ export const topologySchema = z.strictObject({
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   /** How long a process may finish its work after SIGTERM. */
   drain: duration(LIMITS.drainMs).default(30_000),
+  /** OpenTelemetry spans of every process; absent: none. */
+  traces: z
+    .strictObject({
+      endpoint: z.url({ protocol: /^https?$/, error: 'must be an http(s) URL such as http://localhost:4318/v1/traces' }),
+      ratio: z.number().min(0).max(1).default(1),
+    })
+    .optional(),
   nats: z
     .strictObject({
       maxPayload: byteSize({ min: 4096, max: MAX_NATS_PAYLOAD }).default(1_048_576),

@@ -14,6 +14,8 @@ export { loadEngine } from './load-engine.ts';
 export type { EngineRecipe, LoadedEngine } from './load-engine.ts';
 export { requestScope } from './request-scope.ts';
 export type { RequestScope } from './request-scope.ts';
+export { chunkTimes, reservePages } from './trace-steps.ts';
+export type { ChunkTimes } from './trace-steps.ts';
 export { runWorker } from './run-worker.ts';
 export { assertServes } from './worker.ts';
 export type { Worker, WorkerRole } from './worker.ts';

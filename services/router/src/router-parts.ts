@@ -1,4 +1,5 @@
 import type { ChannelPool } from '@causeway/rpc';
+import type { TraceBackend } from '@causeway/telemetry';
 import type { Admission } from './admission.ts';
 import type { RouterConfig } from './config.ts';
 import type { RequestMetrics } from './request-metrics.ts';
@@ -32,4 +33,5 @@ export interface RouterParts {
   readonly channels: ChannelPool;
   readonly admission: Admission;
   readonly metrics: RequestMetrics;
+  readonly traces: TraceBackend;
 }

@@ -1,7 +1,7 @@
 import { hostPort } from '@causeway/config';
 import type { Lifecycle } from '@causeway/lifecycle';
 import { type ChannelPool, createChannelPool, createRpcServer } from '@causeway/rpc';
-import type { Logger } from '@causeway/telemetry';
+import type { Logger, TraceBackend } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 import { Admission } from './admission.ts';
 import type { ApiKeys } from './api-keys.ts';
@@ -23,6 +23,7 @@ export interface RouterOptions {
   readonly directory: WorkerDirectory;
   readonly lifecycle: Lifecycle;
   readonly registry: Registry;
+  readonly traces: TraceBackend;
   readonly log: Logger;
   /** Aborts when the drain time is over. */
   readonly forceSignal: AbortSignal;
@@ -56,6 +57,7 @@ export function createRouter(options: RouterOptions): Router {
     channels,
     admission,
     metrics,
+    traces: options.traces,
   };
   const notReady = (): readonly string[] => [
     ...(lifecycle.state === 'ready' ? [] : [`the router is ${lifecycle.state}`]),

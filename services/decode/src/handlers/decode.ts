@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GeneratedToken } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
@@ -8,10 +9,12 @@ import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
   choicesFromProto,
+  chunkTimes,
   finishReasonToProto,
   firstTokensOf,
   type RequestScope,
   requestScope,
+  reservePages,
   tokenToProto,
   type Worker,
   type WorkerChoice,
@@ -57,6 +60,8 @@ export async function* decode(
   assertServes(worker, reserve.model);
   const choices = choicesFromProto(reserve.generation, worker.info, worker.maxContext);
   using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
+  // Reading the call and serving it are more than one section of the event loop should hold.
+  await nextTurn();
 
   let kv: ReadyKv | undefined;
   if (!reserve.local) kv = yield* receiveKv(worker, choices, inbox, scope, context);
@@ -73,12 +78,16 @@ export async function* decode(
     reason = first.finishReason;
     if (firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(first, reserve.attempt, index) } };
   }
-  for await (const { index, token } of writeChoices(worker, kv.choices, kv.pages, inbox, scope.signal)) {
-    generated++;
-    reason = token.finishReason;
-    preemptions += token.preemptions ?? 0;
-    yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt, index) } };
+  if (kv.choices.some(({ first }) => first?.finishReason === undefined)) {
+    using _decoding = scope.span.child('decode.steps');
+    for await (const { index, token } of writeChoices(worker, kv.choices, kv.pages, inbox, scope.signal)) {
+      generated++;
+      reason = token.finishReason;
+      preemptions += token.preemptions ?? 0;
+      yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt, index) } };
+    }
   }
+  scope.span.set({ 'gen_ai.usage.output_tokens': generated });
   scope.log.info({ generated, choices: choices.length, reason, outcome: kv.report.outcome }, 'decoded');
   yield {
     event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions } },
@@ -95,8 +104,9 @@ async function* receiveKv(
   scope: RequestScope,
   context: CallContext,
 ): AsyncGenerator<workerV1.DecodeEvent, ReadyKv | undefined> {
-  const pages = await reservePages(worker, choices, scope);
+  const pages = await reservePages(worker, roomFor(worker, choices), scope);
   let kept = false;
+  using receiving = scope.span.child('kv.receive');
   try {
     const deadlineMs = worker.config.ticketDeadlineMs;
     const tokens = choices[0].generation.promptIds.length;
@@ -104,6 +114,7 @@ async function* receiveKv(
     try {
       yield { event: { $case: 'ticket', value: ticketToProto(transfer.ticket) } };
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);
+      receiving.end();
       if (committed === undefined) return undefined;
       await failpoint('committed_before_first_token');
       const firsts = firstsOfManifest(choices, committed, worker);
@@ -137,12 +148,16 @@ async function* prefillHere(
   scope: RequestScope,
   local: boolean,
 ): AsyncGenerator<workerV1.DecodeEvent, ReadyKv> {
-  const pages = await reservePages(worker, choices, scope);
+  const pages = await reservePages(worker, roomFor(worker, choices), scope);
   let kept = false;
   try {
     if (local) yield { event: { $case: 'reserved', value: {} } };
+    const chunks = chunkTimes();
     const generations = choices.map(({ generation }) => generation);
-    const { firsts, prefillMs } = await worker.engine.prefillChoices(generations, pages, scope.signal);
+    const { firsts, prefillMs } = await worker.engine.prefillChoices(generations, pages, scope.signal, (end) =>
+      chunks.ended(end),
+    );
+    chunks.record(scope.span, prefillMs);
     const outcome = local ? KvOutcome.KV_OUTCOME_LOCAL : KvOutcome.KV_OUTCOME_RECOMPUTED;
     kept = true;
     return {
@@ -162,9 +177,9 @@ async function* prefillHere(
   }
 }
 
-/** Room for the prompt once and the rest of each choice, all or nothing. */
-function reservePages({ engine }: Worker, [first, ...others]: Choices, { signal }: RequestScope): Promise<PageSet> {
-  return engine.reserve(engine.room(first.generation, ...others.map(({ generation }) => generation)), signal);
+/** Tokens to reserve: the prompt once and the rest of each choice. */
+function roomFor({ engine }: Worker, [first, ...others]: Choices): number {
+  return engine.room(first.generation, ...others.map(({ generation }) => generation));
 }
 
 /** Choices with their first tokens: as the router told them, else as they are known here. */

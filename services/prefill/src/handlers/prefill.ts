@@ -1,11 +1,14 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { workerV1 } from '@causeway/proto';
 import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
 import {
   assertServes,
   choicesFromProto,
+  chunkTimes,
   type FirstOf,
   firstTokenOptions,
   requestScope,
+  reservePages,
   statsToProto,
   tokenToProto,
   type Worker,
@@ -31,9 +34,12 @@ export async function* prefill(
   const tokens = choices[0].generation.promptIds.length;
   const ticket = ticketFromProto(request.ticket);
   using scope = requestScope(worker, context, request.requestId, request.attempt);
+  // Reading the call and serving it are more than one section of the event loop should hold.
+  await nextTurn();
 
   yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
-  using pages = await worker.engine.reserve(tokens, scope.signal);
+  using pages = await reservePages(worker, tokens, scope);
+  using sending = scope.span.child('kv.send', { 'causeway.to': ticket.workerId });
   const transfer = worker.endpoint.send({ ticket, pages, signal: scope.signal });
   const inVain = (): void => scope.abort(transfer.failed.reason);
   transfer.failed.addEventListener('abort', inVain, { once: true });
@@ -47,8 +53,13 @@ export async function* prefill(
   const queueMs = performance.now() - arrived;
   yield { event: { $case: 'started', value: {} } };
 
-  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, (end) => transfer.offer(end));
+  const chunks = chunkTimes();
+  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, (end) => {
+    chunks.ended(end);
+    transfer.offer(end);
+  });
   const { prefillMs } = result;
+  chunks.record(scope.span, prefillMs);
   const firsts: FirstOf[] = choices.flatMap(({ index }, i) => {
     const token = result.firsts[i];
     return token === undefined ? [] : [{ index, token }];
@@ -58,6 +69,12 @@ export async function* prefill(
   }
 
   const stats = await transfer.finish(firstTokenOptions(firsts));
+  sending.set({
+    'causeway.kv.codec': stats.codec,
+    'causeway.kv.bytes_raw': stats.rawBytes,
+    'causeway.kv.bytes_sent': stats.sentBytes,
+  });
+  sending.end();
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);

@@ -15,18 +15,21 @@ import { tokenized } from './tokenized.ts';
 
 /** Binds the service to the router. */
 export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger, forceSignal: AbortSignal): RpcService {
-  const open = (call: RpcContext): RequestContext => {
+  const open = (call: RpcContext, method: string): RequestContext => {
     checkKey(call, keys, router);
     return openRequest({
       id: call.requestId,
       log,
       timeoutMs: Math.min(router.config.requestTimeoutMs, call.remainingMs()),
       signals: [call.signal, forceSignal],
+      span: router.traces.begin(`causeway.inference.v1.Inference/${method}`, (name) => call.metadata.get(name), {
+        'causeway.request_id': call.requestId,
+      }),
     });
   };
   return rpcService(RawInferenceDefinition, {
     async *generate(body, call) {
-      using ctx = open(call);
+      using ctx = open(call, 'Generate');
       let logprobs: GenerationOptions['logprobs'];
       for await (const event of serve(ctx, { kind: 'generate', body }, router)) {
         if (event.kind === 'accepted') ({ logprobs } = event.fields.options);
@@ -40,7 +43,7 @@ export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger
       }
     },
     tokenize: async (body, call) => {
-      using ctx = open(call);
+      using ctx = open(call, 'Tokenize');
       return await tokenized(ctx, { kind: 'tokenize', body }, router);
     },
     listModels: async (_request, call) => {

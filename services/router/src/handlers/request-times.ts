@@ -30,6 +30,7 @@ export class RequestTimes {
     if (times.second === undefined) {
       times.second = now;
       this.#metrics.handoff((now - times.first) / 1000);
+      this.#ctx.span.record('handoff', times.first, now);
     }
     times.last = now;
   }

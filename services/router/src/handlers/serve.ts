@@ -80,6 +80,15 @@ function finish(
   const seconds = (performance.now() - ctx.startedAt) / 1000;
   router.metrics.finished({ seconds, reasons, promptTokens, tokens, outcomes: reports.map(({ outcome }) => outcome) });
   const report = jointReport(reports);
+  ctx.span.set({
+    'gen_ai.request.model': router.model,
+    'gen_ai.usage.input_tokens': promptTokens,
+    'gen_ai.usage.output_tokens': tokens,
+    'gen_ai.response.finish_reasons': reasons,
+    'gen_ai.latency.time_to_first_token': report.ttft_ms / 1000,
+    'causeway.kv.outcome': report.outcome,
+    'causeway.kv.bytes_sent': report.bytes_sent,
+  });
   const reason = reasons.length === 1 ? reasons[0] : reasons;
   ctx.log.info({ promptTokens, tokens, reason, seconds: round(seconds), kv: report }, 'answered');
   return usageObject(promptTokens, tokens, report);
@@ -93,6 +102,7 @@ function sum(values: readonly number[]): number {
 export function failed(ctx: RequestContext, thrown: unknown, router: RouterParts): ServiceError {
   const error = ServiceError.from(thrown);
   router.metrics.failed(error);
+  ctx.span.failed(error);
   const level = error.code === 'internal' || error.code === 'unknown' ? 'error' : error.code === 'unavailable' ? 'warn' : 'info';
   ctx.log[level]({ err: error }, error.code === 'cancelled' ? 'cancelled' : 'refused or failed');
   return error;

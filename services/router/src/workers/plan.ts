@@ -19,7 +19,8 @@ export function needOf(choices: Choices): Need {
  * Chooses workers for the next attempt and takes a place at each, waiting in line for them.
  * @throws ServiceError `no_workers`, `queue_full`, `no_capacity`, or the signal's reason.
  */
-export function plan(ctx: RequestContext, choices: Choices, need: Need, router: RouterParts): Promise<Places> {
+export async function plan(ctx: RequestContext, choices: Choices, need: Need, router: RouterParts): Promise<Places> {
+  using _span = ctx.span.child('queue');
   const { config } = router;
   const recovering = choices.failures > 0;
   const decided = decidePlacement(need.promptTokens, choices.shared.placement, {
@@ -31,5 +32,5 @@ export function plan(ctx: RequestContext, choices: Choices, need: Need, router: 
     recovering ? Math.max(config.recoveryWaitMs, config.queueWaitMs) : config.queueWaitMs,
     ctx.remainingMs(),
   );
-  return router.dispatcher.acquire({ need, placement, waitMs, patient: recovering }, ctx.signal);
+  return await router.dispatcher.acquire({ need, placement, waitMs, patient: recovering }, ctx.signal);
 }
