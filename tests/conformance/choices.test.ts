@@ -298,7 +298,7 @@ describe('several prompts', () => {
     const prompt = [[5, 6], [7]];
     const seen = await streamed(await harness.openai.completions.create({ ...completion, prompt, stream: true }));
     expect(seen.texts).toEqual([TEXTS[0], TEXTS[0]]);
-    expect(seen.finishes.map(({ index }) => index).sort()).toEqual([0, 1]);
+    expect(new Set(seen.finishes.map(({ index }) => index))).toEqual(new Set([0, 1]));
     expect(seen.finishes.map(({ usage }) => usage !== undefined && usage !== null)).toEqual([false, true]);
     expect(harness.fabric.of('reserve').map(({ generation }) => generation?.promptIds)).toEqual(expect.arrayContaining(prompt));
   });

@@ -7,7 +7,11 @@ const info = { name: 'm', vocabSize: 10 } as ModelInfo;
 const sampling = workerV1.Sampling.fromPartial({ temperature: 0.5, topP: 0.9, seed: 7n });
 const base = { promptIds: [1, 2, 3], replayIds: [4], maxTokens: 9, firstPosition: 1, sampling };
 const choice = (index: number, more: Partial<workerV1.Choice> = {}): workerV1.Choice => ({
-  ...{ index, seed: BigInt(index), replayIds: [], maxTokens: 5, firstPosition: 0 },
+  index,
+  seed: BigInt(index),
+  replayIds: [],
+  maxTokens: 5,
+  firstPosition: 0,
   ...more,
 });
 const generation = (choices: workerV1.Choice[]): workerV1.Generation => workerV1.Generation.fromPartial({ ...base, choices });

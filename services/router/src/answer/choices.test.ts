@@ -22,7 +22,14 @@ function answer(stop: readonly string[] = [], maxTokens = 5): Answer {
 }
 
 const token = (choice: number, position: number, id = 0, attempt = 1) => ({
-  ...{ attempt, choice, position, id, logprob: 0, topLogprobs: [], finishReason: undefined, arrivedAt: 0 },
+  attempt,
+  choice,
+  position,
+  id,
+  logprob: 0,
+  topLogprobs: [],
+  finishReason: undefined,
+  arrivedAt: 0,
   wire: workerV1.Token.fromPartial({}),
 });
 
