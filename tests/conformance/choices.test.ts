@@ -5,7 +5,7 @@ import { createChannelPool } from '@causeway/rpc';
 import { eventually } from '@causeway/testkit';
 import type OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type FakeCall, logprobAt, RAW_BYTES, SENT_BYTES } from './fake-worker.ts';
+import { type FakeCall, logprobAt, promptLogprobAt, RAW_BYTES, SENT_BYTES } from './fake-worker.ts';
 import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const TEXTS = ['The first answer 😀', 'a second one, which is longer than the others', 'third'] as const;
@@ -330,6 +330,7 @@ describe('several prompts', () => {
       ...script,
       beforeToken: async (position, call) => {
         if (call.generation.promptIds[0] !== 5) await aborted(call.signal);
+        await eventually(() => run.fabric.of('reserve').length === 3);
         if (position === 1) throw new Error('broken');
       },
     });
@@ -386,9 +387,99 @@ describe('echo', () => {
     expect(harness.fabric.events).toEqual([]);
   });
 
+  describe('with logprobs', () => {
+    /** Log-probabilities of one choice, put together from its chunks. */
+    type Logprobs = OpenAI.Completion['choices'][number]['logprobs'];
+    const expected = (ids: readonly number[], answer: readonly number[]) => [
+      null,
+      ...ids.slice(1).map((_, i) => promptLogprobAt(i + 1)),
+      ...answer.map((_, i) => logprobAt(i)),
+    ];
+
+    function check(logprobs: Logprobs, text: string, ids: readonly number[], answer: readonly number[]): void {
+      const { tokens = [], token_logprobs: values, top_logprobs: tops, text_offset: offsets = [] } = logprobs ?? {};
+      expect(values).toEqual(expected(ids, answer));
+      expect(tops?.[0]).toBeNull();
+      expect(tops?.slice(1).every((top) => top !== null && Object.keys(top).length >= 2)).toBe(true);
+      const all = Array.from(text);
+      tokens.forEach((token, i) => {
+        if (!token.startsWith('bytes:')) expect(all.slice(offsets[i]).join('').startsWith(token)).toBe(true);
+      });
+    }
+
+    it.each(['disaggregated', 'local'])('carries those of the prompt before those of each answer (%s)', async (placement) => {
+      const ids = tokenizer.encode(prompt);
+      const asked = { ...completion, prompt, echo: true, logprobs: 2, n: 2, causeway: { placement } };
+      const { choices } = await harness.openai.completions.create(asked);
+      choices.forEach(({ text, logprobs }, i) => {
+        expect(text).toBe(prompt + TEXTS[i]);
+        check(logprobs, text, ids, answers[i] ?? []);
+      });
+      const seen = await streamed(
+        await harness.openai.completions.create({ ...asked, stream: true } as typeof asked & { stream: true }),
+      );
+      expect(seen.texts).toEqual([prompt + TEXTS[0], prompt + TEXTS[1]]);
+      const values = (index: number) =>
+        seen.chunks.flatMap(({ choices: list }) => {
+          const [choice] = list as OpenAI.CompletionChoice[];
+          return choice?.index === index ? (choice.logprobs?.token_logprobs ?? []) : [];
+        });
+      expect([values(0), values(1)]).toEqual([0, 1].map((i) => expected(ids, answers[i] ?? [])));
+      expect(harness.fabric.of('reserve').every(({ generation }) => generation?.promptLogprobs === 2)).toBe(true);
+    });
+
+    it('and max_tokens 0 is the prompt alone, of each of several', async () => {
+      const prompts = [prompt, 'x', 'another'];
+      const asked = { ...completion, prompt: prompts, echo: true, logprobs: 1, max_tokens: 0 };
+      const { choices, usage } = await harness.openai.completions.create(asked);
+      choices.forEach(({ text, logprobs, finish_reason: reason }, i) => {
+        expect([text, reason]).toEqual([prompts[i], 'length']);
+        const ids = tokenizer.encode(prompts[i] ?? '');
+        expect(logprobs?.token_logprobs).toEqual(expected(ids, []));
+      });
+      expect(usage).toMatchObject({
+        completion_tokens: 0,
+        prompt_tokens: prompts.flatMap((text) => tokenizer.encode(text)).length,
+      });
+    });
+
+    it('goes on with the scores of another prefill worker when one dies between them', async () => {
+      await using run = await startHarness({ workers: ['prefill-0', 'prefill-1', 'decode-0'] });
+      let killed: Promise<void> | undefined;
+      const beforeScores = async (position: number, call: FakeCall): Promise<void> => {
+        if (position === 1 || killed !== undefined) return;
+        killed = run.worker(call.worker).kill();
+        await aborted(call.signal);
+      };
+      run.play({ ...script, beforeScores });
+      const { choices, usage } = await run.openai.completions.create({ ...completion, prompt, echo: true, logprobs: 0 });
+      await killed;
+      expect(choices[0]?.logprobs?.token_logprobs).toEqual(expected(tokenizer.encode(prompt), answers[0] ?? []));
+      expect((usage as unknown as Causeway).causeway['attempts']).toBe(2);
+    });
+
+    it('and when the decode worker dies later, they are not asked for again', async () => {
+      await using run = await startHarness({ workers: ['prefill-0', 'decode-0', 'decode-1'] });
+      let killed: Promise<void> | undefined;
+      const seen: Logprobs[] = [];
+      const beforeToken = async (position: number, call: FakeCall): Promise<void> => {
+        if (position !== 3 || killed !== undefined) return;
+        await eventually(() => seen.length > 2);
+        killed = run.worker(call.worker).kill();
+        await aborted(call.signal);
+      };
+      run.play({ ...script, beforeToken });
+      const asked = { ...completion, prompt, echo: true, logprobs: 0, stream: true as const };
+      for await (const { choices } of await run.openai.completions.create(asked)) seen.push(choices[0]?.logprobs ?? null);
+      await killed;
+      const values = seen.flatMap((logprobs) => logprobs?.token_logprobs ?? []);
+      expect(values).toEqual(expected(tokenizer.encode(prompt), answers[0] ?? []));
+      expect(run.fabric.of('reserve').map(({ generation }) => generation?.promptLogprobs)).toEqual([0, undefined]);
+    });
+  });
+
   it.each([
     ['/v1/completions', { ...completion, max_tokens: 0 }, 'max_tokens'],
-    ['/v1/completions', { ...completion, echo: true, logprobs: 1 }, 'echo'],
     ['/v1/completions', { ...completion, echo: 'yes' }, 'echo'],
     ['/v1/chat/completions', { model: 'tiny-moe', messages, echo: true }, 'echo'],
   ])('is refused where it is not served: %s %j', async (path, body, param) => {

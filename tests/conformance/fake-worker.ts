@@ -68,6 +68,8 @@ export interface FakeScript {
   endsWith?: 'stop' | 'length';
   onReserve?: (call: FakeCall) => Promise<void>;
   onPrefill?: (call: FakeCall) => Promise<void>;
+  /** Before scores of the prompt's own tokens are told, at the prefill worker. */
+  beforeScores?: (position: number, call: FakeCall) => Promise<void>;
   /** After the first token was sent, before the transfer commits. */
   beforeCommit?: (call: FakeCall) => Promise<void>;
   afterCommit?: (call: FakeCall) => Promise<void>;
@@ -207,6 +209,9 @@ async function* decode(
         // The manifest's first token is given again: the router drops what it has seen.
       }
     }
+    if (prefilledTokens > 0) {
+      for (const value of promptScores(generation)) yield { event: { $case: 'promptScores', value } };
+    }
     const bytes = outcome === KvOutcome.KV_OUTCOME_USED;
     yield {
       event: {
@@ -262,6 +267,10 @@ async function* prefill(
     yield { event: { $case: 'admitted', value: { queuedTokensAhead: 0 } } };
     await self.script.onPrefill?.(call);
     yield { event: { $case: 'started', value: {} } };
+    for (const value of promptScores(generation)) {
+      await self.script.beforeScores?.(value.position, call);
+      yield { event: { $case: 'promptScores', value } };
+    }
     const firsts = choicesOf(generation)
       .filter(({ replayIds }) => replayIds.length === 0)
       .map((choice) => token(self.script, choice, choice.firstPosition, call));
@@ -300,6 +309,26 @@ function token(script: FakeScript, choice: workerV1.Choice, position: number, ca
     topLogprobs: Array.from({ length: call.generation.topLogprobs }, (_, rank) => ({ id: rank, logprob: -rank - 1 })),
     choice: choice.index,
   };
+}
+
+/** Scores of the prompt in two messages, when they are wanted. */
+function promptScores({ promptIds, promptLogprobs: tops }: workerV1.Generation): workerV1.PromptScores[] {
+  if (tops === undefined) return [];
+  const scores = promptIds.slice(1).map((id, i) => ({
+    id,
+    logprob: promptLogprobAt(i + 1),
+    topLogprobs: Array.from({ length: tops }, (_, rank) => ({ id: rank, logprob: -rank - 1 })),
+  }));
+  const middle = Math.ceil(scores.length / 2);
+  return [
+    { position: 1, tokens: scores.slice(0, middle) },
+    { position: 1 + middle, tokens: scores.slice(middle) },
+  ];
+}
+
+/** What the log-probability of a prompt's token is, from 1 on. */
+export function promptLogprobAt(position: number): number {
+  return -position / 16;
 }
 
 /** What a scripted token's log-probability is. */

@@ -166,6 +166,42 @@ it('prompts come back with their answers, and several are answered in one reques
   expect(kv({ usage } as OpenAI.Completion).bytes_raw).toBe(sum((single) => kv(single).bytes_raw));
 });
 
+it.each(['disaggregated', 'local'])(
+  'an answer given back as a prompt is as likely as it was when it was written (%s)',
+  async (placement) => {
+    const client = channels.client(inferenceV1.InferenceDefinition, cluster.router.grpc);
+    const written: inferenceV1.GenerateResponse[] = [];
+    const request = inferenceV1.GenerateRequest.fromPartial({
+      input: { $case: 'prompt', value: PROMPT },
+      sampling: { temperature: 0.9, seed: 5n },
+      maxTokens: 90,
+      ignoreEos: true,
+      logprobs: 1,
+    });
+    for await (const message of client.generate(request)) written.push(message);
+    const answer = written.flatMap(({ logprobs }) => logprobs);
+    const tokenized = await client.tokenize({ model: '', input: { $case: 'text', value: PROMPT } });
+    const openai = new OpenAI({ baseURL: `http://${cluster.router.http}/v1`, apiKey: 'none', maxRetries: 0 });
+    const asked = {
+      model: 'tiny-moe',
+      prompt: [...tokenized.ids, ...answer.map(({ id }) => id)],
+      echo: true,
+      logprobs: 3,
+      max_tokens: 0,
+      causeway: { placement },
+    };
+    const { choices, usage } = await openai.completions.create(asked);
+    const { token_logprobs: values = [], tokens = [], top_logprobs: tops = [] } = choices[0]?.logprobs ?? {};
+    expect(values).toHaveLength(asked.prompt.length);
+    expect(values[0]).toBeNull();
+    const own = values.slice(tokenized.ids.length);
+    answer.forEach(({ logprob }, i) => expect(own[i]).toBeCloseTo(logprob, 2));
+    tops.slice(1).forEach((top, i) => expect(top?.[tokens[i + 1] ?? '']).toBe(values[i + 1]));
+    expect(choices[0]?.text.startsWith(PROMPT)).toBe(true);
+    expect(usage).toMatchObject({ prompt_tokens: asked.prompt.length, completion_tokens: 0 });
+  },
+);
+
 describe.each(['fast', 'exact'] as const)('a decode worker that dies while it writes three answers (recovery %s)', (recovery) => {
   const decoders = (): string[] =>
     cluster.router.process

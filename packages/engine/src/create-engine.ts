@@ -9,6 +9,7 @@ import { AnswerLengths } from './growth.ts';
 import { LoopTime } from './loop-time.ts';
 import type { EngineOptions } from './options.ts';
 import { Packer } from './packing.ts';
+import { PromptScorer } from './prompt-scorer.ts';
 import { Sampler } from './sampler.ts';
 import { Slots } from './slots.ts';
 import type { Engine, Sampling } from './types.ts';
@@ -44,12 +45,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
   const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest }));
+  const scorer = resources.use(await PromptScorer.create({ runtime, vocabSize: model.vocabSize, time }));
   model.releaseWeights();
   const parts: EngineParts = {
     executor,
     packer,
     slots,
     sampler: await warmSampler(model.vocabSize),
+    scorer,
     time,
     hooks: options.hooks ?? {},
     debug,

@@ -4,6 +4,7 @@ import { choicePages, forkPages } from './choice-pages.ts';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
+import { SCORED_CHUNK_TOKENS } from './prompt-scorer.ts';
 import { answerStart, sampleToken } from './sample-token.ts';
 import { finishReason } from './sequence.ts';
 import { TokenStream } from './token-stream.ts';
@@ -15,6 +16,7 @@ import type {
   Generation,
   LogitsOptions,
   ModelInfo,
+  PrefillListeners,
   PrefillResult,
   SequencePages,
 } from './types.ts';
@@ -83,7 +85,7 @@ export class RunningEngine implements Engine {
     signal: AbortSignal,
     onTokens?: (end: number) => void,
   ): Promise<PrefillResult> {
-    const { firsts, prefillMs } = await this.prefillChoices([generation], pages, signal, onTokens);
+    const { firsts, prefillMs } = await this.prefillChoices([generation], pages, signal, { onTokens });
     return { first: firsts[0], prefillMs };
   }
 
@@ -91,11 +93,11 @@ export class RunningEngine implements Engine {
     generations: readonly Generation[],
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    { onTokens, onScores }: PrefillListeners = {},
   ): Promise<ChoicesPrefillResult> {
     const { parts, loop } = this.#state;
     this.#checkAll(generations);
-    const { promptIds } = generations[0] as Generation;
+    const { promptIds, promptLogprobs: tops } = generations[0] as Generation;
     const firsts: (GeneratedToken | undefined)[] = generations.map(() => undefined);
     const sample = (generation: Generation, choice: number) => async (logits: Float32Array) => {
       firsts[choice] = await this.#firstToken(generation, logits);
@@ -106,6 +108,7 @@ export class RunningEngine implements Engine {
       pages,
       signal,
       onTokens,
+      ...(tops === undefined || onScores === undefined ? {} : { chunkTokens: SCORED_CHUNK_TOKENS, scores: { tops, onScores } }),
       onLast: generations.flatMap((generation, choice) =>
         generation.replayIds.length === 0 ? [sample(generation, choice)] : [],
       ),

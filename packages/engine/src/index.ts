@@ -1,6 +1,7 @@
 export { createEngine } from './create-engine.ts';
 export type { EngineDebug, EngineHooks, EngineOptions } from './options.ts';
 export type {
+  ChoicesPrefillResult,
   Engine,
   EngineStats,
   FinishReason,
@@ -9,9 +10,11 @@ export type {
   LogitBias,
   LogitsOptions,
   ModelInfo,
+  PrefillListeners,
   PrefillResult,
   SampledToken,
   Sampling,
+  ScoredToken,
   SequencePages,
   TopLogprob,
 } from './types.ts';

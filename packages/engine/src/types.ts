@@ -56,6 +56,8 @@ export interface Generation {
   exactResume?: boolean;
   /** Every token carries so many of the likeliest tokens at its position; default 0. */
   topLogprobs?: number;
+  /** Reading the prompt gives how likely its own tokens are, each with so many of the likeliest ones; default: it does not. */
+  promptLogprobs?: number | undefined;
 }
 
 export interface TopLogprob {
@@ -74,6 +76,15 @@ export interface SampledToken {
   logits?: Float32Array;
 }
 
+/** A token that was given, as likely as the model found it after those before it. */
+export interface ScoredToken {
+  id: number;
+  /** Natural log of the model's probability. */
+  logprob: number;
+  /** The likeliest first. */
+  topLogprobs: readonly TopLogprob[];
+}
+
 export type FinishReason = 'stop' | 'length';
 
 export interface GeneratedToken extends SampledToken {
@@ -85,6 +96,13 @@ export interface GeneratedToken extends SampledToken {
 
 /** Pages that hold one sequence, reserved all or nothing. */
 export type SequencePages = PageSet;
+
+export interface PrefillListeners {
+  /** Called after each chunk: pages hold the tokens [0, end). */
+  onTokens?: ((end: number) => void) | undefined;
+  /** With `promptLogprobs`: tokens of the prompt from `position` on. Every one but the first comes once, in order, before the result. */
+  onScores?: ((position: number, tokens: readonly ScoredToken[]) => void) | undefined;
+}
 
 export interface PrefillResult {
   /** undefined when the generation replays tokens. */
@@ -153,13 +171,13 @@ export interface Engine extends AsyncDisposable {
 
   /**
    * `prefill` for several answers to one prompt, which is read once: `generations` differ in seed, replayed tokens, limit and position
-   * only. One that replays tokens has no first token here.
+   * only. One that replays tokens has no first token here. Listeners are never called after the promise settles.
    */
   prefillChoices(
     generations: readonly Generation[],
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    listeners?: PrefillListeners,
   ): Promise<ChoicesPrefillResult>;
 
   /**

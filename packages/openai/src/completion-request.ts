@@ -41,10 +41,6 @@ export function parseCompletionRequest(body: unknown): CompletionRequest {
   const parsed = parseWith(completionBody, raw);
   const echo = parsed.echo ?? false;
   const logprobs = completionLogprobs(raw);
-  if (echo && logprobs !== undefined) {
-    const message = "'echo' is not supported together with 'logprobs': the prompt's own log-probabilities are not served";
-    fail('invalid_argument', 'unsupported_parameter', message, { field: 'echo' });
-  }
   const options = { ...toGenerationOptions(parsed, raw, logprobs), echo };
   if (options.maxTokens === 0 && !echo) {
     fail('invalid_argument', 'bad_request', "'max_tokens' must be at least 1, or 0 with echo", { field: 'max_tokens' });

@@ -5,8 +5,8 @@ export type { CompletionPrompt, CompletionRequest } from './completion-request.t
 export { MAX_LOGIT_BIAS } from './logit-bias.ts';
 export type { LogitBias } from './logit-bias.ts';
 export { MAX_TOP_LOGPROBS } from './logprobs-fields.ts';
-export { AnswerLogprobs, chunkLogprobs } from './logprobs.ts';
-export type { NamedLogprob, TokenLogprob } from './logprobs.ts';
+export { AnswerLogprobs, chunkLogprobs, promptChunkLogprobs } from './logprobs.ts';
+export type { NamedLogprob, PromptLogprob, TokenLogprob } from './logprobs.ts';
 export { answerJson, choiceJson, modelList, modelObject, streamEvents } from './responses.ts';
 export type { AnswerForm, AnswerHead, FinishReasonName, ModelEntry, StreamEvents } from './responses.ts';
 export { MAX_CHOICES } from './sampling-fields.ts';

@@ -41,6 +41,7 @@ export function completeGeneration(generation: AttemptGeneration): workerV1.Gene
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    promptLogprobs: undefined,
     choices: [],
     ...generation,
     promptIds: [...generation.promptIds],

@@ -40,6 +40,7 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
     returnLogits: message.returnLogits,
     exactResume: message.exactResume,
     topLogprobs: message.topLogprobs,
+    ...(message.promptLogprobs === undefined ? {} : { promptLogprobs: message.promptLogprobs }),
   };
 }
 

@@ -12,6 +12,7 @@ export {
 export { planKvMemory, slotTokenBytes } from './kv-budget.ts';
 export { loadEngine } from './load-engine.ts';
 export type { EngineRecipe, LoadedEngine } from './load-engine.ts';
+export { PromptScoreCollector } from './prompt-scores.ts';
 export { requestScope } from './request-scope.ts';
 export type { RequestScope } from './request-scope.ts';
 export { chunkTimes, reservePages } from './trace-steps.ts';

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Answer } from './answer/answer.ts';
 import { Choices, choiceSeed } from './answer/choices.ts';
+import { PromptScores } from './answer/prompt-scores.ts';
 import { checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
 import { readRequest } from './request/read-request.ts';
 import { type RequestResult, tokenizeResponse } from './request/request-job.ts';
@@ -132,7 +133,8 @@ export function beginChoices(
       detokenizer: router.tokenizer.decodeStream(),
     });
   const more = Array.from({ length: options.n - 1 }, (_, index) => answer(index + 1));
-  return new Choices([answer(0), ...more]);
+  const scores = options.echo && options.logprobs !== undefined ? new PromptScores(ids.length, options.logprobs) : undefined;
+  return new Choices([answer(0), ...more], scores);
 }
 
 /** The request's own seed, or one of chance: every attempt draws the same numbers. */

@@ -12,6 +12,7 @@ import {
   chunkTimes,
   finishReasonToProto,
   firstTokensOf,
+  PromptScoreCollector,
   type RequestScope,
   requestScope,
   reservePages,
@@ -154,10 +155,11 @@ async function* prefillHere(
     if (local) yield { event: { $case: 'reserved', value: {} } };
     const chunks = chunkTimes();
     const generations = choices.map(({ generation }) => generation);
-    const { firsts, prefillMs } = await worker.engine.prefillChoices(generations, pages, scope.signal, (end) =>
-      chunks.ended(end),
-    );
+    const scores = new PromptScoreCollector();
+    const listeners = { onTokens: (end: number) => chunks.ended(end), onScores: scores.onScores };
+    const { firsts, prefillMs } = await worker.engine.prefillChoices(generations, pages, scope.signal, listeners);
     chunks.record(scope.span, prefillMs);
+    for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };
     const outcome = local ? KvOutcome.KV_OUTCOME_LOCAL : KvOutcome.KV_OUTCOME_RECOMPUTED;
     kept = true;
     return {

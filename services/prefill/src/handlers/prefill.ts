@@ -7,6 +7,7 @@ import {
   chunkTimes,
   type FirstOf,
   firstTokenOptions,
+  PromptScoreCollector,
   requestScope,
   reservePages,
   statsToProto,
@@ -54,12 +55,15 @@ export async function* prefill(
   yield { event: { $case: 'started', value: {} } };
 
   const chunks = chunkTimes();
-  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, (end) => {
+  const scores = new PromptScoreCollector();
+  const onTokens = (end: number): void => {
     chunks.ended(end);
     transfer.offer(end);
-  });
+  };
+  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, { onTokens, onScores: scores.onScores });
   const { prefillMs } = result;
   chunks.record(scope.span, prefillMs);
+  for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };
   const firsts: FirstOf[] = choices.flatMap(({ index }, i) => {
     const token = result.firsts[i];
     return token === undefined ? [] : [{ index, token }];

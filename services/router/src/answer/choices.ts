@@ -1,6 +1,7 @@
 import type { WorkerToken } from '../attempt/events.ts';
 import type { Answer, AnswerOptions } from './answer.ts';
 import { KvReport } from './kv-report.ts';
+import type { PromptScores } from './prompt-scores.ts';
 
 /**
  * All answers to one prompt. They share what is read once, the prompt's KV, and with it every attempt: its workers, its failures and
@@ -9,6 +10,8 @@ import { KvReport } from './kv-report.ts';
 export class Choices {
   readonly answers: readonly Answer[];
   readonly report = new KvReport();
+  /** Set when the prompt's own log-probabilities are wanted: they are told before any answer. */
+  readonly scores: PromptScores | undefined;
   /** Incarnations that failed these answers. */
   readonly avoid = new Set<string>();
   /** Attempts that were lost. */
@@ -19,8 +22,9 @@ export class Choices {
   kvStuck = false;
 
   /** At least one answer, equal in options but for their seeds. */
-  constructor(answers: readonly [Answer, ...Answer[]]) {
+  constructor(answers: readonly [Answer, ...Answer[]], scores?: PromptScores) {
     this.answers = answers;
+    this.scores = scores;
   }
 
   /** Options that all answers share. */
@@ -31,6 +35,11 @@ export class Choices {
   /** Answers that haven't ended, by choice. */
   get open(): [choice: number, answer: Answer][] {
     return [...this.answers.entries()].filter(([, answer]) => !answer.ended);
+  }
+
+  /** Something is to come. */
+  get pending(): boolean {
+    return this.scores?.told === false || this.open.length > 0;
   }
 
   /** Tokens given so far, of all answers. */

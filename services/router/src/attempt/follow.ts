@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
 import { deadlineSignal } from '@causeway/lifecycle';
+import type { workerV1 } from '@causeway/proto';
 import type { WorkerRecord } from '@causeway/registry';
 import type { AnswerPiece } from '../answer/answer.ts';
 import type { Choices } from '../answer/choices.ts';
@@ -19,6 +20,15 @@ export interface PieceEvent {
   /** Which of the request's answers. */
   readonly choice: number;
   readonly piece: AnswerPiece;
+}
+
+/** How likely the prompt of some answers is itself; comes before their pieces. */
+export interface PromptEvent {
+  readonly kind: 'prompt';
+  /** The first of the answers to it. */
+  readonly choice: number;
+  readonly ids: readonly number[];
+  readonly scores: readonly workerV1.PromptScore[];
 }
 
 /** How an attempt ended. */
@@ -57,7 +67,7 @@ export async function* follow(
   attempt: Attempt,
   places: Places,
   router: RouterParts,
-): AsyncGenerator<PieceEvent, AttemptEnd> {
+): AsyncGenerator<PieceEvent | PromptEvent, AttemptEnd> {
   const local = attempt.options.prefill === undefined;
   const progress: Progress = {
     prefillDone: local,
@@ -70,15 +80,17 @@ export async function* follow(
     await nextTurn();
     const event = await nextEvent(ctx, choices, attempt, progress, router);
     const failure = takeEvent(event, ctx, choices, attempt, places, progress, router);
+    const scores = choices.scores?.take();
+    if (scores !== undefined) yield { kind: 'prompt', choice: firstChoice, ids: choices.shared.promptIds, scores };
     const ended: number[] = [];
-    for (const [choice, answer] of choices.open) {
+    for (const [choice, answer] of choices.scores?.told === false ? [] : choices.open) {
       for (let piece = answer.take(); piece !== undefined; piece = answer.take()) {
         yield { kind: 'piece', choice: firstChoice + choice, piece };
         await failpoint(piece.position === 0 ? 'after_first_token' : 'mid_decode', ctx.id);
       }
       if (answer.ended) ended.push(choice);
     }
-    if (choices.open.length === 0) {
+    if (!choices.pending) {
       if (choices.report.committed) await lastWords(ctx, choices, attempt, progress);
       return { kind: 'finished' };
     }
@@ -139,6 +151,9 @@ function takeEvent(
       return undefined;
     case 'token':
       choices.offer(event.token, attempt.number);
+      return undefined;
+    case 'prompt_scores':
+      choices.scores?.offer(event.position, event.tokens);
       return undefined;
     case 'sent':
       progress.prefillDone = true;

@@ -10,7 +10,8 @@ import type { Choices } from '../answer/choices.ts';
 export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): workerV1.Generation {
   const { promptIds, stopTokenIds, ignoreEos, logprobs } = choices.shared;
   const { open } = choices;
-  const [choice, answer] = open[0] as (typeof open)[number];
+  // Of an echo alone none is open; a worker gives one token at least, which nobody takes.
+  const [choice, answer] = open[0] ?? [0, choices.answers[0] as Answer];
   const exact = recovery === 'exact';
   const replay = exact || open.length > 1;
   const { emitted } = answer;
@@ -18,7 +19,7 @@ export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): wo
   return {
     promptIds: replay ? [...promptIds] : [...promptIds, ...emitted],
     replayIds: replay ? [...emitted] : [],
-    maxTokens: answer.remainingTokens,
+    maxTokens: Math.max(1, answer.remainingTokens),
     stopTokenIds: [...stopTokenIds],
     ignoreEos,
     sampling: { ...answer.options.sampling },
@@ -26,6 +27,7 @@ export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): wo
     returnLogits: false,
     exactResume: exact,
     topLogprobs: logprobs ?? 0,
+    promptLogprobs: choices.scores?.complete === false ? choices.scores.tops : undefined,
     choices: open.length === 1 && choice === 0 ? [] : wire,
   };
 }

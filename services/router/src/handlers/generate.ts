@@ -1,7 +1,7 @@
 import { failpoint } from '@causeway/failpoints';
 import { linkSignals, merge } from '@causeway/lifecycle';
 import type { Choices } from '../answer/choices.ts';
-import { type AttemptEnd, follow, type PieceEvent } from '../attempt/follow.ts';
+import { type AttemptEnd, follow, type PieceEvent, type PromptEvent } from '../attempt/follow.ts';
 import { recover } from '../attempt/recover.ts';
 import { openAttempt, reserved } from '../attempt/reserve.ts';
 import { beginChoices, readPrompts, type RequestSource, seedOf } from '../prompt.ts';
@@ -17,6 +17,7 @@ const PROMPTS_AT_ONCE = 8;
 export type AnswerEvent =
   | { readonly kind: 'accepted'; readonly fields: RequestFields; readonly echoes: readonly string[] }
   | PieceEvent
+  | PromptEvent
   | { readonly kind: 'finished'; readonly prompts: readonly Choices[] };
 
 /**
@@ -69,8 +70,8 @@ async function* answerPrompt(
   choices: Choices,
   firstChoice: number,
   router: RouterParts,
-): AsyncGenerator<PieceEvent, void> {
-  while (choices.open.length > 0) {
+): AsyncGenerator<PieceEvent | PromptEvent, void> {
+  while (choices.pending) {
     const need = needOf(choices);
     let end: AttemptEnd;
     {

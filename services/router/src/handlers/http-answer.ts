@@ -7,14 +7,19 @@ import {
   choiceJson,
   chunkLogprobs,
   kvHeader,
+  promptChunkLogprobs,
+  type PromptLogprob,
+  type StreamEvents,
   streamEvents,
   type TokenLogprob,
 } from '@causeway/openai';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AnswerPiece } from '../answer/answer.ts';
 import { pieceLogprobs } from '../answer/piece-logprobs.ts';
+import { promptLogprobs } from '../answer/prompt-scores.ts';
+import type { PromptEvent } from '../attempt/follow.ts';
 import { httpError } from '../http/errors.ts';
-import { streamWriter } from '../http/stream-writer.ts';
+import { type StreamWriter, streamWriter } from '../http/stream-writer.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import { nextTurn } from '../turn.ts';
@@ -39,12 +44,18 @@ export async function answerHttp(
     model: model ?? router.model,
   };
   const { stream, includeUsage, logprobs, n } = options;
-  const named = (piece: AnswerPiece): TokenLogprob => pieceLogprobs(piece, router.tokenizer);
+  const starts = echoes.map((text) => characters(text));
+  const named = (choice: number, piece: AnswerPiece): TokenLogprob => {
+    const entry = pieceLogprobs(piece, router.tokenizer);
+    return { ...entry, offset: entry.offset + (starts[Math.floor(choice / n)] ?? 0) };
+  };
   const wanted: AnswerStyle = {
     form,
     head,
     includeUsage,
     choices,
+    perPrompt: n,
+    promptLogprobs: ({ ids, scores }) => promptLogprobs(ids, scores, router.tokenizer),
     echo: (choice) => echoes[Math.floor(choice / n)] ?? '',
     ...(logprobs === undefined ? {} : { logprobs: named }),
   };
@@ -61,7 +72,16 @@ interface AnswerStyle {
   /** What comes before the text of a choice, often empty. */
   readonly echo: (choice: number) => string;
   /** Set when log-probabilities are wanted. */
-  readonly logprobs?: (piece: AnswerPiece) => TokenLogprob;
+  readonly logprobs?: (choice: number, piece: AnswerPiece) => TokenLogprob;
+  /** Answers to each prompt. */
+  readonly perPrompt: number;
+  readonly promptLogprobs: (event: PromptEvent) => Promise<readonly PromptLogprob[]>;
+}
+
+function characters(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
 }
 
 /** The bytes of the body; none at all is an empty one. */
@@ -82,18 +102,22 @@ class WholeChoice {
   }
 }
 
-async function whole(
-  reply: FastifyReply,
-  { form, head, choices, echo, logprobs }: AnswerStyle,
-  events: AsyncIterable<ServedEvent>,
-): Promise<void> {
+async function whole(reply: FastifyReply, style: AnswerStyle, events: AsyncIterable<ServedEvent>): Promise<void> {
+  const { form, head, choices, echo, logprobs } = style;
   const all = Array.from({ length: choices }, (_, index) => new WholeChoice(form, echo(index)));
   for await (const event of events) {
     if (event.kind === 'accepted') continue;
+    if (event.kind === 'prompt') {
+      for (const entry of await style.promptLogprobs(event)) {
+        await nextTurn();
+        for (let i = 0; i < style.perPrompt; i++) all[event.choice + i]?.logprobs.addPrompt(entry);
+      }
+      continue;
+    }
     const choice = all[event.choice] as WholeChoice;
     if (event.kind === 'piece') {
       choice.text += event.piece.text;
-      if (logprobs !== undefined) choice.logprobs.add(logprobs(event.piece));
+      if (logprobs !== undefined) choice.logprobs.add(logprobs(event.choice, event.piece));
       continue;
     }
     const { reason, usage } = event;
@@ -111,9 +135,10 @@ async function whole(
 async function streamed(
   ctx: RequestContext,
   reply: FastifyReply,
-  { form, head, includeUsage, choices, echo, logprobs }: AnswerStyle,
+  style: AnswerStyle,
   events: AsyncGenerator<ServedEvent, void>,
 ): Promise<void> {
+  const { form, head, includeUsage, choices, echo, logprobs } = style;
   const sse = streamEvents(form, head, includeUsage);
   // Nothing is written before the first piece: until then a failure has its own HTTP status.
   let next = await events.next();
@@ -129,12 +154,17 @@ async function streamed(
   try {
     for (let choice = 0; choice < choices; choice++) {
       await writer.write(sse.start(choice));
-      if (echo(choice) !== '') await writer.write(sse.text(choice, echo(choice)));
+      // With log-probabilities it comes when they do.
+      if (logprobs === undefined && echo(choice) !== '') await writer.write(sse.text(choice, echo(choice)));
     }
     for (; next.done !== true; next = await events.next()) {
       const event = next.value;
-      if (event.kind === 'piece' && logprobs !== undefined) {
-        await writer.write(sse.text(event.choice, event.piece.text, chunkLogprobs(form, logprobs(event.piece))));
+      if (event.kind === 'prompt') {
+        const entries = await style.promptLogprobs(event);
+        for (let i = 0; i < style.perPrompt; i++) await writePrompt(event.choice + i, entries, style, sse, writer);
+      } else if (event.kind === 'piece' && logprobs !== undefined) {
+        const { choice, piece } = event;
+        await writer.write(sse.text(choice, piece.text, chunkLogprobs(form, logprobs(choice, piece))));
       } else if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.choice, event.piece.text));
       if (event.kind !== 'finished') continue;
       await writer.write(sse.finish(event.choice, event.reason, event.usage));
@@ -147,5 +177,23 @@ async function streamed(
   } finally {
     await events.return();
     writer.end();
+  }
+}
+
+/** Tokens of a prompt in one chunk. */
+const PROMPT_CHUNK = 256;
+
+/** A prompt that is given back with its log-probabilities: its text with the first of them, the others in chunks of their own. */
+async function writePrompt(
+  choice: number,
+  entries: readonly PromptLogprob[],
+  { echo }: AnswerStyle,
+  sse: StreamEvents,
+  writer: StreamWriter,
+): Promise<void> {
+  for (let at = 0; at < entries.length; at += PROMPT_CHUNK) {
+    await nextTurn();
+    const logprobs = promptChunkLogprobs(entries.slice(at, at + PROMPT_CHUNK));
+    await writer.write(sse.text(choice, at === 0 ? echo(choice) : '', logprobs));
   }
 }

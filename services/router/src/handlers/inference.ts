@@ -33,6 +33,7 @@ export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger
       let logprobs: GenerationOptions['logprobs'];
       for await (const event of serve(ctx, { kind: 'generate', body }, router)) {
         if (event.kind === 'accepted') ({ logprobs } = event.fields.options);
+        else if (event.kind === 'prompt') continue;
         else if (event.kind === 'piece') {
           yield { ...pieceMessage(ctx.id, event.piece, logprobs !== undefined, router), choice: event.choice };
         } else {

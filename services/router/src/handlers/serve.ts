@@ -3,6 +3,7 @@ import { type FinishReasonName, type Usage, usageObject } from '@causeway/openai
 import type { AnswerPiece } from '../answer/answer.ts';
 import type { Choices } from '../answer/choices.ts';
 import { jointReport } from '../answer/joint-report.ts';
+import type { PromptEvent } from '../attempt/follow.ts';
 import type { RequestSource } from '../prompt.ts';
 import type { RequestFields } from '../request/request.ts';
 import type { RequestContext } from '../request-context.ts';
@@ -20,6 +21,7 @@ export type ServedEvent =
       /** Answers to come, of all prompts. */
       readonly choices: number;
     }
+  | PromptEvent
   | { readonly kind: 'piece'; readonly choice: number; readonly piece: AnswerPiece }
   | { readonly kind: 'finished'; readonly choice: number; readonly reason: FinishReasonName; readonly usage: Usage | undefined };
 
@@ -46,7 +48,8 @@ export async function* serve(ctx: RequestContext, source: RequestSource, router:
         if (untold.size === 1) continue;
         untold.delete(choice);
         yield { kind: 'finished', choice, reason: piece.end, usage: undefined };
-      } else {
+      } else if (event.kind === 'prompt') yield event;
+      else {
         const reasonOf = (choice: number): FinishReasonName => reasons.get(choice) ?? 'length';
         const usage = finish(ctx, event.prompts, reasonOf, times, router);
         ended = true;

@@ -10,7 +10,7 @@ export function needOf(choices: Choices): Need {
     model: choices.shared.model,
     promptTokens: choices.prefillTokens,
     maxTokens: choices.remainingTokens,
-    sequences: choices.open.length,
+    sequences: Math.max(1, choices.open.length),
     avoid: choices.avoid,
   };
 }

@@ -107,6 +107,10 @@ export interface Generation {
   exactResume: boolean;
   /** Every token carries the most likely ones at its position, so many, from the model's own logits. */
   topLogprobs: number;
+  /** Reading the prompt also tells how likely its own tokens are, each with so many of the most likely ones (prompt_scores events). */
+  promptLogprobs?:
+    | number
+    | undefined;
   /**
    * Several answers to the one prompt, which is read and sent once. Each has its own seed, tokens so far, limit and position, in place
    * of sampling.seed, replay_ids, max_tokens and first_position. Empty: one answer, choice 0, by those fields.
@@ -140,7 +144,20 @@ export interface PrefillEvent {
     | { $case: "firstToken"; value: Token }
     | { $case: "sent"; value: Sent }
     | { $case: "failed"; value: Failed }
+    | { $case: "promptScores"; value: PromptScores }
     | undefined;
+}
+
+/** How likely the prompt's own tokens are, from position on (the first one has no score): before the first tokens of the answers. */
+export interface PromptScores {
+  position: number;
+  tokens: PromptScore[];
+}
+
+export interface PromptScore {
+  id: number;
+  logprob: number;
+  topLogprobs: TopLogprob[];
 }
 
 /** Taken into the worker's queue. */
@@ -252,6 +269,7 @@ export interface DecodeEvent {
     | //
     /** The transfer failed; the stream stays open for `recompute`. */
     { $case: "kvFailed"; value: Failed }
+    | { $case: "promptScores"; value: PromptScores }
     | undefined;
 }
 
@@ -518,6 +536,7 @@ function createBaseGeneration(): Generation {
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    promptLogprobs: undefined,
     choices: [],
   };
 }
@@ -565,6 +584,9 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.topLogprobs !== 0) {
       writer.uint32(80).uint32(message.topLogprobs);
+    }
+    if (message.promptLogprobs !== undefined) {
+      writer.uint32(112).uint32(message.promptLogprobs);
     }
     for (const v of message.choices) {
       Choice.encode(v!, writer.uint32(122).fork()).join();
@@ -695,6 +717,14 @@ export const Generation: MessageFns<Generation> = {
             message.topLogprobs = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.promptLogprobs = reader.uint32();
+            continue;
+          }
           case 15: {
             if (tag !== 122) {
               break;
@@ -732,6 +762,7 @@ export const Generation: MessageFns<Generation> = {
     message.returnLogits = object.returnLogits ?? false;
     message.exactResume = object.exactResume ?? false;
     message.topLogprobs = object.topLogprobs ?? 0;
+    message.promptLogprobs = object.promptLogprobs ?? undefined;
     message.choices = object.choices?.map((e) => Choice.fromPartial(e)) || [];
     return message;
   },
@@ -986,6 +1017,9 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
       case "failed":
         Failed.encode(message.event.value, writer.uint32(42).fork()).join();
         break;
+      case "promptScores":
+        PromptScores.encode(message.event.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1043,6 +1077,14 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
             message.event = { $case: "failed", value: Failed.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.event = { $case: "promptScores", value: PromptScores.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1091,7 +1133,159 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
         }
         break;
       }
+      case "promptScores": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "promptScores", value: PromptScores.fromPartial(object.event.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBasePromptScores(): PromptScores {
+  return { position: 0, tokens: [] };
+}
+
+export const PromptScores: MessageFns<PromptScores> = {
+  encode(message: PromptScores, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.position !== 0) {
+      writer.uint32(8).uint32(message.position);
+    }
+    for (const v of message.tokens) {
+      PromptScore.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromptScores {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromptScores();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.position = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tokens.push(PromptScore.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromptScores>): PromptScores {
+    return PromptScores.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromptScores>): PromptScores {
+    const message = createBasePromptScores();
+    message.position = object.position ?? 0;
+    message.tokens = object.tokens?.map((e) => PromptScore.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePromptScore(): PromptScore {
+  return { id: 0, logprob: 0, topLogprobs: [] };
+}
+
+export const PromptScore: MessageFns<PromptScore> = {
+  encode(message: PromptScore, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.logprob !== 0) {
+      writer.uint32(21).float(message.logprob);
+    }
+    for (const v of message.topLogprobs) {
+      TopLogprob.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromptScore {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromptScore();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 21) {
+              break;
+            }
+
+            message.logprob = reader.float();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.topLogprobs.push(TopLogprob.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromptScore>): PromptScore {
+    return PromptScore.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromptScore>): PromptScore {
+    const message = createBasePromptScore();
+    message.id = object.id ?? 0;
+    message.logprob = object.logprob ?? 0;
+    message.topLogprobs = object.topLogprobs?.map((e) => TopLogprob.fromPartial(e)) || [];
     return message;
   },
 };
@@ -2158,6 +2352,9 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
       case "kvFailed":
         Failed.encode(message.event.value, writer.uint32(58).fork()).join();
         break;
+      case "promptScores":
+        PromptScores.encode(message.event.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -2231,6 +2428,14 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
             message.event = { $case: "kvFailed", value: Failed.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.event = { $case: "promptScores", value: PromptScores.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2288,6 +2493,12 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
       case "kvFailed": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
           message.event = { $case: "kvFailed", value: Failed.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "promptScores": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "promptScores", value: PromptScores.fromPartial(object.event.value) };
         }
         break;
       }
