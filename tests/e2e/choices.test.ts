@@ -149,6 +149,32 @@ describe('four answers', () => {
   });
 });
 
+it('many at once, some of them given up, leave nothing behind', async () => {
+  const answered = await Promise.all(
+    Array.from({ length: 16 }, async (_, i) => {
+      const caller = new AbortController();
+      const n = 1 + ((i * 5) % 7);
+      const givenUp = i % 3 === 2;
+      const asked = ask({
+        n,
+        seed: SEED + i,
+        maxTokens: 40,
+        prompt: PROMPT.slice(i * 20),
+        signal: caller.signal,
+        onToken: async (ids) => {
+          if (givenUp && ids.flat().length > 4 * n) caller.abort();
+        },
+      });
+      return asked.then(
+        ({ ids }) => ids.every((answer) => answer.length === 40) && !givenUp,
+        () => givenUp,
+      );
+    }),
+  );
+  expect(answered).toEqual(Array.from({ length: 16 }, () => true));
+  for (const worker of cluster.workers) await idle(worker);
+});
+
 it('prompts come back with their answers, and several are answered in one request', async () => {
   const openai = new OpenAI({ baseURL: `http://${cluster.router.http}/v1`, apiKey: 'none', maxRetries: 0 });
   const asked = { model: 'tiny-moe', temperature: 0, max_tokens: 12, echo: true };

@@ -1,5 +1,5 @@
 import type { PrefillListeners } from '@causeway/engine';
-import { workerV1 } from '@causeway/proto';
+import type { workerV1 } from '@causeway/proto';
 
 /** Tokens in one message: some 50 KiB with 20 of the likeliest each. */
 const MESSAGE_TOKENS = 256;

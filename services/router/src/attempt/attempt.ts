@@ -63,6 +63,12 @@ export class Attempt implements AsyncDisposable {
     return this.options.number;
   }
 
+  /** Known tokens that a sequence is fed before it gives one, of the longest. */
+  get replayedTokens(): number {
+    const { replayIds, choices } = this.options.generation;
+    return Math.max(replayIds.length, ...choices.map((choice) => choice.replayIds.length));
+  }
+
   /** Starts the prefill worker on the ticket. */
   startPrefill(ticket: Ticket): void {
     this.#running.push(this.#read('prefill_failed', this.#prefillScope.signal, () => this.#prefillEvents(ticket)));

@@ -41,6 +41,9 @@ const LEASE_LOOK_MS = 1_000;
 /** After the last token, how long its workers' last words are waited for; only the report needs them. */
 const LAST_WORDS_MS = 250;
 
+/** Time that a decode step may take while tokens are replayed, which gives no event. */
+const REPLAYED_TOKEN_MS = 50;
+
 /** What one attempt has seen so far. */
 interface Progress {
   /** The prefill worker's stream has ended, well or not. */
@@ -53,6 +56,8 @@ interface Progress {
   recomputing: boolean;
   /** performance.now() at which the last event came. */
   lastEventAt: number;
+  /** Milliseconds of silence after which a due token counts as lost; longer while known tokens are replayed. */
+  hangMs: number;
 }
 
 /**
@@ -75,6 +80,7 @@ export async function* follow(
     prefillLostAt: undefined,
     recomputing: local,
     lastEventAt: performance.now(),
+    hangMs: router.config.hangMs + attempt.replayedTokens * REPLAYED_TOKEN_MS,
   };
   for (;;) {
     await nextTurn();
@@ -125,7 +131,8 @@ async function nextEvent(
 
 /** Milliseconds to wait for the next event before `overdue` has a look. */
 function patience(choices: Choices, progress: Progress, router: RouterParts): number {
-  const { stallMs, hangMs } = router.config;
+  const { stallMs } = router.config;
+  const { hangMs } = progress;
   const now = performance.now();
   if (progress.prefillLostAt !== undefined) return Math.max(0, progress.prefillLostAt - now);
   const quietMs = now - progress.lastEventAt;
@@ -150,6 +157,7 @@ function takeEvent(
       choices.offer(event.token, attempt.number);
       return undefined;
     case 'token':
+      progress.hangMs = router.config.hangMs;
       choices.offer(event.token, attempt.number);
       return undefined;
     case 'prompt_scores':
@@ -252,12 +260,12 @@ function overdue(
     return startOver(lost(prefill, 'lost before its KV was committed'), prefill, ctx, choices, attempt, progress, router);
   }
   const quietMs = performance.now() - progress.lastEventAt;
-  const { stallMs, hangMs } = router.config;
+  const { stallMs } = router.config;
   if (quietMs < stallMs) return undefined;
   const silent = `silent for ${Math.round(quietMs)} ms`;
   const { committed } = choices.report;
   if (!isRegistered(decode, router)) return { worker: decode, error: lost(decode, `${silent}, and its lease has ended`) };
-  if (committed && quietMs >= hangMs) return { worker: decode, error: lost(decode, `${silent} while a token was due`) };
+  if (committed && quietMs >= progress.hangMs) return { worker: decode, error: lost(decode, `${silent} while a token was due`) };
   if (committed || prefill === undefined || progress.prefillDone || isRegistered(prefill, router)) return undefined;
   return prefillFailed(lost(prefill, `${silent}, and its lease has ended`), ctx, choices, attempt, places, progress, router);
 }
