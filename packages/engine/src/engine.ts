@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { PagePool } from '@causeway/kv';
+import type { LayerRange, PagePool } from '@causeway/kv';
 import { choicePages, forkPages } from './choice-pages.ts';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
@@ -83,7 +83,7 @@ export class RunningEngine implements Engine {
     generation: Generation,
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult> {
     const { firsts, prefillMs } = await this.prefillChoices([generation], pages, signal, { onTokens });
     return { first: firsts[0], prefillMs };

@@ -1,5 +1,5 @@
 /** What services see of the engine. */
-import type { Fingerprint, KvDescriptor, PageSet } from '@causeway/kv';
+import type { Fingerprint, KvDescriptor, LayerRange, PageSet } from '@causeway/kv';
 
 /** How tokens are chosen; a pure function of these, the position and the tokens so far. */
 export interface Sampling {
@@ -98,8 +98,8 @@ export interface GeneratedToken extends SampledToken {
 export type SequencePages = PageSet;
 
 export interface PrefillListeners {
-  /** Called after each chunk: pages hold the tokens [0, end). */
-  onTokens?: ((end: number) => void) | undefined;
+  /** Called for each group of layers of each chunk: pages hold the tokens [0, end) of these layers. The next wait for what it returns. */
+  onTokens?: ((end: number, layers: LayerRange) => void | Promise<void>) | undefined;
   /** With `promptLogprobs`: tokens of the prompt from `position` on. Every one but the first comes once, in order, before the result. */
   onScores?: ((position: number, tokens: readonly ScoredToken[]) => void) | undefined;
 }
@@ -160,13 +160,14 @@ export interface Engine extends AsyncDisposable {
 
   /**
    * Reads a prompt in chunks into its own slot and packs finished blocks into `pages` (prefill worker, or local prefill).
-   * `onTokens(end)` is called after each chunk: pages hold the tokens [0, end). Never called again after the promise settles.
+   * `onTokens(end, layers)` is called for each group of layers of each chunk, as soon as they are computed: pages hold the tokens
+   * [0, end) of these layers. The next layers wait for what it returns. Never called again after the promise settles.
    */
   prefill(
     generation: Generation,
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult>;
 
   /**

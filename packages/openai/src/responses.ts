@@ -1,7 +1,8 @@
 /** Bodies and chunks of answers, in OpenAI's forms. */
+import { type AnswerMessage, type AnswerPart, partDelta } from './answer-parts.ts';
 import type { Usage } from './usage.ts';
 
-export type FinishReasonName = 'stop' | 'length';
+export type FinishReasonName = 'stop' | 'length' | 'tool_calls';
 
 /** What all bodies and chunks of one answer share. */
 export interface AnswerHead {
@@ -22,16 +23,19 @@ export function answerJson(form: AnswerForm, head: AnswerHead, choices: readonly
   return `${start.slice(0, -1)},"choices":[${choices.join(',')}],"usage":${JSON.stringify(usage)}}`;
 }
 
-/** One entry of `choices` as JSON. `logprobs` is JSON already, or null. */
+/** One entry of `choices` as JSON: an answer's text, or the message of a chat answer. `logprobs` is JSON already, or null. */
 export function choiceJson(
   form: AnswerForm,
   index: number,
-  text: string,
+  text: string | AnswerMessage,
   finishReason: FinishReasonName,
   logprobs: string | null,
 ): string {
-  const content = form === 'chat' ? { message: { role: 'assistant', content: text, refusal: null } } : { text };
-  const choice = JSON.stringify({ index, ...content, finish_reason: finishReason });
+  const plain = typeof text === 'string';
+  const message = plain ? { role: 'assistant', content: text, refusal: null } : text.toJson();
+  const content = form === 'chat' ? { message } : { text };
+  const reason = plain ? finishReason : text.finishReason(finishReason);
+  const choice = JSON.stringify({ index, ...content, finish_reason: reason });
   return `${choice.slice(0, -1)},"logprobs":${logprobs}}`;
 }
 
@@ -41,6 +45,8 @@ export interface StreamEvents {
   start(index: number): string;
   /** `logprobs`: those of the token whose chunk this is, when they are wanted. */
   text(index: number, text: string, logprobs?: object): string;
+  /** The same of a chat answer whose parts are told apart: a chunk for each; without any, one for the log-probabilities. */
+  parts(index: number, parts: readonly AnswerPart[], logprobs?: object): string;
   /** The last chunk of a choice: finish_reason; of the choice that ends last also usage with the KV report, always. */
   finish(index: number, reason: FinishReasonName, usage?: Usage): string;
   /** OpenAI's extra chunk for `include_usage`. */
@@ -75,6 +81,11 @@ export function streamEvents(form: AnswerForm, head: AnswerHead, includeUsage: b
     start: (index) => (form === 'chat' ? chunk([choice(index, { delta: { role: 'assistant', content: '' } }, null)]) : ''),
     text: (index, text, logprobs) =>
       chunk([choice(index, form === 'chat' ? { delta: { content: text } } : { text }, null, logprobs)]),
+    parts: (index, parts, logprobs) => {
+      const deltas = parts.flatMap((part) => partDelta(part) ?? []);
+      if (deltas.length === 0 && logprobs !== undefined) deltas.push({ content: '' });
+      return deltas.map((delta, at) => chunk([choice(index, { delta }, null, at === 0 ? logprobs : null)])).join('');
+    },
     finish: (index, reason, usage) => chunk([choice(index, form === 'chat' ? { delta: {} } : { text: '' }, reason)], usage),
     usage: (usage) => chunk([], usage),
     error: (body) => event(body),

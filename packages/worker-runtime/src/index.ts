@@ -1,5 +1,6 @@
 export { choicesFromProto, firstTokenOptions, firstTokensOf } from './choices.ts';
 export type { FirstOf, WorkerChoice } from './choices.ts';
+export { computeOrderFromProto } from './compute-order.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {

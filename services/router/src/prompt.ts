@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { Answer } from './answer/answer.ts';
+import { answerText } from './answer/answer-text.ts';
 import { Choices, choiceSeed } from './answer/choices.ts';
 import { PromptScores } from './answer/prompt-scores.ts';
-import { checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
+import { checkCalls, checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
 import { readRequest } from './request/read-request.ts';
-import { type RequestResult, tokenizeResponse } from './request/request-job.ts';
+import { renderOptions, type RequestResult, tokenizeResponse } from './request/request-job.ts';
 import type { RequestFields, RequestKind, TokensKind } from './request/request.ts';
 import type { RequestContext } from './request-context.ts';
 import type { RouterParts } from './router-parts.ts';
@@ -38,15 +39,16 @@ export interface Prompted {
 /**
  * Reads, checks and tokenizes a request; what takes long is done off the event loop.
  * @throws ServiceError `bad_json`, `bad_request` and their kin naming the field; `unknown_model`, `empty_prompt`, `prompt_too_long`,
- * `invalid_token`, `no_workers`, or what the chat template refuses
+ * `invalid_token`, `no_workers`, `unsupported_parameter` for tools whose calls could not be told, or what the chat template refuses
  */
 export async function readPrompts(
   ctx: RequestContext,
   source: RequestSource,
-  router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory'>,
+  router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory' | 'output'>,
 ): Promise<Prompted> {
   const limits = limitsNow(router);
   const { fields, prompts } = await promptsOf(ctx, source, limits, router);
+  checkCalls(fields.output, router.output);
   return { fields, prompts, limits };
 }
 
@@ -84,7 +86,7 @@ async function promptsOf(
       ? prompt.ids
       : prompt.kind === 'text'
         ? await tokenizer.encode(prompt.text, ctx.signal)
-        : await tokenizer.encodeChat(prompt.messages, ctx.signal);
+        : await tokenizer.encodeChat(prompt.messages, renderOptions(prompt.template), ctx.signal);
   checkLength(ids.length, fields, limits);
   return { fields, prompts: [{ ids, echo: '' }], response: undefined };
 }
@@ -130,7 +132,7 @@ export function beginChoices(
       stopTokenIds: options.stopTokenIds,
       ignoreEos: options.ignoreEos,
       placement: options.placement,
-      detokenizer: router.tokenizer.decodeStream(),
+      ...answerText(fields.output, ids, router),
     });
   const more = Array.from({ length: options.n - 1 }, (_, index) => answer(index + 1));
   const scores = options.echo && options.logprobs !== undefined ? new PromptScores(ids.length, options.logprobs) : undefined;

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GeneratedToken } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
-import type { PageSet } from '@causeway/kv';
+import type { ComputeOrder, PageSet } from '@causeway/kv';
 import { type CommittedKv, ticketToProto } from '@causeway/kv-transport';
 import { abortable, deadlineSignal } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
@@ -10,6 +10,7 @@ import {
   assertServes,
   choicesFromProto,
   chunkTimes,
+  computeOrderFromProto,
   finishReasonToProto,
   firstTokensOf,
   PromptScoreCollector,
@@ -65,7 +66,10 @@ export async function* decode(
   await nextTurn();
 
   let kv: ReadyKv | undefined;
-  if (!reserve.local) kv = yield* receiveKv(worker, choices, inbox, scope, context);
+  if (!reserve.local) {
+    const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, choices[0].generation.promptIds.length);
+    kv = yield* receiveKv(worker, choices, order, inbox, scope, context);
+  }
   kv ??= yield* prefillHere(worker, choices, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
@@ -101,6 +105,7 @@ export async function* decode(
 async function* receiveKv(
   worker: Worker,
   choices: Choices,
+  order: ComputeOrder | undefined,
   inbox: CommandInbox,
   scope: RequestScope,
   context: CallContext,
@@ -111,7 +116,7 @@ async function* receiveKv(
   try {
     const deadlineMs = worker.config.ticketDeadlineMs;
     const tokens = choices[0].generation.promptIds.length;
-    const transfer = worker.endpoint.receive({ pages, tokens, deadlineMs, signal: scope.signal });
+    const transfer = worker.endpoint.receive({ pages, tokens, order, deadlineMs, signal: scope.signal });
     try {
       yield { event: { $case: 'ticket', value: ticketToProto(transfer.ticket) } };
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);

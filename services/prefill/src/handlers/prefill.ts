@@ -56,11 +56,14 @@ export async function* prefill(
 
   const chunks = chunkTimes();
   const scores = new PromptScoreCollector();
-  const onTokens = (end: number): void => {
-    chunks.ended(end);
-    transfer.offer(end);
-  };
-  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, { onTokens, onScores: scores.onScores });
+  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, {
+    onTokens: (end, layers) => {
+      chunks.ended(end);
+      transfer.offer(end, layers);
+      if (end === tokens) transfer.offerFinal(layers);
+    },
+    onScores: scores.onScores,
+  });
   const { prefillMs } = result;
   chunks.record(scope.span, prefillMs);
   for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };

@@ -3,6 +3,7 @@ import {
   type AnswerForm,
   type AnswerHead,
   answerJson,
+  AnswerMessage,
   AnswerLogprobs,
   choiceJson,
   chunkLogprobs,
@@ -92,13 +93,24 @@ export function bodyOf(request: FastifyRequest): Uint8Array {
 /** One choice of a whole answer, as it grows. */
 class WholeChoice {
   readonly logprobs: AnswerLogprobs;
-  text: string;
   /** Set at its end: the entry in `choices`. */
   json = '';
+  #text: string;
+  /** Where the answer's parts are told apart. */
+  #message: AnswerMessage | undefined;
 
   constructor(form: AnswerForm, echo: string) {
     this.logprobs = new AnswerLogprobs(form);
-    this.text = echo;
+    this.#text = echo;
+  }
+
+  add({ text, parts }: AnswerPiece): void {
+    if (parts === undefined) this.#text += text;
+    else (this.#message ??= new AnswerMessage()).add(parts);
+  }
+
+  get content(): string | AnswerMessage {
+    return this.#message ?? this.#text;
   }
 }
 
@@ -116,14 +128,14 @@ async function whole(reply: FastifyReply, style: AnswerStyle, events: AsyncItera
     }
     const choice = all[event.choice] as WholeChoice;
     if (event.kind === 'piece') {
-      choice.text += event.piece.text;
+      choice.add(event.piece);
       if (logprobs !== undefined) choice.logprobs.add(logprobs(event.choice, event.piece));
       continue;
     }
     const { reason, usage } = event;
     await nextTurn();
     const entries = logprobs === undefined ? null : choice.logprobs.toJson();
-    choice.json = choiceJson(form, event.choice, choice.text, reason, entries);
+    choice.json = choiceJson(form, event.choice, choice.content, reason, entries);
     if (usage === undefined) continue;
     void reply.header('x-causeway-kv', kvHeader(usage.causeway));
     void reply.header('content-type', 'application/json; charset=utf-8');
@@ -162,10 +174,13 @@ async function streamed(
       if (event.kind === 'prompt') {
         const entries = await style.promptLogprobs(event);
         for (let i = 0; i < style.perPrompt; i++) await writePrompt(event.choice + i, entries, style, sse, writer);
-      } else if (event.kind === 'piece' && logprobs !== undefined) {
+      }
+      if (event.kind === 'piece') {
         const { choice, piece } = event;
-        await writer.write(sse.text(choice, piece.text, chunkLogprobs(form, logprobs(choice, piece))));
-      } else if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.choice, event.piece.text));
+        const entry = logprobs === undefined ? undefined : chunkLogprobs(form, logprobs(choice, piece));
+        if (piece.parts !== undefined) await writer.write(sse.parts(choice, piece.parts, entry));
+        else if (entry !== undefined || piece.text !== '') await writer.write(sse.text(choice, piece.text, entry));
+      }
       if (event.kind !== 'finished') continue;
       await writer.write(sse.finish(event.choice, event.reason, event.usage));
       if (event.usage === undefined) continue;

@@ -94,7 +94,8 @@ function finish(
   });
   const reason = reasons.length === 1 ? reasons[0] : reasons;
   ctx.log.info({ promptTokens, tokens, reason, seconds: round(seconds), kv: report }, 'answered');
-  return usageObject(promptTokens, tokens, report);
+  const reasoned = prompts.flatMap(({ answers }) => answers.flatMap(({ options }) => options.output?.reasoningTokens ?? []));
+  return usageObject(promptTokens, tokens, report, reasoned.length === 0 ? undefined : sum(reasoned));
 }
 
 function sum(values: readonly number[]): number {
