@@ -1,5 +1,5 @@
 import { fail, ServiceError } from '@causeway/errors';
-import type { LayerRange, PageSet } from '@causeway/kv';
+import type { PageSet } from '@causeway/kv';
 import { nextChunk } from './chunks.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
