@@ -98,6 +98,8 @@ function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Rec
       CAUSEWAY_MAX_BODY_BYTES: pool.maxBody,
       CAUSEWAY_RECOVERY: pool.recovery,
       CAUSEWAY_DEFAULT_MAX_TOKENS: pool.defaultMaxTokens,
+      CAUSEWAY_TOOL_PARSER: pool.toolParser,
+      CAUSEWAY_REASONING_PARSER: pool.reasoningParser,
     }),
   };
 }

@@ -1,5 +1,5 @@
 import { CHIP_NAMES } from '@causeway/chips';
-import { byteSize, integer, LIMITS, oneOf } from '@causeway/config';
+import { byteSize, integer, LIMITS, oneOf, REASONING_PARSERS, TOOL_PARSERS } from '@causeway/config';
 import { z } from 'zod';
 import { parseCores, parseDurationMs } from './units.ts';
 
@@ -60,6 +60,8 @@ const routerPool = {
   maxBody: byteSize(LIMITS.maxBodyBytes).optional(),
   recovery: z.enum(['fast', 'exact']).optional(),
   defaultMaxTokens: integer(LIMITS.defaultMaxTokens).optional(),
+  toolParser: z.enum(TOOL_PARSERS).optional(),
+  reasoningParser: z.enum(REASONING_PARSERS).optional(),
 };
 
 const anyPool = z.discriminatedUnion('role', [

@@ -8,7 +8,9 @@ import {
   number,
   oneOf,
   port,
+  REASONING_PARSERS,
   text,
+  TOOL_PARSERS,
   urls,
 } from '@causeway/config';
 import { DEFAULT_LOCAL_PREFILL_TOKENS } from '@causeway/scheduling';
@@ -93,6 +95,27 @@ export const routerConfig = defineConfig({
     schema: text({ max: 256 }),
     optional: true,
     doc: "Name that clients use; default: the checkpoint's own.",
+  },
+  chatTemplate: {
+    env: 'CAUSEWAY_CHAT_TEMPLATE',
+    flag: 'chat-template',
+    schema: text(),
+    optional: true,
+    doc: "File with a chat template (Jinja) to be used instead of the checkpoint's own.",
+  },
+  toolParser: {
+    env: 'CAUSEWAY_TOOL_PARSER',
+    flag: 'tool-parser',
+    schema: oneOf(TOOL_PARSERS),
+    default: 'auto',
+    doc: 'How the model writes calls of tools; `auto` goes by its chat template, `none` refuses `tools`.',
+  },
+  reasoningParser: {
+    env: 'CAUSEWAY_REASONING_PARSER',
+    flag: 'reasoning-parser',
+    schema: oneOf(REASONING_PARSERS),
+    default: 'auto',
+    doc: 'How the model marks reasoning: `think` is `<think>`; `auto` goes by its chat template, `none` leaves it in the content.',
   },
   placement: {
     env: 'CAUSEWAY_PLACEMENT',

@@ -47,7 +47,7 @@ await runMain(process, async (ctx) => {
     instance: randomUUID(),
     log,
   });
-  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads);
+  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads, config.chatTemplate);
   const model = config.modelName ?? tokenizer.name;
   await using redis = await connectRedis({
     url: config.redisUrl,

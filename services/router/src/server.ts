@@ -4,6 +4,7 @@ import { type ChannelPool, createChannelPool, createRpcServer } from '@causeway/
 import type { Logger, TraceBackend } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 import { Admission } from './admission.ts';
+import { outputFormat } from './answer/output-format.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { RouterConfig } from './config.ts';
 import { inferenceService } from './handlers/inference.ts';
@@ -52,6 +53,7 @@ export function createRouter(options: RouterOptions): Router {
     model,
     config,
     tokenizer: options.tokenizer,
+    output: outputFormat(options.tokenizer.templateFacts()?.text, config),
     directory,
     dispatcher,
     channels,

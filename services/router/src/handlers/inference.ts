@@ -66,6 +66,8 @@ const EMPTY: inferenceV1.GenerateResponse = {
   finishReason: '',
   usage: undefined,
   logprobs: [],
+  reasoningContent: '',
+  toolCalls: [],
 };
 
 function pieceMessage(
@@ -74,7 +76,7 @@ function pieceMessage(
   withLogprobs: boolean,
   { tokenizer }: RouterParts,
 ): inferenceV1.GenerateResponse {
-  const message = { ...EMPTY, requestId, text: piece.text, tokenIds: [piece.id] };
+  const message = { ...EMPTY, requestId, ...pieceText(piece), tokenIds: [piece.id] };
   if (!withLogprobs) return message;
   const named = (id: number, logprob: number, top: inferenceV1.TokenLogprob[]): inferenceV1.TokenLogprob => ({
     id,
@@ -86,11 +88,23 @@ function pieceMessage(
   return { ...message, logprobs: [named(piece.id, piece.logprob, top)] };
 }
 
+/** The piece's text, told apart where the answer has parts. */
+function pieceText({ text, parts }: AnswerPiece): Pick<inferenceV1.GenerateResponse, 'text' | 'reasoningContent' | 'toolCalls'> {
+  if (parts === undefined) return { text, reasoningContent: '', toolCalls: [] };
+  const joined = (kind: 'content' | 'reasoning'): string => parts.map((part) => (part.kind === kind ? part.text : '')).join('');
+  const toolCalls = parts.flatMap((part): inferenceV1.ToolCallDelta[] => {
+    if (part.kind === 'call') return [{ index: part.index, id: part.id, name: part.name, arguments: '' }];
+    return part.kind === 'arguments' ? [{ index: part.index, id: '', name: '', arguments: part.text }] : [];
+  });
+  return { text: joined('content'), reasoningContent: joined('reasoning'), toolCalls };
+}
+
 function usageMessage(usage: Usage): inferenceV1.Usage {
   const { causeway: kv } = usage;
   return {
     promptTokens: usage.prompt_tokens,
     completionTokens: usage.completion_tokens,
+    reasoningTokens: usage.completion_tokens_details?.reasoning_tokens ?? 0,
     kv: {
       outcome: kv.outcome,
       bytesRaw: BigInt(kv.bytes_raw),

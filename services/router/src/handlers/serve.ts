@@ -85,7 +85,7 @@ function finish(
     'causeway.kv.bytes_sent': report.bytes_sent,
   });
   ctx.log.info({ promptTokens, tokens, reason, seconds: round(seconds), kv: report }, 'answered');
-  return usageObject(promptTokens, tokens, report);
+  return usageObject(promptTokens, tokens, report, answer.options.output?.reasoningTokens);
 }
 
 /** Counts and logs a request that was refused or failed. */
