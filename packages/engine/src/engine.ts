@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { PagePool } from '@causeway/kv';
+import type { LayerRange, PagePool } from '@causeway/kv';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
@@ -78,7 +78,7 @@ export class RunningEngine implements Engine {
     generation: Generation,
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult> {
     const { parts, loop } = this.#state;
     this.#check(generation);

@@ -18,6 +18,12 @@ function topology(pools: string): Topology {
 }
 
 describe('processes of a topology', () => {
+  test('a prefill worker is told its layer groups', () => {
+    const pools = '  - {name: p, role: prefill, layerGroups: 4}\n  - {name: d, role: decode}';
+    const groups = renderProcesses(topology(pools), placement).map(({ env }) => env.CAUSEWAY_LAYER_GROUPS);
+    expect(groups).toEqual([undefined, '4', undefined]);
+  });
+
   test('a worker gets exactly what its pool says, and nothing for what it leaves out', () => {
     const [, worker] = renderProcesses(
       topology(

@@ -120,6 +120,7 @@ function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: num
       CAUSEWAY_MAX_CONTEXT: pool.maxContext,
       CAUSEWAY_MAX_SEQUENCES: pool.maxSequences,
       CAUSEWAY_CHUNK_TOKENS: pool.chunkTokens,
+      CAUSEWAY_LAYER_GROUPS: pool.role === 'prefill' ? pool.layerGroups : undefined,
       CAUSEWAY_LEASE_MS: pool.lease,
     }),
   };

@@ -66,7 +66,7 @@ const routerPool = {
 
 const anyPool = z.discriminatedUnion('role', [
   z.strictObject({ role: z.literal('router'), ...routerPool }),
-  z.strictObject({ role: z.literal('prefill'), ...workerPool }),
+  z.strictObject({ role: z.literal('prefill'), ...workerPool, layerGroups: integer(LIMITS.layerGroups).optional() }),
   z.strictObject({ role: z.literal('decode'), ...workerPool }),
 ]);
 

@@ -95,6 +95,13 @@ export const workerConfig = defineConfig({
     default: 256,
     doc: 'Prompt tokens of one prefill run.',
   },
+  layerGroups: {
+    env: 'CAUSEWAY_LAYER_GROUPS',
+    flag: 'layer-groups',
+    schema: integer(LIMITS.layerGroups),
+    default: 1,
+    doc: 'Prefill workers: groups of layers whose KV is handed over as soon as they are computed, while later ones still are.',
+  },
   kvCodec: {
     env: 'CAUSEWAY_KV_CODEC',
     flag: 'kv-codec',

@@ -1,3 +1,4 @@
+export { computeOrderFromProto } from './compute-order.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {

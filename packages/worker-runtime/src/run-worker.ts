@@ -7,6 +7,7 @@ import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } fro
 import { createRpcServer, type RpcService } from '@causeway/rpc';
 import { createLogger, createObservabilityServer, type Logger, monitorEventLoop, startTracing } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
+import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
 import { loadEngine, type LoadedEngine } from './load-engine.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
@@ -146,6 +147,7 @@ export async function runWorker(
       blockTokens: info.descriptor.storage.blockTokens,
       maxSequences,
     },
+    ...registeredOrder(config, role, maxContext),
     startedAt: Date.now(),
     ...state(),
   };
@@ -190,6 +192,7 @@ async function loadConfiguredEngine(
     ...config,
     // A prefill worker never decodes: one idle row is all it needs.
     maxSequences: role === 'prefill' ? 1 : config.maxSequences,
+    layerGroups: role === 'prefill' ? config.layerGroups : 1,
     debug: { fillNaN: debug, checkPages: debug },
     hooks,
     signal: ctx.lifecycle.drainSignal,

@@ -12,7 +12,7 @@ export async function reservePages(worker: Worker, tokens: number, scope: Reques
 
 /** Notes when each chunk of a prompt was done; made when the prompt gets in line. */
 export interface ChunkTimes {
-  /** The tokens before `end` are in pages. */
+  /** The tokens before `end` are in pages, or those of more layers: the last time counts. */
   ended(end: number): void;
   /** After the last chunk: a span `prefill.chunk` for each; `prefillMs` from the first one's begin to now. */
   record(span: TraceSpan, prefillMs: number): void;
@@ -22,7 +22,10 @@ export function chunkTimes(): ChunkTimes {
   const askedAt = performance.now();
   const ends: { at: number; end: number }[] = [];
   return {
-    ended: (end) => void ends.push({ at: performance.now(), end }),
+    ended: (end) => {
+      if (ends.at(-1)?.end === end) ends.pop();
+      ends.push({ at: performance.now(), end });
+    },
     record: (span, prefillMs) => {
       let from = performance.now() - prefillMs;
       span.record('prefill.queue', askedAt, from);

@@ -2,13 +2,14 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GeneratedToken, Generation } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
-import type { PageSet } from '@causeway/kv';
+import type { ComputeOrder, PageSet } from '@causeway/kv';
 import { type CommittedKv, ticketToProto } from '@causeway/kv-transport';
 import { abortable, deadlineSignal } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
   chunkTimes,
+  computeOrderFromProto,
   finishReasonToProto,
   firstTokenDetail,
   generationFromProto,
@@ -56,7 +57,10 @@ export async function* decode(
   await nextTurn();
 
   let kv: ReadyKv | undefined;
-  if (!reserve.local) kv = yield* receiveKv(worker, generation, inbox, scope, context);
+  if (!reserve.local) {
+    const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, generation.promptIds.length);
+    kv = yield* receiveKv(worker, generation, order, inbox, scope, context);
+  }
   kv ??= yield* prefillHere(worker, generation, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
@@ -88,6 +92,7 @@ export async function* decode(
 async function* receiveKv(
   worker: Worker,
   generation: Generation,
+  order: ComputeOrder | undefined,
   inbox: CommandInbox,
   scope: RequestScope,
   context: CallContext,
@@ -97,7 +102,8 @@ async function* receiveKv(
   using receiving = scope.span.child('kv.receive');
   try {
     const deadlineMs = worker.config.ticketDeadlineMs;
-    const transfer = worker.endpoint.receive({ pages, tokens: generation.promptIds.length, deadlineMs, signal: scope.signal });
+    const tokens = generation.promptIds.length;
+    const transfer = worker.endpoint.receive({ pages, tokens, order, deadlineMs, signal: scope.signal });
     try {
       yield { event: { $case: 'ticket', value: ticketToProto(transfer.ticket) } };
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);

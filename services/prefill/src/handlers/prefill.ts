@@ -51,9 +51,10 @@ export async function* prefill(
   yield { event: { $case: 'started', value: {} } };
 
   const chunks = chunkTimes();
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => {
+  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end, layers) => {
     chunks.ended(end);
-    transfer.offer(end);
+    transfer.offer(end, layers);
+    if (end === generation.promptIds.length) transfer.offerFinal(layers);
   });
   chunks.record(scope.span, prefillMs);
   if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };

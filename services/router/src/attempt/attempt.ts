@@ -52,7 +52,14 @@ export class Attempt implements AsyncDisposable {
       'causeway.decode': decode.id,
       'causeway.prefill': prefill?.id,
     });
-    const reserve = { requestId: ctx.id, attempt: number, model, generation, local: prefill === undefined };
+    const reserve: workerV1.Reserve = {
+      requestId: ctx.id,
+      attempt: number,
+      model,
+      generation,
+      local: prefill === undefined,
+      computeOrder: prefill?.computeOrder,
+    };
     this.#commands.tryPush({ command: { $case: 'reserve', value: reserve } });
     this.#running.push(this.#read('decode_failed', this.#scope.signal, () => this.#decodeEvents()));
   }
