@@ -99,6 +99,8 @@ export interface GenerateRequest {
   toolChoice: string;
   /** One call in an answer at most. */
   singleToolCall: boolean;
+  /** Answers wanted, at most 16; 0 is 1. They share the prompt's prefill; answer i is that of a request with seed + i. */
+  n: number;
   /** What the answer must look like. Unset: any text. */
   responseFormat: ResponseFormat | undefined;
 }
@@ -117,11 +119,11 @@ export interface ResponseFormat {
     { $case: "regex"; value: string }
     | //
     /** One of these texts. */
-    { $case: "choice"; value: Choices }
+    { $case: "choice"; value: Texts }
     | undefined;
 }
 
-export interface Choices {
+export interface Texts {
   texts: string[];
 }
 
@@ -162,7 +164,7 @@ export interface GenerateResponse {
   /** New text; never half a character. In answers to messages without reasoning and calls, where the model marks them. */
   text: string;
   tokenIds: number[];
-  /** "", "stop", "length" or "tool_calls"; set on the last message. */
+  /** "", "stop", "length" or "tool_calls"; set on the last message of each answer. */
   finishReason: string;
   /** Set on the last message. */
   usage:
@@ -173,6 +175,8 @@ export interface GenerateResponse {
   /** What the model thinks before it answers. */
   reasoningContent: string;
   toolCalls: ToolCallDelta[];
+  /** Which of n answers this is part of, from 0. */
+  choice: number;
 }
 
 /** How likely a token was, by the model's own logits: before temperature, bias and penalties. */
@@ -764,6 +768,7 @@ function createBaseGenerateRequest(): GenerateRequest {
     logprobs: undefined,
     toolChoice: "",
     singleToolCall: false,
+    n: 0,
     responseFormat: undefined,
   };
 }
@@ -814,6 +819,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.singleToolCall !== false) {
       writer.uint32(104).bool(message.singleToolCall);
+    }
+    if (message.n !== 0) {
+      writer.uint32(120).uint32(message.n);
     }
     if (message.responseFormat !== undefined) {
       ResponseFormat.encode(message.responseFormat, writer.uint32(162).fork()).join();
@@ -948,6 +956,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.singleToolCall = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.n = reader.uint32();
+            continue;
+          }
           case 20: {
             if (tag !== 162) {
               break;
@@ -1005,6 +1021,7 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.logprobs = object.logprobs ?? undefined;
     message.toolChoice = object.toolChoice ?? "";
     message.singleToolCall = object.singleToolCall ?? false;
+    message.n = object.n ?? 0;
     message.responseFormat = (object.responseFormat !== undefined && object.responseFormat !== null)
       ? ResponseFormat.fromPartial(object.responseFormat)
       : undefined;
@@ -1029,7 +1046,7 @@ export const ResponseFormat: MessageFns<ResponseFormat> = {
         writer.uint32(26).string(message.format.value);
         break;
       case "choice":
-        Choices.encode(message.format.value, writer.uint32(34).fork()).join();
+        Texts.encode(message.format.value, writer.uint32(34).fork()).join();
         break;
     }
     return writer;
@@ -1077,7 +1094,7 @@ export const ResponseFormat: MessageFns<ResponseFormat> = {
               break;
             }
 
-            message.format = { $case: "choice", value: Choices.decode(reader, reader.uint32()) };
+            message.format = { $case: "choice", value: Texts.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1118,7 +1135,7 @@ export const ResponseFormat: MessageFns<ResponseFormat> = {
       }
       case "choice": {
         if (object.format?.value !== undefined && object.format?.value !== null) {
-          message.format = { $case: "choice", value: Choices.fromPartial(object.format.value) };
+          message.format = { $case: "choice", value: Texts.fromPartial(object.format.value) };
         }
         break;
       }
@@ -1127,19 +1144,19 @@ export const ResponseFormat: MessageFns<ResponseFormat> = {
   },
 };
 
-function createBaseChoices(): Choices {
+function createBaseTexts(): Texts {
   return { texts: [] };
 }
 
-export const Choices: MessageFns<Choices> = {
-  encode(message: Choices, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const Texts: MessageFns<Texts> = {
+  encode(message: Texts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.texts) {
       writer.uint32(10).string(v!);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Choices {
+  decode(input: BinaryReader | Uint8Array, length?: number): Texts {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1148,7 +1165,7 @@ export const Choices: MessageFns<Choices> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseChoices();
+      const message = createBaseTexts();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1172,11 +1189,11 @@ export const Choices: MessageFns<Choices> = {
     }
   },
 
-  create(base?: DeepPartial<Choices>): Choices {
-    return Choices.fromPartial(base ?? {});
+  create(base?: DeepPartial<Texts>): Texts {
+    return Texts.fromPartial(base ?? {});
   },
-  fromPartial(object: DeepPartial<Choices>): Choices {
-    const message = createBaseChoices();
+  fromPartial(object: DeepPartial<Texts>): Texts {
+    const message = createBaseTexts();
     message.texts = object.texts?.map((e) => e) || [];
     return message;
   },
@@ -1434,6 +1451,7 @@ function createBaseGenerateResponse(): GenerateResponse {
     logprobs: [],
     reasoningContent: "",
     toolCalls: [],
+    choice: 0,
   };
 }
 
@@ -1466,6 +1484,9 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     }
     for (const v of message.toolCalls) {
       ToolCallDelta.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.choice !== 0) {
+      writer.uint32(120).uint32(message.choice);
     }
     return writer;
   },
@@ -1557,6 +1578,14 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
             message.toolCalls.push(ToolCallDelta.decode(reader, reader.uint32()));
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1582,6 +1611,7 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     message.logprobs = object.logprobs?.map((e) => TokenLogprob.fromPartial(e)) || [];
     message.reasoningContent = object.reasoningContent ?? "";
     message.toolCalls = object.toolCalls?.map((e) => ToolCallDelta.fromPartial(e)) || [];
+    message.choice = object.choice ?? 0;
     return message;
   },
 };
