@@ -122,6 +122,16 @@ describe('response_format', () => {
     expect(valid(JSON.parse(completion.choices[0]?.text ?? ''))).toBe(true);
   });
 
+  it('holds every one of several answers', async () => {
+    const wanted = { ...asked, seed: 20, temperature: 1 };
+    const { choices } = await openai.chat.completions.create({ ...wanted, n: 4 });
+    const texts = choices.map(({ message }) => message.content ?? '');
+    for (const text of texts) expect(valid(JSON.parse(text)), text).toBe(true);
+    expect(new Set(texts).size).toBe(4);
+    const alone = await openai.chat.completions.create({ ...wanted, seed: 22 });
+    expect(alone.choices[0]?.message.content).toBe(texts[2]);
+  });
+
   it("has vLLM's names", async () => {
     expect(valid(JSON.parse((await complete({ guided_json: SCHEMA })).text))).toBe(true);
     expect((await complete({ guided_regex: '[a-f]{3}-\\d' })).text).toMatch(/^[a-f]{3}-\d$/);
@@ -159,8 +169,7 @@ describe.each(['exact', 'fast'] as const)('a decode worker that dies in mid docu
     let killed: string | undefined;
     const disturbed = await ask(async (length) => {
       if (length < 25 || killed !== undefined) return;
-      const log = cluster.router.process.logs().findLast((line) => line['msg'] === 'an attempt begins');
-      killed = String(log?.['decodeWorker']);
+      killed = decoderNow();
       await cluster.worker(killed).process.kill();
     });
     expect(disturbed.attempts).toBe(2);
@@ -168,6 +177,41 @@ describe.each(['exact', 'fast'] as const)('a decode worker that dies in mid docu
     await cluster.startWorker('decode', killed ?? '');
     await seen(2);
   });
+
+  it('changes nothing of several documents', async () => {
+    const ask3 = async (onText?: (length: number) => Promise<void>): Promise<string[]> => {
+      const texts = ['', '', ''];
+      for await (const chunk of await client().chat.completions.create({
+        ...asked,
+        temperature: 0.7,
+        seed: 30,
+        n: 3,
+        stream: true,
+      })) {
+        for (const { index, delta } of chunk.choices) texts[index] += delta.content ?? '';
+        await onText?.(texts.join('').length);
+      }
+      return texts;
+    };
+    const undisturbed = await ask3();
+    for (const text of undisturbed) expect(valid(JSON.parse(text)), text).toBe(true);
+    let killed: string | undefined;
+    const disturbed = await ask3(async (length) => {
+      if (length < 60 || killed !== undefined) return;
+      killed = decoderNow();
+      await cluster.worker(killed).process.kill();
+    });
+    expect(killed).toBeDefined();
+    expect(disturbed).toEqual(undisturbed);
+    await cluster.startWorker('decode', killed ?? '');
+    await seen(2);
+  });
+
+  /** The decode worker of the last attempt. */
+  function decoderNow(): string {
+    const log = cluster.router.process.logs().findLast((line) => line['msg'] === 'an attempt begins');
+    return String(log?.['decodeWorker']);
+  }
 
   async function ask(onText?: (length: number) => Promise<void>): Promise<{ text: string; attempts: number | undefined }> {
     let text = '';
