@@ -1,4 +1,4 @@
-import { defineConfig, readApiKeys, readConfig, text, type ConfigOf } from '@causeway/config';
+import { defineConfig, readApiKeys, readConfig, text, urls, type ConfigOf } from '@causeway/config';
 
 const fields = defineConfig({
   runFolder: {
@@ -30,6 +30,49 @@ const fields = defineConfig({
     schema: text(),
     optional: true,
     doc: "The router's file of keys.",
+  },
+  models: {
+    env: 'CAUSEWAY_MODELS',
+    flag: 'models',
+    schema: text(),
+    optional: true,
+    doc: 'Folder of pulled models; default .causeway/models in the checkout.',
+  },
+  hubEndpoint: {
+    env: 'HF_ENDPOINT',
+    flag: 'hf-endpoint',
+    schema: urls(['https:', 'http:']),
+    default: 'https://huggingface.co',
+    doc: 'Hugging Face hub, or a mirror of it, that models are pulled from.',
+  },
+  hubToken: {
+    env: 'HF_TOKEN',
+    flag: 'hf-token',
+    schema: text({ pattern: /^[\u0021-\u007e]+$/, what: 'a token without spaces' }),
+    optional: true,
+    secret: true,
+    doc: 'Token for private and gated repositories.',
+  },
+  hubHome: {
+    env: 'HF_HOME',
+    flag: 'hf-home',
+    schema: text(),
+    optional: true,
+    doc: "Folder of Hugging Face's clients, whose `hub` is their cache; default ~/.cache/huggingface.",
+  },
+  hubCache: {
+    env: 'HF_HUB_CACHE',
+    flag: 'hf-hub-cache',
+    schema: text(),
+    optional: true,
+    doc: 'That cache itself.',
+  },
+  ollamaModels: {
+    env: 'OLLAMA_MODELS',
+    flag: 'ollama-models',
+    schema: text(),
+    optional: true,
+    doc: "Folder of Ollama's models; default ~/.ollama/models, else /usr/share/ollama/.ollama/models.",
   },
 });
 

@@ -141,6 +141,25 @@ function program(): Command {
       run(import('./commands/verify.ts'), ({ verify }) => verify({ dir, ...options }, deps)),
     );
 
+  const models = root.command('models').description('models that can be served: list, pull, remove');
+  models
+    .command('list', { isDefault: true })
+    .description("what is built in, pulled, or in Ollama's and Hugging Face's caches here, and what can be pulled by name")
+    .option('--json', 'as JSON', false)
+    .action((options: { json: boolean }) =>
+      run(import('./commands/models.ts'), ({ listModels }) => listModels(options, { config, out })),
+    );
+  models
+    .command('pull')
+    .argument('<name>', 'a name of the catalogue, or hf:OWNER/REPO[@REVISION][/FILE]')
+    .description('download a model; what was interrupted goes on, and everything is verified')
+    .action((name: string) => run(import('./commands/models.ts'), ({ pull }) => pull({ name }, { config, ...deps })));
+  models
+    .command('rm')
+    .argument('<name>', 'as in the list')
+    .description('delete a model that was pulled')
+    .action((name: string) => run(import('./commands/models.ts'), ({ remove }) => remove({ name }, { config, ...deps })));
+
   root
     .command('compose')
     .description('write docker-compose.yml and the Prometheus configuration from the topology')

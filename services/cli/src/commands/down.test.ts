@@ -56,6 +56,7 @@ function write(supervisor: ProcessIdentity, service: ProcessIdentity, more: Part
 function stop(now = false): Promise<number> {
   const plain = (text: string): string => text;
   const out: Output = {
+    terminal: false,
     write: (text) => void said.push(text),
     line: (text = '') => void said.push(text),
     warn: (text) => void said.push(text),
