@@ -7,4 +7,4 @@ export { hostPort } from './host-port.ts';
 export { LIMITS } from './limits.ts';
 export { readConfig } from './read-config.ts';
 export type { ConfigSources } from './read-config.ts';
-export { bool, byteSize, integer, milliseconds, number, oneOf, port, text, urls } from './schemas.ts';
+export { bool, byteSize, integer, milliseconds, number, oneOf, port, text, textsByName, urls } from './schemas.ts';

@@ -6,16 +6,13 @@ import { isAlive } from '../cluster/process-identity.ts';
 import { readRunState } from '../cluster/run-state.ts';
 import type { CliConfig } from '../config.ts';
 import { locateModel } from '../models/find-model.ts';
-import { hubAccess } from '../models/hub-access.ts';
 import { hubCacheModels } from '../models/hub-cache.ts';
 import { inspect, type Inspection } from '../models/inspect.ts';
 import { type ModelPlaces, modelPlaces } from '../models/model-places.ts';
 import { ollamaModels } from '../models/ollama-cache.ts';
-import { type Pullable, pullModel } from '../models/pull.ts';
-import type { StoredModel } from '../models/store.ts';
+import { pullHere } from '../models/pull-here.ts';
 import { BUILT_IN_MODELS, type RunPaths } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
-import { createProgress } from '../terminal/progress.ts';
 import { StopSignals, type SignalSource } from '../terminal/stop-signals.ts';
 import { table } from '../terminal/table.ts';
 
@@ -114,31 +111,18 @@ export async function pull(options: { name: string }, deps: ModelsDeps): Promise
   }
 }
 
-/** Pulls into the store, telling how far it is. */
-export async function pullHere(
-  wanted: Pullable,
-  { config, out, env }: Pick<ModelsDeps, 'config' | 'out' | 'env'>,
-  signal: AbortSignal,
-): Promise<StoredModel> {
-  const { terminal } = out;
-  return pullModel(wanted, {
-    store: modelPlaces(config).store,
-    hub: hubAccess({ endpoint: config.hubEndpoint, token: config.hubToken }),
-    env,
-    signal,
-    terminal,
-    say: (text) => out.line(text),
-    progress: (label, total) => createProgress(out, { label, total, terminal }),
-  });
-}
-
 /** Deletes a pulled model; what other programs own is left alone. */
 export async function remove(options: { name: string }, { config, paths, out }: ModelsDeps): Promise<number> {
   const { store, ollama, hubCache } = modelPlaces(config);
   const { name } = options;
   const stored = store.find(name);
   const state = readRunState(paths);
-  if (stored !== undefined && state !== undefined && isAlive(state.supervisor) && state.model.path === stored.path)
+  if (
+    stored !== undefined &&
+    state !== undefined &&
+    isAlive(state.supervisor) &&
+    state.models.some(({ path }) => path === stored.path)
+  )
     fail('failed_precondition', 'bad_request', `${name} is being served by the cluster that is up; ./causeway down first`);
   if (store.remove(name)) {
     out.line(`removed ${name} from ${store.root}`);

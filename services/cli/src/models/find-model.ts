@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { fail } from '@causeway/errors';
+import type { ServedModel } from '@causeway/topology';
 import { findModel } from '../paths.ts';
 import { findInHubCache } from './hub-cache.ts';
 import { type HubRef, parseHubRef } from './hub-ref.ts';
@@ -7,14 +8,8 @@ import type { ModelPlaces } from './model-places.ts';
 import { findOllamaModel } from './ollama-cache.ts';
 import type { Pullable } from './pull.ts';
 
-/** A model to serve: what clients call it, and what to open. */
-export interface ModelChoice {
-  readonly name: string;
-  readonly path: string;
-}
-
 export type Found =
-  | { readonly kind: 'here'; readonly model: ModelChoice }
+  | { readonly kind: 'here'; readonly model: ServedModel }
   | { readonly kind: 'pullable'; readonly wanted: Pullable };
 
 /**
