@@ -1,6 +1,7 @@
 import { defineConfig, readApiKeys, readConfig, text, urls, type ConfigOf } from '@causeway/config';
 
-const fields = defineConfig({
+/** Settings of the command line. */
+export const cliConfig = defineConfig({
   runFolder: {
     env: 'CAUSEWAY_RUN_DIR',
     flag: 'run-dir',
@@ -76,8 +77,8 @@ const fields = defineConfig({
   },
 });
 
-/** What the command line reads from the environment; everything else is an option of a command. */
-export type CliConfig = ConfigOf<typeof fields>;
+/** What the command line reads from the environment, all of it; the rest are options of its commands. */
+export type CliConfig = ConfigOf<typeof cliConfig>;
 
 /** The key that a router wants, as far as the environment says; undefined: none. @throws ServiceError `bad_config` */
 export function routerKey({ apiKey, apiKeys, apiKeysFile }: CliConfig): string | undefined {
@@ -86,5 +87,5 @@ export function routerKey({ apiKey, apiKeys, apiKeysFile }: CliConfig): string |
 
 /** @throws ServiceError `bad_config` */
 export function readCliConfig(env: Readonly<Record<string, string | undefined>>): CliConfig {
-  return readConfig(fields, { env });
+  return readConfig(cliConfig, { env });
 }

@@ -32,7 +32,7 @@ export function locateModel(word: string, base: string, places: ModelPlaces): Fo
   return fail(
     'invalid_argument',
     'file_unreadable',
-    `there is no model "${word}": neither a folder in models/, nor a path (looked from ${base}), nor in the catalogue, nor known to Ollama here. ` +
+    `there is no model "${word}": neither a folder in models/ nor a path (looked from ${base}), neither in the catalogue nor known to Ollama here. ` +
       './causeway models lists what there is; hf:OWNER/REPO[/FILE] names one on Hugging Face',
   );
 }
