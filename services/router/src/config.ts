@@ -1,13 +1,17 @@
 import {
+  bool,
   byteSize,
   type ConfigOf,
   defineConfig,
   integer,
   milliseconds,
+  number,
   oneOf,
   port,
+  REASONING_PARSERS,
   text,
   textsByName,
+  TOOL_PARSERS,
   urls,
 } from '@causeway/config';
 import { DEFAULT_LOCAL_PREFILL_TOKENS } from '@causeway/scheduling';
@@ -52,6 +56,27 @@ export const routerConfig = defineConfig({
     default: 0,
     doc: 'Port of /metrics, /livez and /readyz; 0: any free one.',
   },
+  otlpTracesEndpoint: {
+    env: 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+    flag: 'otlp-traces-endpoint',
+    schema: urls(['http:', 'https:']),
+    optional: true,
+    doc: 'Where OpenTelemetry spans go by OTLP over HTTP, e.g. http://collector:4318/v1/traces; default: nowhere.',
+  },
+  traceRatio: {
+    env: 'CAUSEWAY_TRACE_RATIO',
+    flag: 'trace-ratio',
+    schema: number({ min: 0, max: 1 }),
+    default: 1,
+    doc: 'Share of requests that are traced, when their client has not decided by a traceparent header.',
+  },
+  watchSections: {
+    env: 'CAUSEWAY_WATCH_SECTIONS',
+    flag: 'watch-sections',
+    schema: bool(),
+    default: false,
+    doc: 'Measure every callback of the event loop (causeway_event_loop_long_sections_total); costs a few microseconds for each.',
+  },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',
     flag: 'redis-url',
@@ -79,6 +104,27 @@ export const routerConfig = defineConfig({
     schema: textsByName(),
     optional: true,
     doc: 'Instead of these two, for several models: names and checkpoints as JSON, such as `{"a": "/models/a"}`.',
+  },
+  chatTemplate: {
+    env: 'CAUSEWAY_CHAT_TEMPLATE',
+    flag: 'chat-template',
+    schema: text(),
+    optional: true,
+    doc: "File with a chat template (Jinja) to be used instead of the checkpoint's own.",
+  },
+  toolParser: {
+    env: 'CAUSEWAY_TOOL_PARSER',
+    flag: 'tool-parser',
+    schema: oneOf(TOOL_PARSERS),
+    default: 'auto',
+    doc: 'How the model writes calls of tools; `auto` goes by its chat template, `none` refuses `tools`.',
+  },
+  reasoningParser: {
+    env: 'CAUSEWAY_REASONING_PARSER',
+    flag: 'reasoning-parser',
+    schema: oneOf(REASONING_PARSERS),
+    default: 'auto',
+    doc: 'How the model marks reasoning: `think` is `<think>`; `auto` goes by its chat template, `none` leaves it in the content.',
   },
   placement: {
     env: 'CAUSEWAY_PLACEMENT',
@@ -218,7 +264,9 @@ export const routerConfig = defineConfig({
 export type RouterConfig = ConfigOf<typeof routerConfig>;
 
 /** Rules over several settings, for `readConfig`. */
-export function checkRouterConfig({ modelPath, modelPaths }: RouterConfig): readonly string[] {
+export function checkRouterConfig({ modelPath, modelPaths, chatTemplate }: RouterConfig): readonly string[] {
+  if (chatTemplate !== undefined && Object.keys(modelPaths ?? {}).length > 1)
+    return ['CAUSEWAY_CHAT_TEMPLATE (or --chat-template) is the template of one model, and CAUSEWAY_MODEL_PATHS names several'];
   if (modelPath !== undefined || modelPaths !== undefined) return [];
   return [
     'CAUSEWAY_MODEL_PATH (or --model-path) is required: a directory or a GGUF file; or CAUSEWAY_MODEL_PATHS for several models',

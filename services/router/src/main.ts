@@ -1,8 +1,16 @@
+import { randomUUID } from 'node:crypto';
 import { hostPort, readApiKeys, readConfig } from '@causeway/config';
 import { armFailpoints } from '@causeway/failpoints';
 import { runMain } from '@causeway/lifecycle';
 import { connectRedis, RegistryView } from '@causeway/registry';
-import { createLogger, createMetrics, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
+import {
+  createLogger,
+  createMetrics,
+  createObservabilityServer,
+  type Logger,
+  monitorEventLoop,
+  startTracing,
+} from '@causeway/telemetry';
 import { Registry } from 'prom-client';
 import { createApiKeys } from './api-keys.ts';
 import { checkRouterConfig, configuredModels, type RouterConfig, routerConfig } from './config.ts';
@@ -28,9 +36,17 @@ await runMain(process, async (ctx) => {
   });
   await observability.listen();
   using _loop = monitorEventLoop(registry, {
-    onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
+    watchSections: config.watchSections,
+    onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
 
+  await using traces = await startTracing({
+    endpoint: config.otlpTracesEndpoint,
+    ratio: config.traceRatio,
+    service: 'router',
+    instance: randomUUID(),
+    log,
+  });
   await using models = await openModels(config);
   await using redis = await connectRedis({
     url: config.redisUrl,
@@ -62,6 +78,7 @@ await runMain(process, async (ctx) => {
     directory: directoryOf(view),
     lifecycle: ctx.lifecycle,
     registry,
+    traces,
     log,
     forceSignal: ctx.forceSignal,
   });
@@ -84,7 +101,7 @@ async function openModels(config: RouterConfig): Promise<{ list: readonly Routed
   await using stack = new AsyncDisposableStack();
   const list: RoutedModel[] = [];
   for (const { name, path } of configuredModels(config)) {
-    const tokenizer = stack.use(await openModelTokenizer(path, config.tokenizerThreads));
+    const tokenizer = stack.use(await openModelTokenizer(path, config.tokenizerThreads, config.chatTemplate));
     list.push({ name: name ?? tokenizer.name, tokenizer });
   }
   const owned = stack.move();

@@ -1,9 +1,10 @@
 import { hostPort } from '@causeway/config';
 import type { Lifecycle } from '@causeway/lifecycle';
 import { type ChannelPool, createChannelPool, createRpcServer } from '@causeway/rpc';
-import type { Logger } from '@causeway/telemetry';
+import type { Logger, TraceBackend } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 import { Admission } from './admission.ts';
+import { outputFormat } from './answer/output-format.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { RouterConfig } from './config.ts';
 import { inferenceService } from './handlers/inference.ts';
@@ -30,6 +31,7 @@ export interface RouterOptions {
   readonly directory: WorkerDirectory;
   readonly lifecycle: Lifecycle;
   readonly registry: Registry;
+  readonly traces: TraceBackend;
   readonly log: Logger;
   /** Aborts when the drain time is over. */
   readonly forceSignal: AbortSignal;
@@ -55,7 +57,8 @@ export function createRouter(options: RouterOptions): Router {
       const metrics = metricsOf(model);
       // A queue for each: a model that everybody asks for keeps nobody from another.
       const dispatcher = new Dispatcher(directory, { maxQueue: config.maxQueue, onChange: (load) => metrics.load(load) });
-      return { model, config, tokenizer, directory, dispatcher, channels, admission, metrics };
+      const output = outputFormat(tokenizer.templateFacts()?.text, config);
+      return { model, config, tokenizer, output, directory, dispatcher, channels, admission, metrics, traces: options.traces };
     }),
   );
   const unserved = unservedModels(models, directory);

@@ -13,6 +13,7 @@ import { readCliConfig, routerKey } from '../config.ts';
 import { modelPlaces } from '../models/model-places.ts';
 import { pullHere } from '../models/pull-here.ts';
 import type { RunPaths } from '../paths.ts';
+import { shown } from '../prompt/shown.ts';
 import { streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
 import type { Output } from '../terminal/output.ts';
@@ -176,7 +177,7 @@ async function firstPrompt(plan: ClusterPlan, model: string, label: string, out:
     temperature: 0,
     placement: 'disaggregated',
     signal: AbortSignal.any([signal, AbortSignal.timeout(FIRST_PROMPT_TIMEOUT_MS)]),
-    onText: (text) => out.write(text),
+    ...shown(out),
   });
   out.line();
   out.line();

@@ -149,7 +149,7 @@ async function withContext(
   options: HttpServerOptions,
   work: (ctx: RequestContext) => Promise<void>,
 ): Promise<void> {
-  const { config } = options.routers.first;
+  const { config, traces } = options.routers.first;
   const gone = new AbortController();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished)
@@ -160,6 +160,14 @@ async function withContext(
     log: options.log,
     timeoutMs: config.requestTimeoutMs,
     signals: [gone.signal, options.forceSignal],
+    span: traces.begin(
+      `${request.method} ${request.routeOptions.url ?? ''}`,
+      (name) => {
+        const value = request.headers[name];
+        return typeof value === 'string' ? value : undefined;
+      },
+      { 'causeway.request_id': request.id },
+    ),
   });
   await work(ctx);
 }
