@@ -1,6 +1,6 @@
 /**
  * How long a worker takes to load a model, against reading its file, and its largest resident memory meanwhile, against the file's size.
- *   node tests/bench/load.ts --model PATH [--precision exact|fast] [--role decode] [--kv-budget 268435456] [--threads 2] [--repeats 5] [--name load]
+ *   node tests/bench/load.ts --model PATH [--precision exact|fast] [--role decode] [--kv-budget 268435456] [--threads 2] [--repeats 5] [--label TEXT] [--name load]
  * A real worker process is started, with NATS and Redis. Before each reading and each start the file is dropped from the page cache.
  */
 import { execFileSync } from 'node:child_process';
@@ -63,12 +63,20 @@ await using cluster = await startCluster({
   },
 });
 
-async function load(): Promise<{ readyMs: number; peak: number; settled: number; anonymous: number }> {
+/** CPU time of a process so far, s: user and system, in ticks of 10 ms (proc(5), stat, fields 14 and 15). */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+async function load(): Promise<{ readyMs: number; cpuSeconds: number } & ReturnType<typeof memory>> {
   makeCold();
   const began = performance.now();
   const worker: ClusterWorker = await cluster.startWorker(role, 'loading');
   const readyMs = performance.now() - began;
-  const seen = memory(worker.process.pid);
+  const seen = { ...memory(worker.process.pid), cpuSeconds: cpuSeconds(worker.process.pid) };
   await worker.process.stop();
   return { readyMs, ...seen };
 }
@@ -90,6 +98,7 @@ const summary = {
   readMs: of('readMs'),
   readyMs: of('readyMs'),
   ratio: of('ratio'),
+  cpuSeconds: of('cpuSeconds'),
   peakBytes: of('peak'),
   settledBytes: of('settled'),
   /** What is not the KV budget, against the file. */
@@ -101,7 +110,7 @@ if (name !== '') {
   writeReport(name, {
     command: `node tests/bench/load.ts ${process.argv.slice(2).join(' ')}`,
     peers: { disk: 'the same file, read' },
-    setting: { model: basename(model), role, precision, kvBudget, threads: Number(threads), repeats },
+    setting: { model: flag('label', basename(model)), role, precision, kvBudget, threads: Number(threads), repeats },
     repeats: observed,
     summary,
   });

@@ -7,7 +7,7 @@ import { fail } from '@causeway/errors';
 import type { NamedTensors, TensorInfo } from '@causeway/model-files';
 import { ELEMENT_BYTES, type ElementType, NativeBuffer, Tensor } from '@causeway/ort';
 import { BLOCK, CONVERTIBLE_TYPES, type ConvertibleType, type ConvertJob, type SourceRows } from './convert/convert-job.ts';
-import { type ConvertOptions, runConvertJobs } from './convert/convert-pool.ts';
+import { type ConvertOptions, ConvertPool } from './convert/convert-pool.ts';
 import { isQuantized } from './convert/quant-formats.ts';
 import { packedForm } from './convert/repack.ts';
 
@@ -59,6 +59,7 @@ export class WeightLibrary implements Disposable {
   readonly #refs = new Map<string, WeightRef>();
   readonly #plans = new Map<string, Plan>();
   readonly #tensors = new Map<string, Tensor>();
+  readonly #threads = new ConvertPool();
   #bytes = 0;
   #convertedBytes = 0;
 
@@ -248,12 +249,11 @@ export class WeightLibrary implements Disposable {
       },
     };
     options.onProgress?.(this.#convertedBytes, total);
-    const made = runConvertJobs(
-      fresh.flatMap((plan) => plan.jobs()),
-      passed,
-    );
+    const jobs = fresh.flatMap((plan) => plan.jobs());
+    const made = this.#threads.run(jobs, passed);
     for (const plan of fresh) plan.made = made;
     await Promise.all([made, ...plans.map((plan) => plan.made)]);
+    if (this.#convertedBytes >= total) await this.#threads[Symbol.asyncDispose]();
   }
 
   /** Makes every weight asked for so far. Throws as `make` does. */
@@ -283,6 +283,7 @@ export class WeightLibrary implements Disposable {
 
   /** Frees converted weights. Mapped ones belong to the checkpoint. Idempotent. */
   [Symbol.dispose](): void {
+    void this.#threads[Symbol.asyncDispose]();
     this.free([...this.#refs.values()]);
   }
 
