@@ -15,7 +15,7 @@ import type {
   GeneratedToken,
   Generation,
   LogitsOptions,
-  ModelInfo,
+  EngineModelInfo,
   PrefillListeners,
   PrefillResult,
   SequencePages,
@@ -23,7 +23,7 @@ import type {
 import { checkGeneration, checkIds, checkRoom } from './validate.ts';
 
 interface EngineState {
-  info: ModelInfo;
+  info: EngineModelInfo;
   pool: PagePool;
   parts: EngineParts;
   loop: EngineLoop;
@@ -34,7 +34,7 @@ interface EngineState {
 
 /** The engine behind `createEngine`: checks what comes in and hands it to the loop. */
 export class RunningEngine implements Engine {
-  readonly info: ModelInfo;
+  readonly info: EngineModelInfo;
   readonly #state: EngineState;
   readonly #running: Promise<void>;
   #disposing: Promise<void> | undefined;

@@ -1,7 +1,7 @@
 import type { PagePool } from '@causeway/kv';
 import type { LoadedModel } from '@causeway/models';
 import type { Runtime } from '@causeway/ort';
-import type { ModelInfo } from './types.ts';
+import type { EngineModelInfo } from './types.ts';
 
 /** Called synchronously by the engine's loop; must be quick and must not throw. */
 export interface EngineHooks {
@@ -27,7 +27,7 @@ export interface EngineOptions {
   runtime: Runtime;
   /** Its weights are released once sessions are made. */
   model: LoadedModel;
-  info: ModelInfo;
+  info: EngineModelInfo;
   /** Pages of `info.descriptor`. */
   pool: PagePool;
   /** Sequences decoded together at most. */

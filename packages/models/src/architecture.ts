@@ -13,6 +13,8 @@ export interface BuildContext {
   precision: Precision;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */
   cuts: ReadonlySet<number>;
+  /** Token table and output projection are segments of their own. */
+  cutEnds: boolean;
   /** Of the files. Tensors have Hugging Face's names in either. */
   format: Checkpoint['format'];
 }

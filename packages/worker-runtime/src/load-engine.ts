@@ -1,5 +1,5 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
-import { createEngine, type Engine, type EngineHooks, type ModelInfo } from '@causeway/engine';
+import { createEngine, type Engine, type EngineHooks, type EngineModelInfo, type ModelInfo } from '@causeway/engine';
 import { fail } from '@causeway/errors';
 import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
@@ -42,7 +42,7 @@ export interface LoadedEngine extends AsyncDisposable {
 }
 
 /**
- * From a checkpoint to a running engine: open -> hash -> graphs and weights -> sessions -> pages and slots.
+ * From a checkpoint to a running engine: open -> graphs -> weights and sessions, by segment, beside the hash -> pages and slots.
  * @throws ServiceError of the first step that fails, naming file, tensor or setting.
  */
 export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
@@ -51,7 +51,9 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   const storage = chipStorage(family, { dtype: recipe.kvDtype, blockTokens: recipe.blockTokens });
   using checkpoint = await openCheckpoint(recipe.modelPath);
   const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
-  const weightsHash = await checkpoint.weightsHash();
+  // The file is read once for its hash and once for its weights: together it comes from the disk once.
+  const hashing = checkpoint.weightsHash();
+  stack.defer(async () => void (await hashing.catch(() => undefined)));
   const groups = recipe.layerGroups ?? 1;
   const { layers } = checkpoint.config;
   if (groups > layers) {
@@ -70,20 +72,12 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     }),
   );
   const descriptor: KvDescriptor = { version: DESCRIPTOR_VERSION, layers: model.layers, storage };
-  const info: ModelInfo = {
+  const about: EngineModelInfo = {
     name: recipe.modelName ?? checkpoint.name,
     architecture: model.architecture,
     vocabSize: model.vocabSize,
     contextLength: model.contextLength,
     eosTokenIds: checkpoint.config.eosTokenIds,
-    fingerprint: fingerprint({
-      architecture: model.architecture,
-      weightsHash,
-      tokenizerHash,
-      rope: checkpoint.config.rope,
-      layers: model.layers,
-      numerics: recipe.precision,
-    }),
     descriptor,
   };
   const { maxContext, maxSequences, pageCount, shrunk } = planKvMemory({
@@ -98,16 +92,27 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     await createEngine({
       runtime,
       model,
-      info,
+      info: about,
       pool,
       maxSequences,
       maxContext,
       chunkTokens: recipe.chunkTokens,
       layerGroups: groups,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
-      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(info.name) }),
+      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(about.name) }),
     }),
   );
+  const info: ModelInfo = {
+    ...about,
+    fingerprint: fingerprint({
+      architecture: model.architecture,
+      weightsHash: await hashing,
+      tokenizerHash,
+      rope: checkpoint.config.rope,
+      layers: model.layers,
+      numerics: recipe.precision,
+    }),
+  };
   const owned = stack.move();
   return { engine, info, pool, maxContext, maxSequences, shrunk, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -45,7 +45,7 @@ function program(): Command {
   const deps = { paths, out, env: process.env, signals: process };
   const root = new Command('causeway')
     .description(
-      'Serves a language model: prompts are prefilled in one process and decoded in another, the KV cache travels over NATS.',
+      'Serves language models: prompts are prefilled in one process and decoded in another, the KV cache travels over NATS.',
     )
     .exitOverride()
     .showHelpAfterError('(--help shows what there is)');
@@ -57,14 +57,21 @@ function program(): Command {
     .option('--http-port <port>', 'HTTP port of the router (8000, or the next free one)', integer(1, 65_535))
     .option('--grpc-port <port>', 'gRPC port of the router (50051, or the next free one)', integer(1, 65_535))
     .option('--host <address>', 'address that HTTP and gRPC listen on', hostAddress, '127.0.0.1')
-    .option('--model <name-or-path>', 'a folder in models/, a checkpoint directory or a .gguf file')
+    .option(
+      '--model <name-or-path>',
+      "a name of `models list`, hf:OWNER/REPO[/FILE], a checkpoint's directory or a .gguf file; repeated: each gets workers of its own",
+      (word: string, words: readonly string[]) => [...words, word],
+      [],
+    )
     .option('--topology <file>', 'which pools run (YAML; deploy/topology.example.yaml explains it)')
     .option('--wait <seconds>', 'how long everything may take to become ready', integer(1, 86_400), 180)
     .option('--no-prompt', 'do not send the first prompt')
     .action((options: UpFlags) => {
-      const { httpPort, grpcPort, host, model, topology, wait, prompt } = options;
+      const { httpPort, grpcPort, host, model: models, topology, wait, prompt } = options;
       if (options.detach !== true) {
-        return run(import('./commands/up.ts'), ({ up }) => up({ httpPort, grpcPort, host, model, topology, wait, prompt }, deps));
+        return run(import('./commands/up.ts'), ({ up }) =>
+          up({ httpPort, grpcPort, host, models, topology, wait, prompt }, deps),
+        );
       }
       const [, script = '', ...rest] = process.argv;
       return run(import('./commands/detach.ts'), ({ upDetached }) =>
@@ -141,6 +148,25 @@ function program(): Command {
       run(import('./commands/verify.ts'), ({ verify }) => verify({ dir, ...options }, deps)),
     );
 
+  const models = root.command('models').description('models that can be served: list, pull, remove');
+  models
+    .command('list', { isDefault: true })
+    .description("what is built in, pulled, or in Ollama's and Hugging Face's caches here, and what can be pulled by name")
+    .option('--json', 'as JSON', false)
+    .action((options: { json: boolean }) =>
+      run(import('./commands/models.ts'), ({ listModels }) => listModels(options, { config, out })),
+    );
+  models
+    .command('pull')
+    .argument('<name>', 'a name of the catalogue, or hf:OWNER/REPO[@REVISION][/FILE]')
+    .description('download a model; what was interrupted goes on, and everything is verified')
+    .action((name: string) => run(import('./commands/models.ts'), ({ pull }) => pull({ name }, { config, ...deps })));
+  models
+    .command('rm')
+    .argument('<name>', 'as in the list')
+    .description('delete a model that was pulled')
+    .action((name: string) => run(import('./commands/models.ts'), ({ remove }) => remove({ name }, { config, ...deps })));
+
   root
     .command('compose')
     .description('write docker-compose.yml and the Prometheus configuration from the topology')
@@ -148,7 +174,7 @@ function program(): Command {
     .option('--check', 'write nothing; exit code 1 when the files are not up to date', false)
     .action((options: { topology?: string; check: boolean }) =>
       run(import('./commands/compose.ts'), ({ composeRender }) =>
-        composeRender({ topology: options.topology, check: options.check }, deps),
+        composeRender({ topology: options.topology, check: options.check }, { config, out }),
       ),
     );
   return root;
@@ -159,7 +185,7 @@ interface UpFlags {
   httpPort?: number;
   grpcPort?: number;
   host: string;
-  model?: string;
+  model: readonly string[];
   topology?: string;
   wait: number;
   prompt: boolean;

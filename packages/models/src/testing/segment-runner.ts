@@ -32,7 +32,7 @@ export class SegmentRunner implements AsyncDisposable {
   static async create(runtime: Runtime, model: LoadedModel, o: { batch: number; capacity: number }): Promise<SegmentRunner> {
     const sessions: Session[] = [];
     for (const segment of model.segments) {
-      sessions.push(await runtime.createSession(segment.graph, { initializers: segment.initializers }));
+      sessions.push(await runtime.createSession(segment.graph, { initializers: await segment.weights() }));
     }
     model.releaseWeights();
     const stack = new DisposableStack();

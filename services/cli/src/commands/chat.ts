@@ -74,7 +74,7 @@ async function findTarget(options: ChatOptions, paths: RunPaths): Promise<Target
       'no cluster of this checkout is up; start one with ./causeway up, or name a router with --url',
     );
   }
-  const ours = options.url === undefined ? state?.model.name : undefined;
+  const ours = options.url === undefined ? state?.models[0]?.name : undefined;
   const router = { baseUrl, apiKey: options.apiKey };
   return { ...router, model: options.model ?? ours ?? (await servedModel(router, AbortSignal.timeout(MODELS_TIMEOUT_MS))) };
 }
