@@ -17,6 +17,7 @@ const SIGNATURES = {
     'void *OrtRun(void *session, void *options, void *inNames, void *inValues, size_t nIn, void *outNames, size_t nOut, void *outValues)',
   ],
   CreateSessionOptions: [10, `void *CreateSessionOptions(${OUT})`],
+  EnableProfiling: [14, 'void *EnableProfiling(void *options, const char *prefix)'],
   EnableMemPattern: [16, 'void *EnableMemPattern(void *options)'],
   DisableMemPattern: [17, 'void *DisableMemPattern(void *options)'],
   SetSessionGraphOptimizationLevel: [23, 'void *SetSessionGraphOptimizationLevel(void *options, int level)'],

@@ -19,6 +19,8 @@ export interface SessionOptions {
   prepacking?: boolean;
   /** Memory of intermediates is planned per combination of input shapes and kept. Default false: shapes here hardly repeat. */
   memoryPattern?: boolean;
+  /** Writes the time of every operator of every run to `<profile>_<date>.json` (Chrome's trace format) when the session ends. */
+  profile?: string;
   /** Entries of ONNX Runtime's session configuration (`session.*`, `optimization.*`, ...). */
   config?: Readonly<Record<string, string>>;
 }
@@ -50,6 +52,7 @@ export async function createNativeSession(
   check(options.memoryPattern === true ? ort.EnableMemPattern(handle) : ort.DisableMemPattern(handle), SETTING);
   const config = { ...(options.prepacking === false ? { 'session.disable_prepacking': '1' } : {}), ...options.config };
   for (const [key, value] of Object.entries(config)) check(ort.AddSessionConfigEntry(handle, key, value), SETTING);
+  if (options.profile !== undefined) check(ort.EnableProfiling(handle, options.profile), SETTING);
   const { provider } = options;
   if (provider !== undefined) appendProvider(env, plugins, handle, typeof provider === 'string' ? { name: provider } : provider);
   for (const hold of giveInitializers(handle, options.initializers ?? new Map())) stack.use(hold);

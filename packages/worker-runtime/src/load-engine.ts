@@ -54,6 +54,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     await loadModel({
       checkpoint,
       precision: recipe.precision,
+      runtime,
       onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
       ...(recipe.signal === undefined ? {} : { signal: recipe.signal }),
     }),

@@ -63,7 +63,8 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
   const { pageCount = 256, blockTokens = 16, dtype = 'f32', precision = 'exact', ...rest } = options;
   await using stack = new AsyncDisposableStack();
   using checkpoint = await openCheckpoint(folder(name));
-  const model = stack.use(await loadModel({ checkpoint, precision }));
+  const runtime = options.runtime ?? sharedRuntime();
+  const model = stack.use(await loadModel({ checkpoint, precision, runtime }));
   const storage = { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
@@ -79,7 +80,7 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
     descriptor,
   };
   const engine = await createEngine({
-    runtime: options.runtime ?? sharedRuntime(),
+    runtime,
     model,
     info,
     pool,
