@@ -33,6 +33,13 @@ export const workerConfig = defineConfig({
     default: 1,
     doc: 'Threads that ONNX Runtime computes with.',
   },
+  spin: {
+    env: 'CAUSEWAY_SPIN',
+    flag: 'spin',
+    schema: oneOf(['off', 'on']),
+    default: 'off',
+    doc: "Whether ONNX Runtime's threads spin while they wait for work: a decode step is shorter on cores that nothing else uses, and everything is slower on shared ones.",
+  },
   precision: {
     env: 'CAUSEWAY_PRECISION',
     flag: 'precision',

@@ -11,6 +11,8 @@ export interface EngineRecipe {
   modelName?: string | undefined;
   chip: string;
   threads: number;
+  /** Whether threads spin while they wait, for cores that nothing else uses. Default `off`. */
+  spin?: 'on' | 'off' | undefined;
   precision: Precision;
   kvBudgetBytes: number;
   kvDtype?: KvDtype | undefined;
@@ -49,7 +51,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   using checkpoint = await openCheckpoint(recipe.modelPath);
   const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
   const weightsHash = await checkpoint.weightsHash();
-  const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
+  const runtime = stack.use(Runtime.create({ threads: recipe.threads, spin: recipe.spin === 'on' }));
   const model = stack.use(
     await loadModel({
       checkpoint,

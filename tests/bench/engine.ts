@@ -1,0 +1,180 @@
+/**
+ * One engine against the other on the same file, threads and prompts: prefill and decode at several contexts, and how much is gained by
+ * decoding sequences together. Arms are processes that take turns; every ratio is of two measurements that followed each other.
+ *   ./causeway bench engine [--model ../shared/models/smollm2-135m-instruct] [--threads 2] [--repeats 5] [--steps 32]
+ *     [--contexts 128,512,2048] [--chunk 256] [--name engine]
+ */
+import { execFileSync } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { openCheckpoint } from '@causeway/model-files';
+import { type Arm, type ArmSpec, promptOf } from './arms/arm.ts';
+import { startArm } from './arms/arm-process.ts';
+import { flag, showSpread, spread, type Spread, writeReport } from './bench-report.ts';
+import { OtherProcesses } from './host-load.ts';
+
+const model = flag('model', join(import.meta.dirname, '../../../shared/models/smollm2-135m-instruct'));
+const threads = Number(flag('threads', String(availableParallelism())));
+const repeats = Number(flag('repeats', '5'));
+const steps = Number(flag('steps', '32'));
+const contexts = flag('contexts', '128,512,2048').split(',').map(Number);
+const chunkTokens = Number(flag('chunk', '256'));
+/** Sequences decoded together, and the context of each. */
+const TOGETHER = 8;
+const TOGETHER_CONTEXT = 128;
+
+function ggufIn(path: string): string {
+  if (!statSync(path).isDirectory()) return path;
+  const file = readdirSync(path).find((name) => name.endsWith('.gguf'));
+  if (file === undefined) throw new Error(`${path} has no .gguf file, which llama.cpp needs`);
+  return join(path, file);
+}
+
+const modelPath = resolve(ggufIn(model));
+const maxContext = Math.max(...contexts, TOGETHER_CONTEXT) + steps + 16;
+const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+const vocabSize = await openCheckpoint(modelPath).then((checkpoint) => {
+  using open = checkpoint;
+  return open.config.vocabSize;
+});
+
+const common = { modelPath, threads, maxContext, commit };
+const causeway = (precision: 'fast' | 'exact', spin: boolean): ArmSpec => ({
+  kind: 'causeway',
+  ...common,
+  causeway: { precision, spin, chunkTokens },
+});
+/** In the order in which they take turns: ours beside the peer's. */
+const SPECS = {
+  'llama.cpp': { kind: 'llama.cpp', ...common },
+  'causeway fast': causeway('fast', false),
+  'llama.cpp, flash attention': { kind: 'llama.cpp', ...common, flashAttention: true },
+  'causeway fast, spinning': causeway('fast', true),
+  'causeway exact': causeway('exact', false),
+} satisfies Record<string, ArmSpec>;
+type ArmName = keyof typeof SPECS;
+const PEERS: readonly ArmName[] = ['llama.cpp', 'llama.cpp, flash attention'];
+const OURS: readonly ArmName[] = ['causeway fast', 'causeway fast, spinning', 'causeway exact'];
+
+await using stack = new AsyncDisposableStack();
+const others = new OtherProcesses();
+const arms = new Map<ArmName, Required<Arm>>();
+for (const [name, spec] of Object.entries(SPECS) as [ArmName, ArmSpec][]) arms.set(name, stack.use(await startArm(spec)));
+
+interface Observation {
+  repeat: number;
+  context: number;
+  arm: ArmName;
+  prefillTokensPerSecond: number;
+  decodeTokensPerSecond: number;
+  /** CPU time of the arm's process. */
+  prefillCpuMsPerToken: number;
+  decodeCpuMsPerToken: number;
+}
+
+interface BatchObservation {
+  repeat: number;
+  arm: ArmName;
+  sequences: number;
+  tokensPerSecond: number;
+  cpuMsPerToken: number;
+}
+
+const rounded = (value: number): number => Number(value.toPrecision(5));
+
+async function observe(name: ArmName, context: number, repeat: number): Promise<Observation> {
+  const arm = arms.get(name) as Required<Arm>;
+  const { prefillMs, prefillCpuMs, stepMs, stepCpuMs } = await arm.run(promptOf(context, repeat + 2, vocabSize), steps);
+  return {
+    repeat,
+    context,
+    arm: name,
+    prefillTokensPerSecond: rounded((context / prefillMs) * 1000),
+    decodeTokensPerSecond: rounded(1000 / stepMs),
+    prefillCpuMsPerToken: rounded(prefillCpuMs / context),
+    decodeCpuMsPerToken: rounded(stepCpuMs),
+  };
+}
+
+async function observeBatch(name: ArmName, sequences: number, repeat: number): Promise<BatchObservation> {
+  const prompts = Array.from({ length: sequences }, (_, i) => promptOf(TOGETHER_CONTEXT, (repeat + 1) * TOGETHER + i, vocabSize));
+  const { stepMs, stepCpuMs } = await (arms.get(name) as Required<Arm>).together(prompts, steps);
+  return {
+    repeat,
+    arm: name,
+    sequences,
+    tokensPerSecond: rounded((sequences * 1000) / stepMs),
+    cpuMsPerToken: rounded(stepCpuMs / sequences),
+  };
+}
+
+const observations: Observation[] = [];
+const batches: BatchObservation[] = [];
+// The first round warms every arm up.
+for (const name of arms.keys()) await observe(name, Math.min(...contexts), -1);
+others.start();
+for (let repeat = 0; repeat < repeats; repeat++) {
+  for (const context of contexts) {
+    for (const name of arms.keys()) {
+      const value = await observe(name, context, repeat);
+      observations.push(value);
+      console.log(JSON.stringify(value));
+    }
+  }
+  for (const sequences of [1, TOGETHER]) {
+    for (const name of OURS.slice(0, 2)) {
+      const value = await observeBatch(name, sequences, repeat);
+      batches.push(value);
+      console.log(JSON.stringify(value));
+    }
+  }
+}
+
+type Rate = 'prefillTokensPerSecond' | 'decodeTokensPerSecond';
+type Cost = 'prefillCpuMsPerToken' | 'decodeCpuMsPerToken';
+const valuesOf = (arm: ArmName, context: number, figure: Rate | Cost): number[] =>
+  observations.filter((item) => item.arm === arm && item.context === context).map((item) => item[figure]);
+const median = (values: readonly number[]): number => spread(values).median;
+const ratios = (ours: readonly number[], peers: readonly number[]): Spread =>
+  spread(ours.map((value, i) => value / (peers[i] as number)));
+
+/** Against the better of llama.cpp's two ways of attention, by the median of all rounds; ratios round by round. */
+function row(context: number, rate: Rate, cost: Cost) {
+  const [first, second] = PEERS as [ArmName, ArmName];
+  const peer = median(valuesOf(second, context, rate)) > median(valuesOf(first, context, rate)) ? second : first;
+  const peers = valuesOf(peer, context, rate);
+  const of = (arm: ArmName) => ({ arm, rate: spread(valuesOf(arm, context, rate)), cpuMs: spread(valuesOf(arm, context, cost)) });
+  return {
+    context,
+    peer: of(peer),
+    ours: OURS.map((arm) => ({ ...of(arm), ratio: ratios(valuesOf(arm, context, rate), peers) })),
+  };
+}
+
+function batchRow(arm: ArmName) {
+  const of = (sequences: number): number[] =>
+    batches.filter((item) => item.sequences === sequences && item.arm === arm).map((item) => item.tokensPerSecond);
+  return { arm, one: spread(of(1)), all: spread(of(TOGETHER)), ratio: ratios(of(TOGETHER), of(1)) };
+}
+
+const summary = {
+  prefill: contexts.map((context) => row(context, 'prefillTokensPerSecond', 'prefillCpuMsPerToken')),
+  decode: contexts.map((context) => row(context, 'decodeTokensPerSecond', 'decodeCpuMsPerToken')),
+  together: { sequences: TOGETHER, context: TOGETHER_CONTEXT, rows: OURS.slice(0, 2).map(batchRow) },
+  othersCores: rounded(others.cores()),
+};
+for (const what of ['prefill', 'decode'] as const) {
+  for (const { context, peer, ours } of summary[what]) {
+    for (const { arm, ratio } of ours) console.log(`${what} ${context}: ${arm} / ${peer.arm} ${showSpread(ratio)}`);
+  }
+}
+for (const { arm, ratio } of summary.together.rows) console.log(`${TOGETHER} sequences / one, ${arm}: ${showSpread(ratio)}`);
+console.log(`other processes kept ${summary.othersCores.toFixed(2)} cores busy on average`);
+writeReport(flag('name', 'engine'), {
+  command: `./causeway bench engine ${process.argv.slice(2).join(' ')}`.trim(),
+  peers: Object.fromEntries([...arms].map(([name, { version }]) => [name, version])),
+  setting: { model: basename(modelPath), threads, repeats, steps, contexts, chunkTokens, loadAverage: loadavg() },
+  repeats: [...observations, ...batches],
+  summary,
+});
