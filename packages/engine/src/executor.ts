@@ -51,11 +51,18 @@ export class Executor implements AsyncDisposable {
     time: LoopTime;
     /** Largest decode and prefill runs. */
     largest: readonly RunSize[];
+    /** As of EngineDebug. */
+    profile?: string | undefined;
   }): Promise<Executor> {
     const sessions: Session[] = [];
     try {
       for (const segment of o.model.segments) {
-        sessions.push(await o.runtime.createSession(segment.graph, { initializers: segment.initializers }));
+        sessions.push(
+          await o.runtime.createSession(segment.graph, {
+            initializers: segment.initializers,
+            ...(o.profile === undefined ? {} : { profile: o.profile }),
+          }),
+        );
       }
       return new Executor(o, sessions, new Workspace(o.model.segments, o.largest));
     } catch (error) {

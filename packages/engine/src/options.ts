@@ -20,6 +20,8 @@ export interface EngineDebug {
   fillNaN?: boolean;
   /** After each step and chunk: completed blocks of slots must equal decode(pages) bit for bit, else the step fails. */
   checkPages?: boolean;
+  /** The time of every operator of every run goes to `<profile>_<date>.json`, one file per segment, when the engine ends. */
+  profile?: string;
 }
 
 export interface EngineOptions {

@@ -1,5 +1,5 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
-import { createEngine, type Engine, type EngineHooks, type ModelInfo } from '@causeway/engine';
+import { createEngine, type Engine, type EngineDebug, type EngineHooks, type ModelInfo } from '@causeway/engine';
 import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, PagePool } from '@causeway/kv';
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
@@ -21,7 +21,7 @@ export interface EngineRecipe {
   maxContext?: number | undefined;
   maxSequences?: number | undefined;
   chunkTokens: number;
-  debug?: { fillNaN: boolean; checkPages: boolean };
+  debug?: EngineDebug;
   /** Made once the model's name is known. */
   hooks?: ((modelName: string) => EngineHooks) | undefined;
   /** Called as weights are converted, 0..1. */

@@ -38,7 +38,7 @@ export interface LlamaSequence {
   evaluate(tokens: readonly number[], options: { temperature: number; yieldEogToken: boolean }): AsyncIterable<number>;
   controlledEvaluate(
     input: readonly (number | [number, object])[],
-  ): Promise<({ next: { token: number; probabilities?: Map<number, number> } } | undefined)[]>;
+  ): Promise<({ next: { token: number; logits?: Map<number, number> } } | undefined)[]>;
 }
 
 /**
