@@ -32,15 +32,11 @@ function ownSeconds(): number {
   return seconds;
 }
 
-/** Watches how many of the machine's cores processes other than this one and its children keep busy. */
+/** Watches how many of the machine's cores processes other than this one and its children keep busy, from its making on. */
 export class OtherProcesses {
-  #since = { at: 0, machine: 0, own: 0 };
+  readonly #since = { at: performance.now(), machine: machineSeconds(), own: ownSeconds() };
 
-  start(): void {
-    this.#since = { at: performance.now(), machine: machineSeconds(), own: ownSeconds() };
-  }
-
-  /** Cores busy for others, on average since `start`. */
+  /** Cores busy for others, on average since then. */
   cores(): number {
     const seconds = (performance.now() - this.#since.at) / 1000;
     return Math.max(0, (machineSeconds() - this.#since.machine - (ownSeconds() - this.#since.own)) / seconds);

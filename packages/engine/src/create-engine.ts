@@ -43,7 +43,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
-  const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest, profile: debug.profile }));
+  const executor = resources.use(
+    await Executor.create({ runtime, model, slots, time, largest, threads: options.threads, profile: debug.profile }),
+  );
   model.releaseWeights();
   const parts: EngineParts = {
     executor,

@@ -1,5 +1,5 @@
 import type { LoadedModel, Segment } from '@causeway/models';
-import type { Binding, Runtime, Session, Tensor } from '@causeway/ort';
+import type { Binding, Runtime, Session, SessionThreads, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
 import type { Slots } from './slots.ts';
 import { type RunSize, Workspace } from './workspace.ts';
@@ -51,15 +51,19 @@ export class Executor implements AsyncDisposable {
     time: LoopTime;
     /** Largest decode and prefill runs. */
     largest: readonly RunSize[];
+    /** As of EngineOptions. */
+    threads?: SessionThreads | undefined;
     /** As of EngineDebug. */
     profile?: string | undefined;
   }): Promise<Executor> {
     const sessions: Session[] = [];
+    const threads = o.model.segments.length === 1 ? o.threads : undefined;
     try {
       for (const segment of o.model.segments) {
         sessions.push(
           await o.runtime.createSession(segment.graph, {
             initializers: segment.initializers,
+            ...(threads === undefined ? {} : { threads }),
             ...(o.profile === undefined ? {} : { profile: o.profile }),
           }),
         );

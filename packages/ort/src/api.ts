@@ -21,6 +21,7 @@ const SIGNATURES = {
   EnableMemPattern: [16, 'void *EnableMemPattern(void *options)'],
   DisableMemPattern: [17, 'void *DisableMemPattern(void *options)'],
   SetSessionGraphOptimizationLevel: [23, 'void *SetSessionGraphOptimizationLevel(void *options, int level)'],
+  SetIntraOpNumThreads: [24, 'void *SetIntraOpNumThreads(void *options, int n)'],
   SessionGetInputCount: [30, 'void *SessionGetInputCount(void *session, _Out_ size_t *out)'],
   SessionGetOutputCount: [31, 'void *SessionGetOutputCount(void *session, _Out_ size_t *out)'],
   SessionGetInputTypeInfo: [33, `void *SessionGetInputTypeInfo(void *session, size_t i, ${OUT})`],

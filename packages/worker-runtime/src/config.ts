@@ -33,12 +33,12 @@ export const workerConfig = defineConfig({
     default: 1,
     doc: 'Threads that ONNX Runtime computes with.',
   },
-  spin: {
-    env: 'CAUSEWAY_SPIN',
-    flag: 'spin',
-    schema: oneOf(['off', 'on']),
-    default: 'off',
-    doc: "Whether ONNX Runtime's threads spin while they wait for work: a decode step is shorter on cores that nothing else uses, and everything is slower on shared ones.",
+  spinUs: {
+    env: 'CAUSEWAY_SPIN_US',
+    flag: 'spin-us',
+    schema: integer(LIMITS.spinUs),
+    default: 0,
+    doc: 'Microseconds that a thread without work spins before it sleeps. Some 100 shorten decode steps where several threads have cores of their own; on shared cores they cost CPU time. Models with experts ignore it.',
   },
   precision: {
     env: 'CAUSEWAY_PRECISION',

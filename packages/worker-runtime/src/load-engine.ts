@@ -11,8 +11,8 @@ export interface EngineRecipe {
   modelName?: string | undefined;
   chip: string;
   threads: number;
-  /** Whether threads spin while they wait, for cores that nothing else uses. Default `off`. */
-  spin?: 'on' | 'off' | undefined;
+  /** Microseconds that a thread without work spins before it sleeps. Default 0. */
+  spinUs?: number | undefined;
   precision: Precision;
   kvBudgetBytes: number;
   kvDtype?: KvDtype | undefined;
@@ -51,7 +51,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   using checkpoint = await openCheckpoint(recipe.modelPath);
   const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
   const weightsHash = await checkpoint.weightsHash();
-  const runtime = stack.use(Runtime.create({ threads: recipe.threads, spin: recipe.spin === 'on' }));
+  const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
   const model = stack.use(
     await loadModel({
       checkpoint,
@@ -95,6 +95,9 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       maxSequences,
       maxContext,
       chunkTokens: recipe.chunkTokens,
+      ...(recipe.spinUs === undefined || recipe.spinUs === 0 || recipe.threads === 1
+        ? {}
+        : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
       ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(info.name) }),
     }),

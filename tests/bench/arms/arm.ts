@@ -35,7 +35,7 @@ export interface ArmSpec {
   threads: number;
   maxContext: number;
   commit: string;
-  causeway?: { precision: 'fast' | 'exact'; spin: boolean; chunkTokens: number };
+  causeway?: { precision: 'fast' | 'exact'; spinUs: number; chunkTokens: number };
   flashAttention?: boolean;
 }
 

@@ -23,7 +23,6 @@ export async function causewayArm({ modelPath, threads, maxContext, commit, caus
     chip: 'cpu',
     threads,
     ...causeway,
-    spin: causeway.spin ? 'on' : 'off',
     kvBudgetBytes: 4 * 1024 ** 3,
     maxContext,
     maxSequences: 8,
@@ -67,9 +66,9 @@ export async function causewayArm({ modelPath, threads, maxContext, commit, caus
     return { stepMs: medianInterval(full.map(({ at }) => at)), stepCpuMs: cpu / 1000 / (full.length - 1) };
   };
 
-  const { precision, spin, chunkTokens } = causeway;
+  const { precision, spinUs, chunkTokens } = causeway;
   return {
-    version: `commit ${commit}, precision ${precision}, chunks of ${chunkTokens}, threads that ${spin ? 'spin' : 'sleep'} while they wait`,
+    version: `commit ${commit}, precision ${precision}, chunks of ${chunkTokens}, threads that ${spinUs > 0 ? `spin for ${spinUs} µs` : 'sleep'} when they wait`,
     run,
     together,
     [Symbol.asyncDispose]: () => loaded[Symbol.asyncDispose](),
