@@ -65,11 +65,15 @@ const SPECS = {
 } satisfies Record<string, ArmSpec>;
 type ArmName = keyof typeof SPECS;
 const PEERS: readonly ArmName[] = ['llama.cpp', 'llama.cpp, flash attention'];
-const OURS: readonly ArmName[] = ['causeway fast', 'causeway fast, spinning', 'causeway exact'];
+/** A single thread has nothing to spin for. */
+const FAST: readonly ArmName[] = threads === 1 ? ['causeway fast'] : ['causeway fast', 'causeway fast, spinning'];
+const OURS: readonly ArmName[] = [...FAST, 'causeway exact'];
 
 await using stack = new AsyncDisposableStack();
 const arms = new Map<ArmName, Required<Arm>>();
-for (const [name, spec] of Object.entries(SPECS) as [ArmName, ArmSpec][]) arms.set(name, stack.use(await startArm(spec)));
+for (const [name, spec] of Object.entries(SPECS) as [ArmName, ArmSpec][]) {
+  if (OURS.includes(name) || PEERS.includes(name)) arms.set(name, stack.use(await startArm(spec)));
+}
 
 interface Observation {
   repeat: number;
@@ -164,7 +168,7 @@ for (let repeat = 0; repeat < repeats; repeat++) {
     }
   }
   for (const sequences of [1, TOGETHER]) {
-    for (const name of OURS.slice(0, 2)) {
+    for (const name of FAST) {
       const tries = await patiently(() => observeBatch(name, sequences, repeat));
       batches.push(...tries);
       for (const value of tries) console.log(JSON.stringify(value));
@@ -196,7 +200,12 @@ function row(context: number, rate: Rate, cost: Cost) {
   return {
     context,
     peer: of(peer),
-    ours: OURS.map((arm) => ({ ...of(arm), ratio: ratios(valuesOf(arm, context, rate), peers) })),
+    ours: OURS.map((arm) => ({
+      ...of(arm),
+      ratio: ratios(valuesOf(arm, context, rate), peers),
+      /** llama.cpp's CPU time by ours. */
+      cpuRatio: ratios(valuesOf(peer, context, cost), valuesOf(arm, context, cost)),
+    })),
   };
 }
 
@@ -211,14 +220,16 @@ function batchRow(arm: ArmName) {
 const summary = {
   prefill: contexts.map((context) => row(context, 'prefillTokensPerSecond', 'prefillCpuMsPerToken')),
   decode: contexts.map((context) => row(context, 'decodeTokensPerSecond', 'decodeCpuMsPerToken')),
-  together: { sequences: TOGETHER, context: TOGETHER_CONTEXT, rows: OURS.slice(0, 2).map(batchRow) },
+  together: { sequences: TOGETHER, context: TOGETHER_CONTEXT, rows: FAST.map(batchRow) },
   othersCores: spread(
     [...observations, ...batches].filter(({ discarded }) => discarded !== true).map((item) => item.othersCores),
   ),
 };
 for (const what of ['prefill', 'decode'] as const) {
   for (const { context, peer, ours } of summary[what]) {
-    for (const { arm, ratio } of ours) console.log(`${what} ${context}: ${arm} / ${peer.arm} ${showSpread(ratio)}`);
+    for (const { arm, ratio, cpuRatio } of ours) {
+      console.log(`${what} ${context}: ${arm} / ${peer.arm} ${showSpread(ratio)}, by CPU time ${showSpread(cpuRatio)}`);
+    }
   }
 }
 for (const { arm, ratio } of summary.together.rows) console.log(`${TOGETHER} sequences / one, ${arm}: ${showSpread(ratio)}`);

@@ -117,6 +117,22 @@ interface Distance {
   divergence: Spread & { mean: number };
 }
 
+/** In nats, at one position. */
+function divergenceAt(item: Position): number {
+  const p = (cases[item.case]?.top5[item.position] ?? []).map(([, logprob]) => Math.exp(logprob));
+  const q = item.top5.map(Math.exp);
+  const others = (values: number[]): number => Math.max(1e-12, 1 - values.reduce((sum, value) => sum + value, 0));
+  return [...p, others(p)].reduce((sum, value, i) => sum + value * Math.log(value / ([...q, others(q)][i] as number)), 0);
+}
+
+/** Mean of the differences in divergence at each position, and its standard error. */
+function compare(found: readonly Position[], other: readonly Position[]): { difference: number; error: number } {
+  const differences = found.map((item, i) => divergenceAt(item) - divergenceAt(other[i] as Position));
+  const difference = differences.reduce((sum, value) => sum + value, 0) / differences.length;
+  const variance = differences.reduce((sum, value) => sum + (value - difference) ** 2, 0) / (differences.length - 1);
+  return { difference, error: Math.sqrt(variance / differences.length) };
+}
+
 function distance(found: readonly Position[]): Distance {
   const at = ({ case: i, position }: Position): [GoldenCase, number] => [cases[i] as GoldenCase, position];
   const agrees = (item: Position): boolean => {
@@ -127,13 +143,7 @@ function distance(found: readonly Position[]): Distance {
     const [golden, position] = at(item);
     return (golden.margins[position] ?? 0) > 0.1;
   });
-  const divergences = found.map((item) => {
-    const [golden, position] = at(item);
-    const p = (golden.top5[position] ?? []).map(([, logprob]) => Math.exp(logprob));
-    const q = item.top5.map(Math.exp);
-    const others = (values: number[]): number => Math.max(1e-12, 1 - values.reduce((sum, value) => sum + value, 0));
-    return [...p, others(p)].reduce((sum, value, i) => sum + value * Math.log(value / ([...q, others(q)][i] as number)), 0);
-  });
+  const divergences = found.map(divergenceAt);
   return {
     positions: found.length,
     agreed: found.filter(agrees).length,
@@ -158,7 +168,11 @@ const expected = cases.reduce((sum, { greedy_ids: greedy }) => sum + greedy.leng
 for (const [name, found] of Object.entries(arms)) {
   if (found.length !== expected) throw new Error(`${name} answered ${found.length} positions of ${expected}`);
 }
-const summary = Object.entries(arms).map(([arm, found]) => ({ arm, ...distance(found) }));
+const summary = Object.entries(arms).map(([arm, found]) => ({
+  arm,
+  ...distance(found),
+  ...(found === plain.positions ? {} : { against: compare(found, plain.positions) }),
+}));
 for (const { arm, positions, agreed, firm, firmAgreed, divergence } of summary) {
   console.log(
     `${arm}: top-1 ${agreed}/${positions}, with a margin above 0.1 ${firmAgreed}/${firm}; KL mean ${divergence.mean.toExponential(2)}, ` +

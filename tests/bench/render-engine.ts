@@ -1,0 +1,182 @@
+/** The engine's sections of docs/benchmarks.md. */
+import { showSpread, type Spread } from './bench-report.ts';
+import { read, type Report, source } from './report-source.ts';
+
+interface ArmFigures {
+  arm: string;
+  /** Tokens/s. */
+  rate: Spread;
+  /** CPU ms per token. */
+  cpuMs: Spread;
+  othersCores: Spread;
+}
+
+interface EngineRow {
+  context: number;
+  peer: ArmFigures;
+  ours: (ArmFigures & { ratio: Spread; cpuRatio: Spread })[];
+}
+
+interface EngineSummary {
+  prefill: EngineRow[];
+  decode: EngineRow[];
+  together: { sequences: number; context: number; rows: { arm: string; one: Spread; all: Spread; ratio: Spread }[] };
+  othersCores: Spread;
+}
+
+function engineTable(rows: readonly EngineRow[]): string {
+  const lines = rows.flatMap(({ context, peer, ours }) => [
+    `| ${context} | ${peer.arm} | ${showSpread(peer.rate, 0)} | | ${showSpread(peer.cpuMs, 1)} | | ${showSpread(peer.othersCores, 1)} |`,
+    ...ours.map(
+      ({ arm, rate, ratio, cpuMs, cpuRatio, othersCores }) =>
+        `| | ${arm} | ${showSpread(rate, 0)} | ${showSpread(ratio)} | ${showSpread(cpuMs, 1)} | ${showSpread(cpuRatio)} | ${showSpread(othersCores, 1)} |`,
+    ),
+  ]);
+  return `| context | | tokens/s | against llama.cpp | CPU ms per token | llama.cpp's against it | cores busy for others |
+| ---: | --- | ---: | ---: | ---: | ---: | ---: |
+${lines.join('\n')}`;
+}
+
+function engine(name: string): string {
+  const report = read<EngineSummary>(name);
+  const { prefill, decode, together } = report.summary;
+  const { model, threads, steps } = report.setting as { model: string; threads: number; steps: number };
+  const peers = Object.entries(report.peers).map(([arm, version]) => `- ${arm}: ${version}`);
+  const rows = together.rows.map(
+    ({ arm, one, all, ratio }) => `| ${arm} | ${showSpread(one, 0)} | ${showSpread(all, 0)} | ${showSpread(ratio)} |`,
+  );
+  return `${model}, ${threads} threads each, prompts of tokens without meaning, greedy. A prefill's time ends with its first token; decode is the median time
+between ${steps} tokens after a prompt of so many. Of llama.cpp's two ways of attention each row has the faster one.
+
+### Prefill
+
+${engineTable(prefill)}
+
+### Decode of one sequence
+
+${engineTable(decode)}
+
+### ${together.sequences} sequences together
+
+| contexts of ${together.context} | one, tokens/s | ${together.sequences}, tokens/s | ratio |
+| --- | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${peers.join('\n')}
+
+${source(name, report)}
+`;
+}
+
+interface Operators {
+  phase: string;
+  ms: number;
+  operators: { kind: string; nodes: number; ms: number }[];
+}
+
+function operators(name: string): string {
+  const report: Report<Operators[]> = read(name);
+  const { model, precision, context, chunkTokens } = report.setting as {
+    model: string;
+    precision: string;
+    context: number;
+    chunkTokens: number;
+  };
+  const [decode, chunk] = report.summary;
+  const kinds = [...new Set(report.summary.flatMap((phase) => phase.operators.slice(0, 10).map(({ kind }) => kind)))];
+  const cell = (phase: Operators | undefined, kind: string): string => {
+    const found = phase?.operators.find((one) => one.kind === kind);
+    return found === undefined || phase === undefined
+      ? ''
+      : `${found.ms.toFixed(2)} | ${((100 * found.ms) / phase.ms).toFixed(0)} %`;
+  };
+  const count = (kind: string): string => String(decode?.operators.find((one) => one.kind === kind)?.nodes ?? '');
+  return `| operator | nodes | decode step, ms | | last chunk, ms | |
+| --- | ---: | ---: | ---: | ---: | ---: |
+${kinds.map((kind) => `| ${kind} | ${count(kind)} | ${cell(decode, kind)} | ${cell(chunk, kind)} |`).join('\n')}
+| all | ${decode?.operators.reduce((sum, { nodes }) => sum + nodes, 0)} | ${decode?.ms.toFixed(2)} | | ${chunk?.ms.toFixed(2)} | |
+
+${model}, \`${precision}\`, one thread, context ${context}, chunks of ${chunkTokens} tokens; medians per operator.
+
+${source(name, report)}
+`;
+}
+
+interface Quality {
+  arm: string;
+  positions: number;
+  agreed: number;
+  firm: number;
+  firmAgreed: number;
+  divergence: Spread & { mean: number };
+  /** Mean over the positions of the difference from llama.cpp's divergence, and its standard error. */
+  against?: { difference: number; error: number };
+}
+
+function quality(name: string): string {
+  const report = read<Quality[]>(name);
+  const { model, cases } = report.setting as { model: string; cases: number };
+  const small = (value: number): string => value.toExponential(1);
+  const rows = report.summary.map(({ arm, positions, agreed, firm, firmAgreed, divergence, against }) =>
+    [
+      '',
+      arm,
+      `${agreed} of ${positions}`,
+      `${firmAgreed} of ${firm}`,
+      small(divergence.mean),
+      small(divergence.median),
+      small(divergence.max),
+      against === undefined ? '' : `${small(against.difference)} ± ${small(against.error)}`,
+      '',
+    ]
+      .join(' | ')
+      .trim(),
+  );
+  return `${model} at every position of the reference's ${cases} answers, which each engine is fed: ${report.peers['reference']}. The divergence (KL, nats) is
+over the reference's five likeliest tokens and all others as a sixth outcome. The last column is the mean difference from llama.cpp's divergence at the
+same positions, with its standard error.
+
+| | likeliest token is the reference's | of those with a margin above 0.1 | KL: mean | median | largest | against llama.cpp |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+}
+
+/** What was found in the profiles, and what was tried. */
+const FINDINGS = `**Decode** is bound by memory bandwidth: a step reads every weight once, and the KV of the context. Blocks of 32 weights take 16 bytes of quants,
+and in ONNX Runtime's packed form 4 of scale and 4 of block sum, and 4 more here for the minimum of Q4_1 (the \`Gemm\`s below), against 20 in
+llama.cpp; the cache is f32, against f16 there. What is left are some 600 small operators of a few microseconds. Tried:
+
+- *No padding of lone rows where it is not needed* (taken): 4-bit products had a row of zeros below their input, because some processors' kernels give
+  a lone row other bits; now the kernels are tried when a model is loaded (\`packages/models/src/lone-rows.ts\`), and processors with VNNI go without.
+  It saves the second row's work and 240 operators per step. Level 0 (\`exact\`) needs the row everywhere, which is why its decode is slow: several
+  rows go through a kernel that widens all weights.
+- *Q, K and V as one value into attention* (taken): 90 operators fewer per step, the same bits.
+- *Threads that spin briefly for more work* (\`CAUSEWAY_SPIN_US\`, off by default): between operators of some 50 µs a sleeping thread wakes too late
+  to help, so that the second thread of a decode worker gains next to nothing; spinning for 100 µs it does. It costs CPU time, and where cores are
+  shared it gains nothing; spinning without limit, ONNX Runtime's own default and what llama.cpp does, collapses there.
+- *The scale of attention folded into Q, and attention without its flash kernel*: no gain worth a process-wide switch.
+
+**Prefill** is bound by arithmetic: int8 products, and at long past attention in f32, which then takes half of a chunk. The flash and the plain kernel
+of \`GroupQueryAttention\` take the same CPU time to a tenth, in chunks of 64, 256 or 512 tokens.
+
+**Sequences together**: the 8-bit vocabulary product gains little from several rows, and each sequence's attention is its own; the 4-bit products are
+what is shared.
+`;
+
+/** All sections, in the page's order. */
+export function engineSections(): string {
+  return `## The engine against llama.cpp
+
+${engine('engine')}
+## Where the engine's time goes
+
+${operators('operators')}
+${FINDINGS}
+## Distance to the float32 reference
+
+${quality('quality')}
+`;
+}
