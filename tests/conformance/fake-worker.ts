@@ -300,6 +300,7 @@ function fakeTicket(options: FakeWorkerOptions): kvV1.Ticket {
     acceptedCodecs: [],
     deadlineMs: 60_000,
     chip: 'cpu',
+    tokens: 1,
   };
 }
 

@@ -26,6 +26,7 @@ export interface Harness extends AsyncDisposable {
   post(path: string, body: unknown): Promise<Response>;
   /** Waits until no call runs at any worker. */
   quiet(): Promise<void>;
+  /** Sum of a metric over its labels; the router must export it. */
   metric(name: string): Promise<number>;
 }
 
@@ -108,8 +109,9 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     },
     metric: async (name) => {
       const text = await (await fetch(`http://${observability}/metrics`)).text();
-      const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `) || candidate.startsWith(`${name}{`));
-      return line === undefined ? 0 : Number(line.slice(line.lastIndexOf(' ') + 1));
+      if (!text.includes(`# TYPE ${name} `)) throw new Error(`the router exports no ${name}`);
+      const lines = text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+      return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

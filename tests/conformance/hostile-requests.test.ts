@@ -2,6 +2,7 @@
  * Requests of the largest size that are made to be slow: whatever they hold, the router's event loop is never held for more than
  * 5 ms of CPU time (its own instrumentation), and each is answered by a refusal that names the field.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inferenceV1 } from '@causeway/proto';
 import { createChannelPool } from '@causeway/rpc';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -12,7 +13,7 @@ const MIB = 1024 * 1024;
 let harness: Harness;
 
 beforeAll(async () => {
-  harness = await startHarness();
+  harness = await startHarness({ env: { CAUSEWAY_WATCH_SECTIONS: 'on' } });
   harness.play({ answer: (await testTokenizer()).encode('fine') });
   // What a first request compiles is no attack.
   for (let i = 0; i < 5; i++) {
@@ -70,20 +71,23 @@ const COMPLETION: typeof CHAT = [
   ['prompts', filled(`{${HEAD},"prompt":[`, '"a"', ']}'), 400, 'prompt'],
 ];
 
-/** What one round holds up in every round; a garbage collection or a compilation holds up one. */
+/** What is part of serving the request is long in every round; a compilation or a marking step of V8's own is in one. */
 const ROUNDS = 4;
 const REQUESTS_EACH = 3;
 
-/** Repeats the requests until a round passes without a long turn of the event loop; each of them may expect what it likes. */
+/** Repeats the requests: at most one round may have a long section of the event loop; each request may expect what it likes. */
 async function expectFreeLoop(request: () => Promise<void>): Promise<void> {
   const longSections = (): Promise<number> => harness.metric('causeway_event_loop_long_sections_total');
-  for (let round = 1; ; round++) {
+  const rounds: number[] = [];
+  for (let round = 0; round < ROUNDS && rounds.filter((long) => long === 0).length < ROUNDS - 1; round++) {
     const before = await longSections();
     for (let i = 0; i < REQUESTS_EACH; i++) await request();
-    const long = (await longSections()) - before;
-    if (long === 0) return;
-    if (round === ROUNDS) throw new Error(`${long} long turns of the event loop in the last of ${ROUNDS} rounds`);
+    // A section is counted a little later: the news of garbage collections are waited for.
+    await sleep(200);
+    rounds.push((await longSections()) - before);
   }
+  const seen = harness.router.lines.filter((line) => line.includes('"what":"section"'));
+  expect(rounds.filter((long) => long > 0).length, `${rounds.join(', ')}\n${seen.slice(-10).join('\n')}`).toBeLessThan(2);
 }
 
 describe('a hostile request', () => {

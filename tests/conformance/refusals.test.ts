@@ -33,7 +33,15 @@ describe('a request that cannot be served', () => {
     ['/v1/chat/completions', { ...chat, model: 'gpt-9' }, 404, 'unknown_model', 'model', 'tiny-moe'],
     ['/v1/chat/completions', { ...chat, messages: [] }, 400, 'empty_prompt', 'messages', 'no message'],
     ['/v1/chat/completions', { ...chat, temperature: 3 }, 400, 'bad_sampling', 'temperature', 'from 0 to 2'],
-    ['/v1/chat/completions', { ...chat, tools: [{}] }, 400, 'unsupported_parameter', 'tools', 'not supported'],
+    ['/v1/chat/completions', { ...chat, tools: [{}] }, 400, 'bad_request', 'tools[0].type', '"function"'],
+    [
+      '/v1/chat/completions',
+      { ...chat, tools: [{ type: 'function', function: { name: 'f' } }] },
+      400,
+      'unsupported_parameter',
+      'tools',
+      'does not know tools',
+    ],
     [
       '/v1/chat/completions',
       { ...chat, messages: [{ role: 'user', content: 'word '.repeat(200) }] },

@@ -1,8 +1,8 @@
 /**
  * Many clients at once on a whole cluster, half of them streaming: every answer arrives and equals the one a lone client gets, and
- * no process holds its event loop for long (its own instrumentation: causeway_event_loop_long_sections_total, which sees turns of
- * more than 7 ms of CPU time for certain).
+ * no callback holds an event loop for 5 ms (every process measures each of them: causeway_event_loop_long_sections_total).
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cluster, eventually, startCluster } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
@@ -10,11 +10,8 @@ const MODEL = 'models/tiny-moe';
 const CLIENTS = 16;
 /** Questions of each client in a round. */
 const QUESTIONS_EACH = 3;
-/**
- * The same load is repeated until a round passes without a long turn. A section that is part of the work is long in every round;
- * what a neighbour on the machine, a garbage collection or a compilation makes of a turn is not.
- */
-const ROUNDS = 6;
+/** What is part of the work is long in every round; a compilation or a marking step of V8's own is in one. */
+const ROUNDS = 4;
 const QUESTIONS = [
   'What is the capital of France?',
   'Who are you?',
@@ -32,7 +29,11 @@ beforeAll(async () => {
     model: MODEL,
     router: true,
     workerEnv: { CAUSEWAY_MAX_CONTEXT: '2048', CAUSEWAY_MAX_SEQUENCES: '8' },
-    env: { router: { CAUSEWAY_PLACEMENT: 'disaggregated' } },
+    env: {
+      router: { CAUSEWAY_PLACEMENT: 'disaggregated', CAUSEWAY_WATCH_SECTIONS: 'on' },
+      'prefill-1': { CAUSEWAY_WATCH_SECTIONS: 'on' },
+      'decode-1': { CAUSEWAY_WATCH_SECTIONS: 'on' },
+    },
   });
 }, 120_000);
 afterAll(async () => {
@@ -86,12 +87,12 @@ function post(question: string, stream: boolean): Promise<Response> {
   });
 }
 
-/** Value of a metric without labels. A process that doesn't export it fails the test. */
+/** Sum of a metric over its labels. A process that doesn't export it fails the test. */
 async function metric(observability: string, name: string): Promise<number> {
   const text = await (await fetch(`http://${observability}/metrics`)).text();
-  const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
-  if (line === undefined) throw new Error(`${observability} exports no ${name}`);
-  return Number(line.slice(name.length + 1));
+  if (!text.includes(`# TYPE ${name} `)) throw new Error(`${observability} exports no ${name}`);
+  const lines = text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
 }
 
 /** Each process's value of a metric, by its name. */
@@ -103,8 +104,14 @@ async function everywhere(name: string): Promise<Record<string, number>> {
   return Object.fromEntries(await Promise.all(processes.map(async ([id, at]) => [id, await metric(at, name)] as const)));
 }
 
+/** What the processes wrote of the long sections they saw. */
+function longSections(): string[] {
+  const processes = [...cluster.workers, cluster.router].map(({ process }) => process);
+  return processes.flatMap(({ lines }) => lines.filter((line) => line.includes('"what":"section"')));
+}
+
 describe('a cluster under load', () => {
-  it('answers 16 clients at once as it answers one, and no turn of an event loop is long', async () => {
+  it('answers 16 clients at once as it answers one, and no callback holds an event loop for 5 ms', async () => {
     const alone = new Map<string, string>();
     for (const question of QUESTIONS) alone.set(question, (await ask(question)).text);
     expect(alone.get(QUESTIONS[0] as string)).toBe('The capital of France is Paris.');
@@ -122,24 +129,23 @@ describe('a cluster under load', () => {
     };
     // The first crowd compiles what a lone client never reached.
     await round();
-    const long: Record<string, number>[] = [];
+    const rounds: Record<string, number>[] = [];
     for (let count = 0; count < ROUNDS; count++) {
       const before = await everywhere('causeway_event_loop_long_sections_total');
       await round();
+      // A section is counted a little later: the news of garbage collections are waited for.
+      await sleep(300);
       const after = await everywhere('causeway_event_loop_long_sections_total');
-      long.push(Object.fromEntries(Object.entries(after).map(([id, value]) => [id, value - (before[id] ?? 0)])));
-      if (quiet(long)) break;
+      rounds.push(Object.fromEntries(Object.entries(after).map(([id, value]) => [id, value - (before[id] ?? 0)])));
     }
-    console.log('long turns, round by round:', JSON.stringify(long));
-    // Each process by itself: a quiet round of one need not be a quiet round of another.
-    expect(quiet(long), JSON.stringify(long)).toBe(true);
+    for (const id of Object.keys(rounds[0] ?? {})) {
+      const long = rounds.filter((counts) => counts[id] !== 0);
+      expect(long.length, `${id}: ${JSON.stringify(rounds)}\n${longSections().join('\n')}`).toBeLessThan(2);
+    }
+    console.log('sections of more than 5 ms:', JSON.stringify(rounds));
+    console.log('turns of more than 7 ms:', JSON.stringify(await everywhere('causeway_event_loop_long_turns_total')));
     await eventually(async () => (await metric(cluster.router.observability, 'causeway_router_queue_depth')) === 0, {
       what: 'the queue is empty',
     });
   }, 240_000);
 });
-
-/** Whether every process had a round without a long turn. */
-function quiet(rounds: readonly Record<string, number>[]): boolean {
-  return Object.keys(rounds[0] ?? {}).every((id) => rounds.some((round) => round[id] === 0));
-}

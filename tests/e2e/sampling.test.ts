@@ -82,7 +82,7 @@ describe('log-probabilities', () => {
     const generation = completeGeneration({ promptIds: first.prompt_ids, maxTokens: 3, topLogprobs: 4 });
     const base = { requestId: 'sampling-manifest', attempt: 1, model: 'tiny-moe', generation };
     const commands = new AsyncQueue<workerV1.DecodeCommand>(2);
-    commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: false } } });
+    commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: false, computeOrder: undefined } } });
     const call = { requestId: base.requestId, deadlineMs: 60_000 };
     const read = async (ticket: workerV1.PrefillRequest['ticket']): Promise<workerV1.Token[]> => {
       const tokens: workerV1.Token[] = [];

@@ -42,6 +42,15 @@ test.each<[string, keyof typeof workerConfig, readonly unknown[], ((value: unkno
   }
 });
 
+test('layerGroups of a prefill pool has the values of the setting; a decode pool, which would not use it, has none', () => {
+  for (const value of NUMBERS) {
+    expect(accepted('prefill', 'layerGroups', value), String(value)).toBe(
+      workerConfig.layerGroups.schema.safeParse(value).success,
+    );
+    expect(accepted('decode', 'layerGroups', value)).toBe(false);
+  }
+});
+
 test.each<[string, keyof typeof routerConfig, readonly unknown[]]>([
   ['placement', 'placement', ['auto', 'disaggregated', 'local', 'x']],
   ['recovery', 'recovery', ['fast', 'exact', 'x']],

@@ -5,6 +5,8 @@ export { defineConfig } from './field.ts';
 export type { ConfigField, ConfigFields, ConfigOf } from './field.ts';
 export { hostPort } from './host-port.ts';
 export { LIMITS } from './limits.ts';
+export { REASONING_PARSERS, TOOL_PARSERS } from './parsers.ts';
+export type { ReasoningParser, ToolParser } from './parsers.ts';
 export { readConfig } from './read-config.ts';
 export type { ConfigSources } from './read-config.ts';
 export { bool, byteSize, integer, milliseconds, number, oneOf, port, text, urls } from './schemas.ts';

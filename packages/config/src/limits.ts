@@ -13,6 +13,7 @@ export const LIMITS = {
   maxContext: { min: 16, max: 16_777_216 },
   maxSequences: { min: 1, max: 1024 },
   chunkTokens: { min: 4, max: 65_536 },
+  layerGroups: { min: 1, max: 1024 },
   leaseMs: { min: 500, max: MAX_TIMER_MS },
   drainMs: { min: 0, max: MAX_TIMER_MS },
   localPrefillTokens: {},

@@ -11,3 +11,15 @@ export function nextChunk(done: number, total: number, size: number): number {
   if (left <= size) return left;
   return left - size === 1 ? size - 1 : size;
 }
+
+/** Ends of the chunks in which a prompt of `total` tokens is read, `size` tokens at most each. */
+export function chunkEnds(total: number, size: number): number[] {
+  const ends: number[] = [];
+  for (let done = 0; done < total; ends.push(done)) done += nextChunk(done, total, size);
+  return ends;
+}
+
+/** The chunk size that an engine uses when this one is wished and its sequences have at most `maxContext` tokens. */
+export function usedChunkTokens(wished: number, maxContext: number): number {
+  return Math.max(LEAST_CHUNK_TOKENS, Math.min(wished, maxContext));
+}

@@ -1,6 +1,7 @@
 import { fail } from '@causeway/errors';
+import { keepsTokens, type LayerGeometry } from '@causeway/kv';
 import { ReservationLine } from './admission.ts';
-import { LEAST_CHUNK_TOKENS } from './chunks.ts';
+import { LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 import { RunningEngine } from './engine.ts';
 import { EngineLoop } from './engine-loop.ts';
 import { checkBlocks, type EngineParts } from './engine-parts.ts';
@@ -11,6 +12,7 @@ import type { EngineOptions } from './options.ts';
 import { Packer } from './packing.ts';
 import { Sampler } from './sampler.ts';
 import { Slots } from './slots.ts';
+import { storedLayers } from './stored-layers.ts';
 import type { Engine, Sampling } from './types.ts';
 
 /**
@@ -23,8 +25,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   positive('maxContext', options.maxContext, 1);
   positive('chunkTokens', options.chunkTokens, LEAST_CHUNK_TOKENS);
   const { blockTokens, dtype } = pool.descriptor.storage;
+  checkLayers(pool.descriptor.layers);
   const maxContext = Math.min(options.maxContext, info.contextLength, pool.totalPages * blockTokens);
-  const chunkTokens = Math.max(LEAST_CHUNK_TOKENS, Math.min(options.chunkTokens, maxContext));
+  const chunkTokens = usedChunkTokens(options.chunkTokens, maxContext);
   const time = new LoopTime();
   const debug = options.debug ?? {};
   await using resources = new AsyncDisposableStack();
@@ -39,6 +42,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     ),
   );
   const packer = resources.use(await Packer.create({ runtime, slots, pool, time, compare: debug.checkPages === true }));
+  const stored = await storedLayers(
+    { runtime, model, slots, pool, time, groups: options.layerGroups ?? 1, whole: packer },
+    resources,
+  );
   const largest = [
     { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
@@ -50,6 +57,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const parts: EngineParts = {
     executor,
     packer,
+    stored,
     slots,
     sampler: await warmSampler(model.vocabSize),
     time,
@@ -92,6 +100,14 @@ async function warmSampler(vocabSize: number): Promise<Sampler> {
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
   return sampler;
+}
+
+/** Slots hold the tokens of every layer, and nothing else. */
+function checkLayers(layers: readonly LayerGeometry[]): void {
+  const odd = layers.findIndex((layer) => !keepsTokens(layer) || layer.entries !== undefined || layer.states !== undefined);
+  if (odd < 0) return;
+  const message = `layer ${odd} has a window, entries or states: the engine runs layers that keep all tokens and nothing else`;
+  fail('unimplemented', 'unsupported_format', message);
 }
 
 function positive(name: 'maxSequences' | 'maxContext' | 'chunkTokens', value: number, least: number): void {

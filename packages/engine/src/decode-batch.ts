@@ -3,6 +3,7 @@ import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
 import { sampleToken } from './sample-token.ts';
 import type { Sequence } from './sequence.ts';
+import type { SampledToken } from './types.ts';
 
 export interface DecodeEvents {
   /** Memory ran out: the sequence gave up its row and must give up its pages and come back later. */
@@ -170,25 +171,28 @@ export class DecodeBatch {
 
   /** Samples and emits where the last known token was fed. */
   async #take(batch: readonly Sequence[]): Promise<void> {
-    const { executor, sampler, time } = this.#parts;
+    const { executor, time } = this.#parts;
     for (const [row, sequence] of batch.entries()) {
       if (sequence.left || sequence.pages === undefined) continue;
       sequence.cached++;
       if (sequence.cached < sequence.ids.length) continue;
       try {
-        time.section('sample', () => {
-          const { generation, nextPosition, known } = sequence;
-          const sampled = sampleToken(sampler, executor.logits(row), generation, nextPosition, known);
-          const token = sequence.accept(sampled, this.#parts);
-          this.tokens++;
-          sequence.stream.push(token);
-          if (token.finishReason !== undefined) this.#events.finished(sequence);
-        });
+        const { generation, nextPosition, known } = sequence;
+        const sampled = await sampleToken(this.#parts, executor.logits(row), generation, nextPosition, known);
+        if (sequence.left) continue;
+        time.section('emit', () => this.#emit(sequence, sampled));
       } catch (error) {
         this.#events.failed(sequence, ServiceError.from(error));
       }
       await time.breathe();
     }
+  }
+
+  #emit(sequence: Sequence, sampled: SampledToken): void {
+    const token = sequence.accept(sampled, this.#parts);
+    this.tokens++;
+    sequence.stream.push(token);
+    if (token.finishReason !== undefined) this.#events.finished(sequence);
   }
 
   /**

@@ -5,11 +5,15 @@ import type { EngineDebug, EngineHooks } from './options.ts';
 import type { BlockPlace, Packer } from './packing.ts';
 import type { Sampler } from './sampler.ts';
 import type { Slots } from './slots.ts';
+import type { StoredLayers } from './stored-layers.ts';
 
 /** What the parts of one engine share. */
 export interface EngineParts {
   executor: Executor;
+  /** Of all layers. */
   packer: Packer;
+  /** What prefill stores after which segment; at least one group, all layers together. */
+  stored: readonly StoredLayers[];
   slots: Slots;
   sampler: Sampler;
   time: LoopTime;

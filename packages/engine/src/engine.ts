@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { PagePool } from '@causeway/kv';
+import type { LayerRange, PagePool } from '@causeway/kv';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
@@ -78,15 +78,15 @@ export class RunningEngine implements Engine {
     generation: Generation,
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult> {
     const { parts, loop } = this.#state;
     this.#check(generation);
     const { promptIds, replayIds, firstPosition } = generation;
     let first: GeneratedToken | undefined;
-    const onLast = (logits: Float32Array): void => {
+    const onLast = async (logits: Float32Array): Promise<void> => {
       const known = { ids: promptIds, answer: answerStart(generation) };
-      const sampled = sampleToken(parts.sampler, logits, generation, firstPosition, known);
+      const sampled = await sampleToken(parts, logits, generation, firstPosition, known);
       const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
       first = {
         ...sampled,

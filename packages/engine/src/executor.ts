@@ -90,17 +90,25 @@ export class Executor implements AsyncDisposable {
   }
 
   /**
-   * Runs `rows` on the slots from `firstRow` on and computes the logits of `logitRows` (row * tokens + token).
+   * Runs `rows` on the slots from `firstRow` on and computes the logits of `logitRows` (row * tokens + token). The next segment
+   * waits for `afterSegment`.
    * @throws ServiceError `cancelled` when the signal ended the run, `runtime` with ONNX Runtime's message otherwise.
    */
-  async run(firstRow: number, rows: readonly RunRow[], logitRows: readonly number[], signal?: AbortSignal): Promise<void> {
+  async run(
+    firstRow: number,
+    rows: readonly RunRow[],
+    logitRows: readonly number[],
+    signal?: AbortSignal,
+    afterSegment?: (segment: number) => Promise<void>,
+  ): Promise<void> {
     const size = { batch: rows.length, tokens: rows[0]?.ids.length ?? 0, logitRows: logitRows.length };
     const bound = this.#time.section('bind', () => {
       this.#writeInputs(rows, logitRows);
       return this.#bind(firstRow, size);
     });
-    for (const { session, binding } of bound.segments) {
+    for (const [index, { session, binding }] of bound.segments.entries()) {
       await this.#time.elsewhere(session.run(binding, signal === undefined ? {} : { signal }));
+      await afterSegment?.(index);
     }
   }
 
@@ -164,9 +172,8 @@ export class Executor implements AsyncDisposable {
     return this.#model.segments.map((segment, i) => {
       const session = this.#sessions[i] as Session;
       const binding = session.createBinding();
-      const layers = new Set(segment.cacheLayers.map(String));
       const caches = this.#slots.sections
-        .filter((section) => layers.has(section.name.slice(section.name.indexOf('.') + 1)))
+        .filter(({ layer }) => segment.cacheLayers.includes(layer))
         .map((section) => {
           const tensor = this.#slots.tensor(section, firstRow, batch);
           for (const name of section.pastNames) binding.input(name, tensor);

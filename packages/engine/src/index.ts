@@ -1,3 +1,4 @@
+export { chunkEnds, LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 export { createEngine } from './create-engine.ts';
 export type { EngineDebug, EngineHooks, EngineOptions } from './options.ts';
 export type {

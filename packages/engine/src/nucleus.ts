@@ -21,6 +21,8 @@ export function orderKey(bits: number): number {
 /** Finds prefixes of one row of logits. Buffers are made once and reused for every row; not reentrant. */
 export class NucleusSearch {
   readonly #keys: Uint32Array;
+  /** Ids of the tokens a cut keeps. */
+  readonly #kept: Uint32Array;
   readonly #coarseCount = new Uint32Array(BINS);
   readonly #coarseMass = new Float64Array(BINS);
   readonly #fineCount = new Uint32Array(BINS);
@@ -29,6 +31,7 @@ export class NucleusSearch {
 
   constructor(vocabSize: number) {
     this.#keys = new Uint32Array(vocabSize);
+    this.#kept = new Uint32Array(vocabSize);
     this.#weights = new Float64Array(0);
   }
 
@@ -74,28 +77,44 @@ export class NucleusSearch {
 
   /** Draws: the kept token at which the running weight, in id order, passes `u` (in [0, 1)) of the kept weight. */
   draw(cut: Cut, u: number): number {
-    const target = u * this.#visit(cut, Number.POSITIVE_INFINITY).mass;
-    return this.#visit(cut, target).id;
-  }
-
-  /** Walks kept tokens in id order until their weight exceeds `target`; the last kept token with weight when it never does. */
-  #visit(cut: Cut, target: number): { id: number; mass: number } {
     const keys = this.#keys;
     const weights = this.#weights;
+    const kept = this.#kept;
     let ties = cut.ties;
+    let count = 0;
     let mass = 0;
-    let last = 0;
     for (let id = 0; id < keys.length; id++) {
       const key = keys[id] as number;
       if (key < cut.key || (key === cut.key && ties-- <= 0)) continue;
       const weight = weights[id] as number;
       if (weight === 0) continue;
       mass += weight;
-      last = id;
-      if (mass > target) return { id, mass };
+      kept[count++] = id;
     }
-    return { id: last, mass };
+    const target = u * mass;
+    let passed = 0;
+    for (let i = 0; i < count; i++) {
+      const id = kept[i] as number;
+      passed += weights[id] as number;
+      if (passed > target) return id;
+    }
+    return count === 0 ? 0 : (kept[count - 1] as number);
   }
+}
+
+/** Draws from a whole row: as {@link NucleusSearch.draw} without a cut. `mass` is what the weights add up to in id order. */
+export function drawFromRow(weights: Float64Array, mass: number, u: number): number {
+  const target = u * mass;
+  let passed = 0;
+  let last = 0;
+  for (let id = 0; id < weights.length; id++) {
+    const weight = weights[id] as number;
+    if (weight === 0) continue;
+    passed += weight;
+    last = id;
+    if (passed > target) return id;
+  }
+  return last;
 }
 
 interface Reached {

@@ -38,6 +38,8 @@ export interface EngineOptions {
   maxContext: number;
   /** Prompt tokens per prefill run at most, at least 4. */
   chunkTokens: number;
+  /** Groups of layers whose KV prefill packs and hands over on its own; default 1. Cut the model's segments where they begin. */
+  layerGroups?: number;
   /** Calls of `reserve` that may wait; default 256. */
   maxWaiting?: number;
   /** Answer tokens to reserve before any answer was seen; default 128. */

@@ -1,9 +1,10 @@
 /**
- * The ONNX graphs that move KV between slots and pages, all layers and any number of blocks in one run.
+ * The ONNX graphs that move KV between slots and pages, all layers or a group of neighbours, any number of blocks in one run.
  *
  * Slot arena of one section: f32 [rows * heads * capacity, width], element (row, head, token) at index
  * (row * heads + head) * capacity + token. Pool: storage dtype [pages, elements], a page being [section][token][head][dim]
- * (seam with packages/kv). A slot may be wider than a page (padding of latent heads): the rest is zero.
+ * (seam with packages/kv). A slot may be wider than a page (padding of latent heads): the rest is zero. Graphs see the pool as
+ * lines of equal length, of which a page and the moved part of a page are whole numbers: one line a page when whole pages move.
  *
  * ScatterND copies nothing but the updates when its input and its output are bound to the same memory, which is how the packer
  * binds them: a run touches only the blocks it names.
@@ -23,16 +24,36 @@ export interface PackedSection {
 }
 
 export interface PackingShape {
+  /** What is moved: neighbours in the page. */
   sections: readonly PackedSection[];
   blockTokens: number;
   /** Tokens of one slot. */
   capacity: number;
   dtype: KvDtype;
+  /** Elements of a page, and those before the sections. */
+  page: { elements: number; before: number };
 }
 
-/** Elements of one page. */
-export function pageElements(shape: PackingShape): number {
-  return shape.sections.reduce((sum, section) => sum + section.heads * section.pageWidth, 0) * shape.blockTokens;
+/** Elements that one block of these sections takes in a page. */
+export function blockElements(sections: readonly PackedSection[], blockTokens: number): number {
+  return sections.reduce((sum, section) => sum + section.heads * section.pageWidth, 0) * blockTokens;
+}
+
+/** Elements of a page that are moved. */
+export function movedElements({ sections, blockTokens }: PackingShape): number {
+  return blockElements(sections, blockTokens);
+}
+
+/** The pool as lines of `width` elements: `perPage` a page, of which `count` from `first` on are moved. */
+export function poolLines(shape: PackingShape): { width: number; perPage: number; first: number; count: number } {
+  const { elements, before } = shape.page;
+  const moved = movedElements(shape);
+  const width = greatestCommonDivisor(greatestCommonDivisor(before, moved), elements);
+  return { width, perPage: elements / width, first: before / width, count: moved / width };
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }
 
 /**
@@ -41,16 +62,18 @@ export function pageElements(shape: PackingShape): number {
  */
 export function packGraph(shape: PackingShape): Uint8Array {
   const graph = new GraphBuilder('pack');
-  const pages = graph.input('pages', 'i64', ['n', 1]);
-  const pool = graph.input('pool', shape.dtype, ['pages', pageElements(shape)]);
+  const { width } = poolLines(shape);
+  const lines = pageLines(graph, shape);
+  const pool = graph.input('pool', shape.dtype, ['lines', width]);
   const stored = cast(graph, slotBlocks(graph, shape), 'f32', shape.dtype);
-  graph.node('ScatterND', [pool, pages, stored], { outputs: ['pool_out'] });
-  graph.output('pool_out', shape.dtype, ['pages', pageElements(shape)]);
+  const updates = width === movedElements(shape) ? stored : graph.op('Reshape', [stored, graph.int64s(-1, width)]);
+  graph.node('ScatterND', [pool, lines, updates], { outputs: ['pool_out'] });
+  graph.output('pool_out', shape.dtype, ['lines', width]);
   return graph.serialize();
 }
 
 /**
- * Pages to slots. Inputs: `pool`, `pages` i64 [n], `rows`, `tokens` as above, arenas. Outputs: `<arena>_out`, bound to the arenas.
+ * Pages to slots. Inputs: `pool`, `pages` i64 [n, 1], `rows`, `tokens` as above, arenas. Outputs: `<arena>_out`, bound to the arenas.
  */
 export function unpackGraph(shape: PackingShape): Uint8Array {
   const graph = new GraphBuilder('unpack');
@@ -77,18 +100,18 @@ export function unpackGraph(shape: PackingShape): Uint8Array {
 
 /**
  * For the debug check: the same blocks as slots hold them and as pages decode. Inputs: all of `unpackGraph`'s. Outputs: `slots`
- * and `decoded`, f32 [n, page elements].
+ * and `decoded`, f32 [n, moved elements].
  */
 export function compareGraph(shape: PackingShape): Uint8Array {
   const graph = new GraphBuilder('compare');
   const decoded = pageBlocks(graph, shape);
   graph.rename(slotBlocks(graph, shape), 'slots');
   graph.rename(decoded, 'decoded');
-  for (const name of ['slots', 'decoded']) graph.output(name, 'f32', ['n', pageElements(shape)]);
+  for (const name of ['slots', 'decoded']) graph.output(name, 'f32', ['n', movedElements(shape)]);
   return graph.serialize();
 }
 
-/** f32 [n, page elements]: the named blocks of the slots, in page order. */
+/** f32 [n, moved elements]: the named blocks of the slots, in page order. */
 function slotBlocks(graph: GraphBuilder, shape: PackingShape): Value {
   const indices = new SlotIndices(graph, shape);
   const parts = shape.sections.map((section) => {
@@ -102,11 +125,23 @@ function slotBlocks(graph: GraphBuilder, shape: PackingShape): Value {
   return graph.op('Concat', parts, { axis: int(1) });
 }
 
-/** f32 [n, page elements]: the named pages, decoded. */
+/** f32 [n, moved elements]: the named pages, decoded. */
 function pageBlocks(graph: GraphBuilder, shape: PackingShape): Value {
-  const pool = graph.input('pool', shape.dtype, ['pages', pageElements(shape)]);
-  const pages = graph.input('pages', 'i64', ['n']);
-  return cast(graph, graph.op('Gather', [pool, pages], { axis: int(0) }), shape.dtype, 'f32');
+  const pool = graph.input('pool', shape.dtype, ['lines', poolLines(shape).width]);
+  const gathered = graph.op('Gather', [pool, pageLines(graph, shape)], { axis: int(0) });
+  const stored = graph.op('Reshape', [gathered, graph.int64s(-1, movedElements(shape))]);
+  return cast(graph, stored, shape.dtype, 'f32');
+}
+
+/** i64 [n * count, 1]: the lines of the pool that the named pages' moved parts are. */
+function pageLines(graph: GraphBuilder, shape: PackingShape): Value {
+  const { perPage, first, count } = poolLines(shape);
+  const pages = graph.input('pages', 'i64', ['n', 1]);
+  if (perPage === 1) return pages;
+  const offsets = BigInt64Array.from({ length: count }, (_, i) => BigInt(first + i));
+  const starts = graph.op('Mul', [pages, graph.int64s(perPage)]);
+  const lines = graph.op('Add', [starts, graph.constant('line_offsets', 'i64', [1, count], offsets)]);
+  return graph.op('Reshape', [lines, graph.int64s(-1, 1)]);
 }
 
 function arenaInput(graph: GraphBuilder, section: PackedSection): Value {

@@ -1,4 +1,4 @@
-import { type KvDescriptor, type KvDtype, type LayerGeometry, layerSections, PagePool, segments } from '@causeway/kv';
+import { type KvDescriptor, type KvDtype, type LayerGeometry, layerSections, PageLayout, PagePool } from '@causeway/kv';
 import { Runtime } from '@causeway/ort';
 import { afterAll, describe, expect, it } from 'vitest';
 import { LoopTime } from './loop-time.ts';
@@ -148,7 +148,8 @@ describe('Packer', () => {
     fillSlots(t);
     await t.packer.pack([{ row: 2, token: 8, page: 4 }]);
     const page = t.pool.bytes(4);
-    const runs = segments(t.descriptor, { firstLayer: 1, layerCount: 1, firstToken: 1, tokenCount: 2 });
+    const object = { kind: 'tokens' as const, firstLayer: 1, layerCount: 1, firstToken: 1, tokenCount: 2 };
+    const runs = new PageLayout(t.descriptor).segments(object);
     expect(runs.length).toBe(1);
     const run = runs[0] as (typeof runs)[number];
     const numbers = decode(page.slice(run.offset, run.offset + run.length), 'f32');

@@ -1,9 +1,17 @@
 import { fail } from '@causeway/errors';
-import type { PagePool } from '@causeway/kv';
+import type { LayerRange, PagePool } from '@causeway/kv';
 import { type Binding, NativeBuffer, type Runtime, type Session, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
-import { compareGraph, packGraph, type PackingShape, pageElements, unpackGraph } from './packing-graph.ts';
-import type { Slots } from './slots.ts';
+import {
+  blockElements,
+  compareGraph,
+  movedElements,
+  packGraph,
+  type PackingShape,
+  poolLines,
+  unpackGraph,
+} from './packing-graph.ts';
+import type { Slots, SlotSection } from './slots.ts';
 
 /** Temporary memory of one packing run, in bytes of f32. */
 const RUN_BYTES = 8 << 20;
@@ -18,8 +26,19 @@ export interface BlockPlace {
   page: number;
 }
 
+export interface PackerOptions {
+  runtime: Runtime;
+  slots: Slots;
+  pool: PagePool;
+  time: LoopTime;
+  /** Which layers it moves; default all. */
+  layers?: LayerRange;
+  /** Adds the debug check. */
+  compare: boolean;
+}
+
 /**
- * Moves KV between slots (f32) and pages (storage dtype) in ONNX Runtime's threads. Blocks are moved whole: of a block that is not
+ * Moves KV of some layers between slots (f32) and pages (storage dtype) in ONNX Runtime's threads. Blocks are moved whole: of a block that is not
  * full yet, what lies past its last token is rubbish in either place and read by nobody. Not reentrant: the engine's loop is its
  * only caller. Callers hold the pages (PageSet.hold) while a call runs.
  */
@@ -36,24 +55,25 @@ export class Packer implements AsyncDisposable {
   readonly #compare: Conversion | undefined;
   readonly #compared: { slots: NativeBuffer; decoded: NativeBuffer } | undefined;
 
-  /** Compiles the graphs. `compare` adds the debug check. */
-  static async create(o: { runtime: Runtime; slots: Slots; pool: PagePool; time: LoopTime; compare: boolean }): Promise<Packer> {
-    const { dtype, blockTokens } = o.pool.descriptor.storage;
-    const shape: PackingShape = { sections: o.slots.sections, blockTokens, capacity: o.slots.capacity, dtype };
+  /** Compiles the graphs. */
+  static async create(o: PackerOptions): Promise<Packer> {
+    const sections = sectionsOf(o.slots, o.layers);
+    const shape = packingShape(o, sections);
     const graphs = [packGraph(shape), unpackGraph(shape), ...(o.compare ? [compareGraph(shape)] : [])];
     const sessions: Session[] = [];
     try {
       for (const graph of graphs) sessions.push(await o.runtime.createSession(graph));
-      return new Packer(o, shape, sessions);
+      return new Packer(o, shape, sections, sessions);
     } catch (error) {
       for (const session of sessions) await session[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  private constructor(o: { slots: Slots; pool: PagePool; time: LoopTime }, shape: PackingShape, sessions: Session[]) {
+  private constructor(o: PackerOptions, shape: PackingShape, sections: readonly SlotSection[], sessions: Session[]) {
     const resources = this.#resources;
-    const elements = pageElements(shape);
+    const elements = movedElements(shape);
+    const { width, perPage } = poolLines(shape);
     this.#time = o.time;
     this.#shape = shape;
     this.#maxBlocks = Math.min(MAX_BLOCKS, Math.max(1, Math.floor(RUN_BYTES / (elements * 4))));
@@ -61,8 +81,8 @@ export class Packer implements AsyncDisposable {
     this.#rows = allocate(this.#maxBlocks * I64);
     this.#tokens = allocate(this.#maxBlocks * I64);
     this.#pages = allocate(this.#maxBlocks * I64);
-    const pool = resources.use(Tensor.of(o.pool.buffer, 0, shape.dtype, [o.pool.totalPages, elements]));
-    const arenas = o.slots.sections.map((section) => ({ name: section.name, tensor: resources.use(o.slots.arena(section)) }));
+    const pool = resources.use(Tensor.of(o.pool.buffer, 0, shape.dtype, [o.pool.totalPages * perPage, width]));
+    const arenas = sections.map((section) => ({ name: section.name, tensor: resources.use(o.slots.arena(section)) }));
     const [pack, unpack, compare] = sessions.map((session) => {
       resources.use(session);
       return { session, binding: resources.use(session.createBinding()), blocks: 0, tensors: [] } satisfies Conversion;
@@ -85,17 +105,17 @@ export class Packer implements AsyncDisposable {
 
   /** Slots to pages: rounds to the storage dtype (to nearest, ties to even). */
   async pack(blocks: readonly BlockPlace[]): Promise<void> {
-    for (const group of this.#groups(blocks)) await this.#run(this.#pack, group, [group.length, 1]);
+    for (const group of this.#groups(blocks)) await this.#run(this.#pack, group);
   }
 
   /** Pages to slots: exact. */
   async unpack(blocks: readonly BlockPlace[]): Promise<void> {
-    for (const group of this.#groups(blocks)) await this.#run(this.#unpack, group, [group.length]);
+    for (const group of this.#groups(blocks)) await this.#run(this.#unpack, group);
   }
 
   /** Debug: the first block whose slot differs from its decoded page in any bit; undefined when all are equal. */
   async difference(blocks: readonly BlockPlace[]): Promise<BlockPlace | undefined> {
-    const elements = pageElements(this.#shape);
+    const elements = movedElements(this.#shape);
     for (const group of this.#groups(blocks)) {
       const compare = this.#compare;
       const buffers = this.#compared;
@@ -103,7 +123,7 @@ export class Packer implements AsyncDisposable {
       using slots = Tensor.of(buffers.slots, 0, 'f32', [group.length, elements]);
       using decoded = Tensor.of(buffers.decoded, 0, 'f32', [group.length, elements]);
       compare.binding.output('slots', slots).output('decoded', decoded);
-      await this.#run(compare, group, [group.length]);
+      await this.#run(compare, group);
       const bytes = elements * 4;
       const at = group.findIndex(
         (_, i) => Buffer.compare(buffers.slots.bytes(i * bytes, bytes), buffers.decoded.bytes(i * bytes, bytes)) !== 0,
@@ -120,7 +140,7 @@ export class Packer implements AsyncDisposable {
     await this.#resources.disposeAsync();
   }
 
-  async #run(conversion: Conversion, blocks: readonly BlockPlace[], pagesShape: readonly number[]): Promise<void> {
+  async #run(conversion: Conversion, blocks: readonly BlockPlace[]): Promise<void> {
     this.#time.section('bind pages', () => {
       write(this.#rows, blocks, (block) => block.row);
       write(this.#tokens, blocks, (block) => block.token);
@@ -134,7 +154,7 @@ export class Packer implements AsyncDisposable {
       };
       bind('rows', this.#rows, [blocks.length]);
       bind('tokens', this.#tokens, [blocks.length]);
-      bind('pages', this.#pages, pagesShape);
+      bind('pages', this.#pages, [blocks.length, 1]);
       conversion.blocks = blocks.length;
       for (const tensor of old) tensor[Symbol.dispose]();
     });
@@ -152,6 +172,26 @@ interface Conversion {
   /** Blocks that `tensors` are shaped for. */
   blocks: number;
   tensors: Tensor[];
+}
+
+function sectionsOf(slots: Slots, layers: LayerRange | undefined): readonly SlotSection[] {
+  if (layers === undefined) return slots.sections;
+  const end = layers.firstLayer + layers.layerCount;
+  return slots.sections.filter(({ layer }) => layer >= layers.firstLayer && layer < end);
+}
+
+function packingShape({ slots, pool }: PackerOptions, sections: readonly SlotSection[]): PackingShape {
+  const { dtype, blockTokens } = pool.descriptor.storage;
+  const [first] = sections;
+  if (first === undefined) fail('internal', 'internal', 'a packer needs layers that keep KV');
+  const before = slots.sections.slice(0, slots.sections.indexOf(first));
+  return {
+    sections,
+    blockTokens,
+    capacity: slots.capacity,
+    dtype,
+    page: { elements: blockElements(slots.sections, blockTokens), before: blockElements(before, blockTokens) },
+  };
 }
 
 function write(buffer: NativeBuffer, blocks: readonly BlockPlace[], value: (block: BlockPlace) => number): void {

@@ -1,8 +1,9 @@
 import { fail, ServiceError } from '@causeway/errors';
-import type { PageSet } from '@causeway/kv';
+import type { LayerRange, PageSet } from '@causeway/kv';
 import { nextChunk } from './chunks.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
+import type { StoredLayers } from './stored-layers.ts';
 
 /** A prompt to be read into pages. */
 export interface PrefillJob {
@@ -13,10 +14,10 @@ export interface PrefillJob {
   arrival?: number;
   /** Tokens per chunk; default the engine's. */
   chunkTokens?: number;
-  /** Pages hold the tokens [0, end). */
-  onTokens?: ((end: number) => void) | undefined;
-  /** Logits f32 [vocabSize] after the last token. */
-  onLast?: (logits: Float32Array) => void;
+  /** Pages hold the tokens [0, end) of these layers. What it returns is awaited. */
+  onTokens?: ((end: number, layers: LayerRange) => void | Promise<void>) | undefined;
+  /** Logits f32 [vocabSize] after the last token; they rest until the promise resolves. */
+  onLast?: (logits: Float32Array) => Promise<void>;
   /** Logits f32 [tokens, vocabSize] of each chunk. */
   onLogits?: (start: number, logits: Float32Array) => void;
 }
@@ -31,7 +32,8 @@ interface Queued {
 
 /**
  * Prompts in line for the prefill slot. One prompt at a time is read, a chunk per call of `step`, so that decode steps run between
- * chunks. After a chunk its blocks are packed into pages, a partial last block too.
+ * chunks. A chunk's blocks are packed into pages, a partial last block too: each group of layers once the segment with the last of
+ * them has run.
  */
 export class PrefillQueue {
   readonly #parts: EngineParts;
@@ -108,36 +110,60 @@ export class PrefillQueue {
     const count = nextChunk(done, job.ids.length, Math.min(chunkTokens, job.chunkTokens ?? chunkTokens));
     const row = { ids: job.ids.subarray(done, done + count), position: done };
     const wanted = job.onLogits === undefined ? [count - 1] : Array.from({ length: count }, (_, t) => t);
-    await executor.run(slots.prefillRow, [row], wanted, job.signal);
-    if (this.#queue[0] !== entry) return;
-    await this.#store(job.pages, done, done + count);
+    await executor.run(slots.prefillRow, [row], wanted, job.signal, (segment) => this.#store(entry, segment, done + count));
     if (this.#queue[0] !== entry) return;
     entry.done += count;
     this.tokens += count;
     hooks.onPrefillChunk?.({ tokens: count, ms: performance.now() - start });
-    job.onTokens?.(entry.done);
     job.onLogits?.(done, executor.logits(0, count));
     if (entry.done < job.ids.length || this.#queue[0] !== entry) return;
-    this.#parts.time.section('sample', () => job.onLast?.(executor.logits(0)));
+    await job.onLast?.(executor.logits(0));
+    if (this.#queue[0] !== entry) return;
     job.pages.commit();
     this.#queue.shift();
     entry.resolve(performance.now() - entry.startedAt);
   }
 
-  /**
-   * Packs the blocks of the tokens [from, to). With f16 or bf16 pages they are unpacked again, so that later chunks score against
-   * what the pages hold. Not rounded: scores among tokens of one and the same chunk, which see each other's K and V in f32.
-   */
-  async #store(pages: PageSet, from: number, to: number): Promise<void> {
-    const { packer, slots, blockTokens, lossless, debug } = this.#parts;
-    using _hold = pages.hold();
+  /** Stores the chunk up to token `end` of the layers that `segment` completes, and says so. */
+  async #store(entry: Queued, segment: number, end: number): Promise<void> {
+    const { job, done } = entry;
+    for (const group of this.#parts.stored) {
+      if (group.segment !== segment) continue;
+      if (this.#queue[0] !== entry) return;
+      const blocks = this.#blocks(job.pages, done, end);
+      await this.#pack(group, job.pages, blocks);
+      if (this.#queue[0] !== entry) return;
+      if (group === this.#parts.stored.at(-1)) await this.#check(job.pages, blocks, end);
+      await job.onTokens?.(end, group.layers);
+    }
+  }
+
+  /** The blocks of the tokens [from, to). */
+  #blocks(pages: PageSet, from: number, to: number): BlockPlace[] {
+    const { slots, blockTokens } = this.#parts;
     const blocks: BlockPlace[] = [];
     for (let block = Math.floor(from / blockTokens); block * blockTokens < to; block++) {
       blocks.push({ row: slots.prefillRow, token: block * blockTokens, page: pages.pages[block] as number });
     }
+    return blocks;
+  }
+
+  /**
+   * Packs blocks of some layers. With f16 or bf16 pages they are unpacked again, so that later chunks score against what the pages
+   * hold. Not rounded: scores among tokens of one and the same chunk, which see each other's K and V in f32.
+   */
+  async #pack({ packer }: StoredLayers, pages: PageSet, blocks: readonly BlockPlace[]): Promise<void> {
+    using _hold = pages.hold();
     await packer.pack(blocks);
-    if (!lossless) await packer.unpack(blocks);
-    if (debug.checkPages === true) await this.#parts.checkBlocks(blocks.filter((block) => block.token + blockTokens <= to));
+    if (!this.#parts.lossless) await packer.unpack(blocks);
+  }
+
+  /** Debug: the complete ones of the blocks, all layers. */
+  async #check(pages: PageSet, blocks: readonly BlockPlace[], end: number): Promise<void> {
+    const { blockTokens, debug } = this.#parts;
+    if (debug.checkPages !== true) return;
+    using _hold = pages.hold();
+    await this.#parts.checkBlocks(blocks.filter((block) => block.token + blockTokens <= end));
   }
 
   /** Ends every prompt in line and refuses those to come. */

@@ -1,4 +1,4 @@
-import type { Sampler } from './sampler.ts';
+import type { EngineParts } from './engine-parts.ts';
 import { topLogprobs } from './top-logprobs.ts';
 import type { Generation, KnownTokens, SampledToken } from './types.ts';
 
@@ -7,20 +7,26 @@ export function answerStart({ promptIds, replayIds, firstPosition }: Generation)
   return Math.max(0, promptIds.length + replayIds.length - firstPosition);
 }
 
-/** Chooses a token and adds what the generation wants to know of its row. */
-export function sampleToken(
-  sampler: Sampler,
+/**
+ * Chooses a token from a row f32 [vocabSize] and adds what the generation wants to know of it. Lets the event loop run between the
+ * passes when the vocabulary is large; the row must rest until the promise resolves.
+ */
+export async function sampleToken(
+  { sampler, time }: Pick<EngineParts, 'sampler' | 'time'>,
   logits: Float32Array,
   generation: Generation,
   position: number,
   known: KnownTokens,
-): SampledToken {
+): Promise<SampledToken> {
   const { sampling, topLogprobs: tops = 0, returnLogits } = generation;
-  const sampled = sampler.sample(logits, sampling, position, known);
+  const scale = time.section('sample', () => sampler.scale(logits, position));
+  await time.breathe();
+  const sampled = time.section('sample', () => sampler.choose(logits, scale, sampling, position, known));
   if (tops === 0 && returnLogits !== true) return sampled;
-  return {
+  await time.breathe();
+  return time.section('sample', () => ({
     ...sampled,
     ...(tops === 0 ? {} : { topLogprobs: topLogprobs(logits, tops, sampled) }),
     ...(returnLogits === true ? { logits: logits.slice() } : {}),
-  };
+  }));
 }

@@ -9,6 +9,7 @@ const ELEMENT_BYTES = 4;
 
 /** One section (K, V or latent) of one layer in all slots: an arena f32 [rows, heads, capacity, slotWidth]. */
 export interface SlotSection extends PackedSection {
+  layer: number;
   /** Graph inputs and outputs bound to it: past_k.<layer>, ...; a latent layer binds K and V to the same arena. */
   pastNames: readonly string[];
   presentNames: readonly string[];
@@ -46,6 +47,7 @@ export class Slots implements Disposable {
       return layerSections(geometry).map((section) => {
         const keys = section.name === 'latent' ? ['k', 'v'] : [section.name];
         return {
+          layer,
           name: `${section.name}.${layer}`,
           heads,
           slotWidth: width,

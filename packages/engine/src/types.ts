@@ -1,5 +1,5 @@
 /** What services see of the engine. */
-import type { Fingerprint, KvDescriptor, PageSet } from '@causeway/kv';
+import type { Fingerprint, KvDescriptor, LayerRange, PageSet } from '@causeway/kv';
 
 /** How tokens are chosen; a pure function of these, the position and the tokens so far. */
 export interface Sampling {
@@ -136,13 +136,14 @@ export interface Engine extends AsyncDisposable {
 
   /**
    * Reads a prompt in chunks into its own slot and packs finished blocks into `pages` (prefill worker, or local prefill).
-   * `onTokens(end)` is called after each chunk: pages hold the tokens [0, end). Never called again after the promise settles.
+   * `onTokens(end, layers)` is called for each group of layers of each chunk, as soon as they are computed: pages hold the tokens
+   * [0, end) of these layers. The next layers wait for what it returns. Never called again after the promise settles.
    */
   prefill(
     generation: Generation,
     pages: SequencePages,
     signal: AbortSignal,
-    onTokens?: (end: number) => void,
+    onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult>;
 
   /**

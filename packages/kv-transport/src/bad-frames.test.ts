@@ -1,5 +1,6 @@
 /** Every bad input that a NATS client can publish at a receiver: named, counted, never decoded, nothing leaks. */
 import { zstdCompressSync } from 'node:zlib';
+import { PageLayout } from '@causeway/kv';
 import { crc32c } from '@node-rs/crc32';
 import { eventually, type NatsServer, startNats } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -43,9 +44,7 @@ async function scene(open = true): Promise<Scene> {
     inbound,
     sender,
     received: () => {
-      const parts = Array.from({ length: sender.table.partCount }, (_, index) =>
-        sender.table.runs(sender.table.at(index)),
-      ).flat();
+      const parts = sender.table.objects.flatMap((object) => new PageLayout(descriptor).segments(object));
       return Buffer.concat(
         parts.map((run) => receiver.pool.bytes(pages.pages[run.page] as number).subarray(run.offset, run.offset + run.length)),
       );

@@ -17,7 +17,10 @@ describe('control messages', () => {
     const open = {
       transferId,
       epoch: 9,
-      message: { $case: 'progress' as const, value: { offeredBytes: 5n, publishedBytes: 3n, wantMissing: true } },
+      message: {
+        $case: 'progress' as const,
+        value: { offeredBytes: 5n, publishedBytes: 3n, wantMissing: true, finishedLayers: 2 },
+      },
     };
     expect(decodeSenderControl(encodeSenderControl(open))).toEqual(open);
     const have = Uint8Array.of(1, 2, 3);

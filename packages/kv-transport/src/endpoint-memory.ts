@@ -1,6 +1,6 @@
 /** Frame slots, codec threads and credits of an endpoint, and their end. */
 import { fail } from '@causeway/errors';
-import { CodecPool, type KvDescriptor, SlotArena } from '@causeway/kv';
+import { CodecPool, type KvDescriptor, PageLayout, SlotArena } from '@causeway/kv';
 import type { EndpointContext, TransportLog } from './context.ts';
 import { newCounters } from './counters.ts';
 import { CreditBudget } from './credit.ts';
@@ -45,6 +45,7 @@ export function createEndpointMemory(
     signal,
     silenceMs: options.silenceMs ?? 20_000,
     ...link,
+    places: options.places ?? new PageLayout(descriptor),
     pageRun: (pages, run) => {
       const page = pages.pages[run.page];
       if (page === undefined) fail('failed_precondition', 'internal', `the page set has no page ${run.page}`);

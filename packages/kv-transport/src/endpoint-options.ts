@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { Fingerprint, KvCodec, KvDescriptor, PagePool } from '@causeway/kv';
+import type { Fingerprint, KvCodec, KvDescriptor, ObjectPlaces, PagePool } from '@causeway/kv';
 import type { TransportLog } from './context.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import type { NatsAccess } from './nats-link.ts';
@@ -24,6 +24,8 @@ export interface KvEndpointOptions {
   pool: PagePool;
   /** Default: the pool's. */
   descriptor?: KvDescriptor;
+  /** Where the pages hold what objects describe; default: the descriptor's PageLayout. */
+  places?: ObjectPlaces;
   fingerprint: Fingerprint;
   chip: string;
   codec: 'auto' | KvCodec;

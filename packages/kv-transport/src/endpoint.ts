@@ -11,7 +11,8 @@ import {
   type KvDescriptor,
   objectTable,
   objectTokens,
-  tokenBytes,
+  type PageSet,
+  pageBytes,
   validateDescriptor,
   validateFingerprint,
 } from '@causeway/kv';
@@ -124,7 +125,7 @@ export class KvEndpoint implements AsyncDisposable {
     this.#self = { workerId: options.workerId, incarnation: this.incarnation, chip: options.chip };
     this.#bulk = bulk;
     this.#control = control;
-    const objectBytes = objectTokens(descriptor, OBJECT_BYTES) * tokenBytes(descriptor);
+    const objectBytes = (objectTokens(descriptor, OBJECT_BYTES) / descriptor.storage.blockTokens) * pageBytes(descriptor);
     this.#partBytes = partSize(Math.min(bulk.maxPayload - FRAME_HEADER_BYTES, LARGEST_PART), objectBytes);
     this.#memory = createEndpointMemory({ ...options, descriptor, log: this.#log }, this.#partBytes, this.#closing.signal, {
       rttMs: () => this.#rttMs,
@@ -160,10 +161,7 @@ export class KvEndpoint implements AsyncDisposable {
       fail('unavailable', 'dependency_unavailable', 'NATS is away: no KV can be received now', { retry: 'same' });
     }
     const { pages, tokens, deadlineMs } = options;
-    const { blockTokens } = this.#context.descriptor.storage;
-    if (pages.pages.length * blockTokens < tokens) {
-      fail('invalid_argument', 'internal', `${tokens} tokens don't fit ${pages.pages.length} pages of ${blockTokens}`);
-    }
+    this.#checkRoom(pages, tokens);
     if (pages.state !== 'reserved' && pages.state !== 'filling') {
       fail(
         'failed_precondition',
@@ -181,10 +179,11 @@ export class KvEndpoint implements AsyncDisposable {
       maxPartBytes: this.#partBytes,
       descriptor: this.#context.descriptor,
       fingerprint: this.#context.fingerprint,
-      objects: objectTable(this.#context.descriptor, tokens, OBJECT_BYTES),
+      objects: objectTable(this.#context.descriptor, tokens, OBJECT_BYTES, options.order),
       acceptedCodecs: KV_CODECS,
       deadlineMs,
       chip: this.#self.chip,
+      tokens,
     };
     const deadline = deadlineSignal(deadlineMs, options.signal);
     const { transferId } = ticket;
@@ -223,11 +222,7 @@ export class KvEndpoint implements AsyncDisposable {
       this.#partBytes,
     );
     const table = new PartTable(ticket.descriptor, ticket.objects, partBytes);
-    const last = ticket.objects.at(-1);
-    const tokens = last === undefined ? 0 : last.firstToken + last.tokenCount;
-    if (pages.pages.length * ticket.descriptor.storage.blockTokens < tokens) {
-      fail('invalid_argument', 'internal', `the ticket is for ${tokens} tokens; ${pages.pages.length} pages are fewer`);
-    }
+    this.#checkRoom(pages, ticket.tokens);
     options.signal.throwIfAborted();
     const deadline = deadlineSignal(ticket.deadlineMs, options.signal);
     const subject = frameSubject(ticket, ticket.transferId);
@@ -382,6 +377,12 @@ export class KvEndpoint implements AsyncDisposable {
     if (!this.connected || !this.#settled) return;
     for (const transfer of this.#inbound.values()) transfer.tick(now, stalledMs);
     for (const transfer of this.#outbound.values()) transfer.tick(now, stalledMs);
+  }
+
+  #checkRoom(pages: PageSet, tokens: number): void {
+    const needed = this.#context.places.pages(tokens);
+    if (pages.pages.length >= needed) return;
+    fail('invalid_argument', 'internal', `KV of ${tokens} tokens takes ${needed} pages; ${pages.pages.length} are too few`);
   }
 
   #checkOpen(): void {

@@ -24,9 +24,11 @@ import { FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts';
 import type { LinkMeter } from './link-meter.ts';
 import { LossWatch } from './loss-watch.ts';
 import { Offences } from './offences.ts';
+import { ObjectRuns } from './object-runs.ts';
 import { PartBitmap } from './part-bitmap.ts';
 import { placePart } from './part-placer.ts';
 import { type PartLocation, PartTable } from './part-table.ts';
+import { checkManifest, offeredBytes } from './sender-claims.ts';
 import { silence } from './silence.ts';
 import type { Incarnation } from './subjects.ts';
 import type { CommittedKv, InboundTransfer, Ticket } from './types.ts';
@@ -61,6 +63,7 @@ export class Inbound implements InboundTransfer {
   #phase: Phase = 'waiting';
   #sender: (Incarnation & { chip: string }) | undefined;
   #table: PartTable | undefined;
+  #runs: ObjectRuns | undefined;
   #have = new PartBitmap(0);
   #crcs = new Uint32Array(0);
   #credit: CreditAccount | undefined;
@@ -150,7 +153,7 @@ export class Inbound implements InboundTransfer {
       counters.staleFrames++;
       return;
     }
-    if (this.#phase !== 'receiving' || this.#table === undefined || this.#credit === undefined) {
+    if (this.#phase !== 'receiving' || this.#table === undefined || this.#runs === undefined || this.#credit === undefined) {
       counters.beyondCredit++;
       return;
     }
@@ -187,7 +190,7 @@ export class Inbound implements InboundTransfer {
     const intact = header.codec === 'none' ? header.rawCrc === header.bodyCrc : crc32c(body) === header.bodyCrc;
     if (!intact) return this.#badChecksum(part);
     this.#decoding.add(part.index);
-    const job = this.#place(this.#table, part, header, body);
+    const job = this.#place(this.#runs, part, header, body);
     this.#jobs.add(job);
     void job.finally(() => this.#jobs.delete(job));
   }
@@ -238,6 +241,7 @@ export class Inbound implements InboundTransfer {
     }
     const table = new PartTable(this.ticket.descriptor, this.ticket.objects, open.partBytes);
     this.#table = table;
+    this.#runs = new ObjectRuns({ ...this.#options, table });
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
     const { context } = this.#options;
@@ -255,34 +259,25 @@ export class Inbound implements InboundTransfer {
       this.#published,
       Math.min(count(progress.publishedBytes, 'published_bytes'), this.#table.totalBytes),
     );
-    this.#credit.offered(Math.min(count(progress.offeredBytes, 'offered_bytes'), this.#table.totalBytes));
+    this.#credit.offered(offeredBytes(this.#table, progress));
     if (this.#credit.grant()) this.#sendCredit();
     if (progress.wantMissing) this.#askForMissing();
   }
 
   #takeManifest(manifest: kvV1.Manifest): void {
     if (this.#table === undefined || this.#credit === undefined) return;
-    if (
-      manifest.parts !== this.#table.partCount ||
-      count(manifest.rawBytes, 'raw_bytes') !== this.#table.totalBytes ||
-      manifest.digest.length !== 32
-    ) {
-      throw new ServiceError(
-        `the manifest names ${manifest.parts} parts and ${manifest.rawBytes} bytes; the object table has ${this.#table.partCount} and ${this.#table.totalBytes}`,
-        { code: 'invalid_argument', reason: 'malformed_frame' },
-      );
-    }
+    checkManifest(this.#table, manifest);
     this.#manifest = manifest;
     this.#credit.offered(this.#table.totalBytes);
     this.#credit.grant();
     this.#commitIfComplete();
   }
 
-  async #place(table: PartTable, part: PartLocation, header: FrameHeader, body: Uint8Array): Promise<void> {
+  async #place(runs: ObjectRuns, part: PartLocation, header: FrameHeader, body: Uint8Array): Promise<void> {
     const { context, pages } = this.#options;
     try {
       const wanted = () => this.#phase === 'receiving';
-      const decodeMs = await placePart({ context, pages, wanted }, table, part, header, body);
+      const decodeMs = await placePart({ context, pages, runs, wanted }, part, header, body);
       if (decodeMs !== undefined && wanted()) this.#placed(part, header, decodeMs);
     } catch (error) {
       this.#decoding.delete(part.index);

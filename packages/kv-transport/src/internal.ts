@@ -2,4 +2,5 @@
 export { encodeReceiverControl, encodeSenderControl } from './control.ts';
 export { FRAME_HEADER_BYTES, FRAME_VERSION, readFrameHeader, writeFrameHeader } from './frame.ts';
 export type { FrameHeader } from './frame.ts';
+export { objectFromProto } from './object-wire.ts';
 export { controlWildcard, frameSubject, frameWildcard, receiverControlSubject, senderControlSubject } from './subjects.ts';

@@ -13,11 +13,14 @@
 import { setImmediate as yieldToLoop } from 'node:timers/promises';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
+import type { LayerRange } from '@causeway/kv';
 import type { kvV1 } from '@causeway/proto';
 import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
+import { OfferedObjects } from './offered-objects.ts';
 import type { OutboundOptions } from './outbound-options.ts';
 import { FramesInFlight } from './frames-in-flight.ts';
+import { readBitmap } from './part-bitmap.ts';
 import { frameBytes, type OutboundFrame, PartEncoder } from './part-encoder.ts';
 import type { PartLocation } from './part-table.ts';
 import { learnFromReceiver } from './link-policies.ts';
@@ -25,6 +28,7 @@ import { refusalError } from './refusal.ts';
 import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
 import { silence } from './silence.ts';
 import type { FirstTokenOptions, OutboundTransfer, TransferStats } from './types.ts';
+import { Wakeup } from './wakeup.ts';
 import { count } from './wire-types.ts';
 
 /** Parts encoded at the same time: one in a codec thread while another is published. */
@@ -42,17 +46,17 @@ export class Outbound implements OutboundTransfer {
   readonly #resend = new Set<number>();
   readonly #encoder: PartEncoder;
   readonly #tally = new CodecTally();
+  readonly #offered: OfferedObjects;
   readonly #lanes: Promise<void>[] = [];
   readonly #hold: Disposable;
   readonly #done = Promise.withResolvers<TransferStats>();
   readonly #aborter = new AbortController();
   readonly #failure = new AbortController();
-  #wake = Promise.withResolvers<void>();
+  readonly #lanesWake = new Wakeup();
   #barrier: Promise<void> = Promise.resolve();
   #opened = false;
   #cursor = 0;
   #publishedParts = 0;
-  #offeredBytes = 0;
   #provenBytes = 0;
   #upTo = 0;
   #finishing: FirstTokenOptions | undefined;
@@ -72,6 +76,7 @@ export class Outbound implements OutboundTransfer {
     this.#acknowledged = new Uint8Array(options.table.partCount);
     this.#sentAt = new Float64Array(options.table.partCount);
     this.#encoder = new PartEncoder(options);
+    this.#offered = new OfferedObjects(options.table, options.ticket.tokens);
     this.#hold = options.pages.hold();
     // nobody may be waiting when it fails
     this.#done.promise.catch(() => undefined);
@@ -105,17 +110,17 @@ export class Outbound implements OutboundTransfer {
     };
   }
 
-  offer(endToken: number): void {
-    const bytes = this.#options.table.bytesBefore(endToken);
-    if (!this.#active || bytes <= this.#offeredBytes) return;
-    this.#offeredBytes = bytes;
-    this.#sayProgress(false);
-    this.#wakeLanes();
+  offer(endToken: number, layers?: LayerRange): void {
+    if (this.#offered.tokens(endToken, layers)) this.#offeredMore();
+  }
+
+  offerFinal(layers?: LayerRange): void {
+    if (this.#offered.final(layers)) this.#offeredMore();
   }
 
   finish(options: FirstTokenOptions): Promise<TransferStats> {
     this.#finishing ??= options;
-    this.offer(Number.MAX_SAFE_INTEGER);
+    if (this.#offered.all()) this.#offeredMore();
     this.#manifestIfSent().catch((error: unknown) => this.fail(ServiceError.from(error), true));
     return this.#done.promise;
   }
@@ -207,6 +212,12 @@ export class Outbound implements OutboundTransfer {
     await Promise.all(this.#lanes);
   }
 
+  #offeredMore(): void {
+    if (!this.#active) return;
+    this.#sayProgress(false);
+    this.#lanesWake.wake();
+  }
+
   #onDeadline = (): void => {
     this.fail(ServiceError.from(this.#options.deadline.reason), true);
   };
@@ -215,7 +226,7 @@ export class Outbound implements OutboundTransfer {
     try {
       while (this.#active) {
         const index = this.#next();
-        if (index === undefined) await this.#wake.promise;
+        if (index === undefined) await this.#lanesWake.waiting;
         else await this.#sendPart(this.#options.table.at(index));
       }
     } catch (error) {
@@ -233,7 +244,7 @@ export class Outbound implements OutboundTransfer {
     const { table } = this.#options;
     if (this.#cursor >= table.partCount) return undefined;
     const { end } = table.at(this.#cursor);
-    if (end > this.#offeredBytes || end > this.#upTo) return undefined;
+    if (end > this.#offered.bytes || end > this.#upTo) return undefined;
     return this.#cursor++;
   }
 
@@ -299,28 +310,21 @@ export class Outbound implements OutboundTransfer {
     const contiguous = count(credit.contiguousBytes, 'contiguous_bytes');
     while (this.#ackedParts < table.partCount && table.at(this.#ackedParts).end <= contiguous)
       this.#acknowledge(this.#ackedParts++);
-    this.#wakeLanes();
+    this.#lanesWake.wake();
   }
 
   /** S3: what is there is acknowledged; what was published and isn't there goes out again. */
   #missing({ firstPart, have }: kvV1.Missing): void {
-    const { partCount } = this.#options.table;
-    if (firstPart > partCount || have.length > (partCount - firstPart + 7) >>> 3) {
-      throw new ServiceError(`a bitmap of ${have.length} bytes from part ${firstPart} for ${partCount} parts`, {
-        code: 'invalid_argument',
-        reason: 'malformed_frame',
-      });
-    }
+    const inPlace = readBitmap(firstPart, have, this.#options.table.partCount);
     while (this.#ackedParts < firstPart) this.#acknowledge(this.#ackedParts++);
     const before = performance.now() - RESEND_MS;
     const end = Math.min(this.#cursor, firstPart + 8 * have.length);
     for (let index = firstPart; index < end; index++) {
-      const bit = index - firstPart;
       const sentAt = this.#sentAt[index] as number;
-      if (((have[bit >>> 3] as number) & (1 << (bit & 7))) !== 0) this.#acknowledge(index);
+      if (inPlace(index)) this.#acknowledge(index);
       else if (this.#acknowledged[index] === 0 && sentAt !== 0 && sentAt <= before) this.#resend.add(index);
     }
-    this.#wakeLanes();
+    this.#lanesWake.wake();
   }
 
   #acknowledge(index: number): void {
@@ -343,11 +347,11 @@ export class Outbound implements OutboundTransfer {
   #sayOpen(): void {
     const { self, table, context } = this.#options;
     this.#say(openMessage(self, table, context));
-    if (this.#offeredBytes > 0) this.#sayProgress(false);
+    if (this.#offered.bytes > 0) this.#sayProgress(false);
   }
 
   #sayProgress(wantMissing: boolean): void {
-    this.#say(progressMessage(this.#offeredBytes, this.#provenBytes, wantMissing));
+    this.#say(progressMessage(this.#offered, this.#provenBytes, wantMissing));
   }
 
   /** What a flush after publishing has shown to be at the server. */
@@ -383,18 +387,12 @@ export class Outbound implements OutboundTransfer {
     }
   }
 
-  #wakeLanes(): void {
-    const wake = this.#wake;
-    this.#wake = Promise.withResolvers<void>();
-    wake.resolve();
-  }
-
   #end(): void {
     this.#active = false;
     this.#options.deadline.removeEventListener('abort', this.#onDeadline);
     this.#aborter.abort();
     this.#frames.releaseAll();
-    this.#wakeLanes();
+    this.#lanesWake.wake();
     this.#options.ended();
   }
 }

@@ -1,3 +1,5 @@
+import { fail } from '@causeway/errors';
+
 /** Which parts are in place: one bit each, least significant bit of byte 0 first. */
 export class PartBitmap {
   readonly size: number;
@@ -40,4 +42,15 @@ export class PartBitmap {
     this.bytes[index >>> 3] = (this.bytes[index >>> 3] ?? 0) | (1 << (index & 7));
     this.#count++;
   }
+}
+
+/**
+ * What a peer's bitmap says of the parts from `firstPart` on.
+ * @throws ServiceError `malformed_frame` when it says something of parts that there are not
+ */
+export function readBitmap(firstPart: number, have: Uint8Array, partCount: number): (index: number) => boolean {
+  if (firstPart > partCount || have.length > (partCount - firstPart + 7) >>> 3) {
+    fail('invalid_argument', 'malformed_frame', `a bitmap of ${have.length} bytes from part ${firstPart} for ${partCount} parts`);
+  }
+  return (index) => ((have[(index - firstPart) >>> 3] ?? 0) & (1 << ((index - firstPart) & 7))) !== 0;
 }

@@ -1,12 +1,13 @@
 /** Turns parts into frames: gathers, perhaps alters (tests), encodes into a frame slot, writes the header. */
-import { type CodecPolicy, DTYPE_BYTES, type EncodedPart, type MemoryRun, type PageSet, type Slot } from '@causeway/kv';
+import type { CodecPolicy, EncodedPart, KvObject, MemoryRun, PageSet, Slot } from '@causeway/kv';
 import type { EndpointContext } from './context.ts';
 import { FRAME_HEADER_BYTES, writeFrameHeader } from './frame.ts';
+import { ObjectRuns, type RawPart } from './object-runs.ts';
 import type { PartLocation, PartTable } from './part-table.ts';
 import type { Ticket } from './types.ts';
 
 /** Alters the raw bytes of a part before its checksums are made: proves that receivers use what they get. For tests. */
-export type Tamper = (raw: Uint8Array, part: { object: number; part: number; firstToken: number; objectOffset: number }) => void;
+export type Tamper = (raw: Uint8Array, part: { object: number; content: KvObject; part: number; objectOffset: number }) => void;
 
 /** A frame in its slot. */
 export interface OutboundFrame {
@@ -30,21 +31,21 @@ export interface PartEncoderOptions {
 
 export class PartEncoder {
   readonly #options: PartEncoderOptions;
-  readonly #elementBytes: 2 | 4;
+  readonly #runs: ObjectRuns;
 
   constructor(options: PartEncoderOptions) {
     this.#options = options;
-    this.#elementBytes = DTYPE_BYTES[options.ticket.descriptor.storage.dtype] as 2 | 4;
+    this.#runs = new ObjectRuns(options);
   }
 
   /** Encodes a part into a slot of its own, waiting for one. The caller releases the slot. */
   async encode(part: PartLocation, signal: AbortSignal): Promise<OutboundFrame> {
-    const { context, pages, policy, table, tamper } = this.#options;
+    const { context, policy, tamper } = this.#options;
     const { arena, region } = context.outboundArena;
     const slot = await arena.acquire(signal);
     try {
       const out = { region, offset: slot.offset + FRAME_HEADER_BYTES, length: slot.byteLength - FRAME_HEADER_BYTES };
-      const raw = table.runs(part).map((run) => context.pageRun(pages, run));
+      const raw = this.#runs.of(part);
       const codec = policy.next();
       const encoded =
         tamper === undefined ? await this.#run(codec, raw, out) : await this.#altered(tamper, part, codec, raw, out, signal);
@@ -75,32 +76,27 @@ export class PartEncoder {
     return slot.bytes.subarray(0, frameBytes(frame));
   }
 
-  #run(codec: EncodedPart['codec'], raw: readonly MemoryRun[], out: MemoryRun): Promise<EncodedPart> {
-    return this.#options.context.codecs.encode({ codec, elementBytes: this.#elementBytes, raw, out });
+  #run(codec: EncodedPart['codec'], part: RawPart, out: MemoryRun): Promise<EncodedPart> {
+    return this.#options.context.codecs.encode({ codec, ...part, out });
   }
 
   async #altered(
     tamper: Tamper,
     part: PartLocation,
     codec: EncodedPart['codec'],
-    raw: readonly MemoryRun[],
+    raw: RawPart,
     out: MemoryRun,
     signal: AbortSignal,
   ): Promise<EncodedPart> {
-    const { context, ticket } = this.#options;
+    const { context, table } = this.#options;
     const { arena, region } = context.outboundArena;
     const copy = await arena.acquire(signal);
     try {
       const run = { region, offset: copy.offset, length: part.length };
       await this.#run('none', raw, run);
-      const firstToken = ticket.objects[part.object]?.firstToken ?? 0;
-      tamper(copy.bytes.subarray(0, part.length), {
-        object: part.object,
-        part: part.part,
-        firstToken,
-        objectOffset: part.objectOffset,
-      });
-      return await this.#run(codec, [run], out);
+      const { object, objectOffset } = part;
+      tamper(copy.bytes.subarray(0, part.length), { object, content: table.object(part), part: part.part, objectOffset });
+      return await this.#run(codec, { ...raw, raw: [run] }, out);
     } finally {
       copy.release();
     }

@@ -1,12 +1,14 @@
 /** Puts the bodies of frames where they belong in the pages. */
-import { DTYPE_BYTES, type PageSet } from '@causeway/kv';
+import type { PageSet } from '@causeway/kv';
 import type { EndpointContext } from './context.ts';
 import type { FrameHeader } from './frame.ts';
-import type { PartLocation, PartTable } from './part-table.ts';
+import type { ObjectRuns } from './object-runs.ts';
+import type { PartLocation } from './part-table.ts';
 
 export interface PartPlacerOptions {
   pages: PageSet;
   context: EndpointContext;
+  runs: ObjectRuns;
   /** Whether the transfer still wants its parts. */
   wanted(): boolean;
 }
@@ -19,15 +21,13 @@ export interface PartPlacerOptions {
  */
 export async function placePart(
   options: PartPlacerOptions,
-  table: PartTable,
   part: PartLocation,
   header: FrameHeader,
   body: Uint8Array,
 ): Promise<number | undefined> {
   const { context, pages } = options;
   using _hold = pages.hold();
-  const raw = table.runs(part).map((run) => context.pageRun(pages, run));
-  const job = { elementBytes: DTYPE_BYTES[table.descriptor.storage.dtype] as 2 | 4, rawCrc: header.rawCrc, raw };
+  const job = { ...options.runs.of(part), rawCrc: header.rawCrc };
   if (header.codec === 'none') return (await context.codecs.decode({ ...job, codec: 'none', body })).decodeMs;
   const { arena, region } = context.inboundArena;
   const slot = await arena.acquire(context.signal);

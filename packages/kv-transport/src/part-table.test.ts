@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { objectTable, type KvDescriptor } from '@causeway/kv';
+import { objectTable, type KvDescriptor, PageLayout, sliceSegments } from '@causeway/kv';
 import { PartBitmap } from './part-bitmap.ts';
 import { PartTable } from './part-table.ts';
 
@@ -9,6 +9,8 @@ const descriptor: KvDescriptor = {
   layers: [{ kind: 'full', kvHeads: 2, headDimK: 10, headDimV: 6 }],
   storage: { dtype: 'f32', layout: 'NHD', blockTokens: 8, shards: { count: 1, index: 0 } },
 };
+
+const layout = new PageLayout(descriptor);
 
 describe('part table', () => {
   test('numbers every byte once, in order, and finds parts both ways', () => {
@@ -26,11 +28,12 @@ describe('part table', () => {
             expect(part.end - part.length).toBe(end);
             expect(part.length).toBeLessThanOrEqual(64 * cut);
             expect(table.find(part.object, part.part)).toEqual(part);
-            expect(table.runs(part).reduce((sum, run) => sum + run.length, 0)).toBe(part.length);
+            const runs = sliceSegments(layout.segments(table.object(part)), part.objectOffset, part.length);
+            expect(runs.reduce((sum, run) => sum + run.length, 0)).toBe(part.length);
             end = part.end;
           }
           expect(end).toBe(table.totalBytes);
-          expect(table.bytesBefore(tokens)).toBe(table.totalBytes);
+          expect(table.start(table.objects.length)).toBe(table.totalBytes);
           expect(table.find(table.objects.length, 0)).toBeUndefined();
           expect(table.find(0, 0xffff_ffff)).toBeUndefined();
         },
@@ -43,7 +46,7 @@ describe('part table', () => {
     for (const bytes of [0, -64, 63, 65, 1.5, Number.NaN])
       expect(() => new PartTable(descriptor, objects, bytes)).toThrow(/parts of/);
     expect(() => new PartTable(descriptor, [], 64)).toThrow(/0 objects/);
-    const huge = [{ firstLayer: 0, layerCount: 1, firstToken: 0, tokenCount: 0x7fff_ffff }];
+    const huge = [{ kind: 'tokens' as const, firstLayer: 0, layerCount: 1, firstToken: 0, tokenCount: 0x7fff_ffff }];
     expect(() => new PartTable(descriptor, huge, 64)).toThrow(/1048576 parts are the limit/);
   });
 });

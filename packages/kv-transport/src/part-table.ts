@@ -1,9 +1,8 @@
 /** All parts of a transfer in object, then part order: where each lies in the object table and in the linear run of raw bytes. */
 import { fail } from '@causeway/errors';
-import { checkRange, type KvDescriptor, rangeBytes, type Segment, segments, sliceSegments, type TokensRange } from '@causeway/kv';
+import { finalLayer, type KvDescriptor, type KvObject, MAX_OBJECTS, ObjectGeometry } from '@causeway/kv';
 
-/** Most objects and parts of one transfer. */
-export const MAX_OBJECTS = 1 << 16;
+/** Most parts of one transfer. */
 export const MAX_PARTS = 1 << 20;
 /** Parts are cut at multiples of this, so that no number is cut in two. */
 export const PART_ALIGNMENT = 64;
@@ -22,18 +21,20 @@ export interface PartLocation {
 
 export class PartTable {
   readonly descriptor: KvDescriptor;
-  readonly objects: readonly TokensRange[];
+  readonly objects: readonly KvObject[];
   readonly partBytes: number;
   /** Raw bytes of all objects. */
   readonly totalBytes: number;
   readonly partCount: number;
+  readonly #geometry: ObjectGeometry;
   readonly #objectBytes: number[] = [];
   readonly #objectStart: number[] = [];
   readonly #firstPart: number[] = [];
-  #lastRuns: { object: number; runs: Segment[] } | undefined;
+  /** Windows and states: first raw byte, and the least number of leading layers that must be finished for this and those before. */
+  readonly #finals: { start: number; layers: number }[] = [];
 
   /** @throws ServiceError `malformed_frame` when an object or the part size is out of bounds */
-  constructor(descriptor: KvDescriptor, objects: readonly TokensRange[], partBytes: number) {
+  constructor(descriptor: KvDescriptor, objects: readonly KvObject[], partBytes: number) {
     if (objects.length < 1 || objects.length > MAX_OBJECTS) bad(`${objects.length} objects; 1 to ${MAX_OBJECTS} are allowed`);
     if (!Number.isSafeInteger(partBytes) || partBytes < PART_ALIGNMENT || partBytes % PART_ALIGNMENT !== 0) {
       bad(`parts of ${partBytes} bytes; they must be a positive multiple of ${PART_ALIGNMENT}`);
@@ -41,11 +42,13 @@ export class PartTable {
     this.descriptor = descriptor;
     this.objects = objects;
     this.partBytes = partBytes;
+    this.#geometry = new ObjectGeometry(descriptor);
     let bytes = 0;
     let parts = 0;
     for (const object of objects) {
-      checkRange(descriptor, object);
-      const size = rangeBytes(descriptor, object);
+      const size = this.#geometry.bytes(object);
+      const layer = finalLayer(object);
+      if (layer !== undefined) this.#finals.push({ start: bytes, layers: Math.max(layer + 1, this.#finals.at(-1)?.layers ?? 0) });
       this.#objectBytes.push(size);
       this.#objectStart.push(bytes);
       this.#firstPart.push(parts);
@@ -77,22 +80,24 @@ export class PartTable {
     return this.#locate(object, part);
   }
 
-  /** Where the part's bytes lie in the pages of the sequence, in wire order. */
-  runs(part: PartLocation): Segment[] {
-    if (this.#lastRuns?.object !== part.object) {
-      this.#lastRuns = { object: part.object, runs: segments(this.descriptor, this.objects[part.object] as TokensRange) };
-    }
-    return sliceSegments(this.#lastRuns.runs, part.objectOffset, part.length);
+  /** What a part is a piece of. */
+  object({ object }: Pick<PartLocation, 'object'>): KvObject {
+    return this.objects[object] as KvObject;
   }
 
-  /** Raw bytes of the leading objects whose tokens all lie below `endToken`. */
-  bytesBefore(endToken: number): number {
-    let bytes = 0;
-    for (const [index, object] of this.objects.entries()) {
-      if (object.firstToken + object.tokenCount > endToken) break;
-      bytes += this.#objectBytes[index] as number;
-    }
-    return bytes;
+  /** Bytes of one number of a part. */
+  elementBytes(part: Pick<PartLocation, 'object'>): 2 | 4 {
+    return this.#geometry.elementBytes(this.object(part));
+  }
+
+  /** First raw byte of object `index`, over all objects; all bytes when there is none. */
+  start(index: number): number {
+    return this.#objectStart[index] ?? this.totalBytes;
+  }
+
+  /** Leading layers that must have run their last chunk before the first `bytes` raw bytes may be offered. */
+  finishedLayers(bytes: number): number {
+    return this.#finals.findLast(({ start }) => start < bytes)?.layers ?? 0;
   }
 
   #locate(object: number, part: number): PartLocation {

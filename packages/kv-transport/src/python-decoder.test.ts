@@ -1,45 +1,14 @@
 /** Recorded frames are read by a Python script that knows docs/wire.md alone. */
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { crc32c } from '@node-rs/crc32';
 import { eventually, startNats } from '@causeway/testkit';
 import { describe, expect, test } from 'vitest';
 import { partsDigest } from './codec-tally.ts';
+import { decodeFrames, python } from './test-python.ts';
 import { makeDescriptor, makeWorker, smoothKv } from './test-workers.ts';
-
-const run = promisify(execFile);
-const SCRIPT = fileURLToPath(new URL('../../../tests/wire/decode_frames.py', import.meta.url));
-const python = await run('python3', ['--version']).then(
-  () => true,
-  () => false,
-);
-
-interface Report {
-  frames: number;
-  parts: number;
-  rawBytes: number;
-  frameBytes: number;
-  manifestDigest: string;
-  transfers: string[];
-  problems: string[];
-  objectSha256: string[];
-  headers: { object: number; part: number; epoch: number; codec: string; rawBytes: number; rawCrc: number }[];
-}
-
-async function decode(file: string, pageBytes: number): Promise<Report> {
-  const { stdout } = await run('python3', [SCRIPT, file, '--page-bytes', String(pageBytes)], { maxBuffer: 64 << 20 }).catch(
-    (error: { stdout: string; stderr: string }) => {
-      if (error.stdout === '') throw new Error(error.stderr);
-      return error;
-    },
-  );
-  return JSON.parse(stdout) as Report;
-}
 
 describe.skipIf(!python)('decode_frames.py (python3)', () => {
   test('reads what a sender published, byte for byte, and finds a flipped bit', async () => {
@@ -74,7 +43,7 @@ describe.skipIf(!python)('decode_frames.py (python3)', () => {
       await eventually(() => to.state === 'committed' || undefined, { what: 'commit' });
       const pages = from.pages.map((page) => Buffer.from(sender.pool.bytes(page)));
       await sender.endpoint[Symbol.asyncDispose]();
-      const report = await decode(file, sender.pool.pageBytes);
+      const report = await decodeFrames(file, sender.pool.pageBytes);
       expect(report.problems).toEqual([]);
       expect(report).toMatchObject({ frames: stats.frames, rawBytes: stats.rawBytes, frameBytes: stats.sentBytes });
       expect(report.transfers).toEqual([inbound.ticket.transferId]);
@@ -89,7 +58,7 @@ describe.skipIf(!python)('decode_frames.py (python3)', () => {
       const blob = await readFile(file);
       blob[4 + 64 + 1000] = (blob[4 + 64 + 1000] as number) ^ 1;
       await writeFile(file, blob);
-      expect((await decode(file, sender.pool.pageBytes)).problems).toEqual(['object 0 part 0: body CRC']);
+      expect((await decodeFrames(file, sender.pool.pageBytes)).problems).toEqual(['object 0 part 0: body CRC']);
       await sender[Symbol.asyncDispose]();
     } finally {
       await rm(folder, { recursive: true, force: true });

@@ -1,6 +1,6 @@
 /** Transfers between real endpoints on a real server when connections, peers and callers fail. */
 import { createServer, connect as dial, type Socket } from 'node:net';
-import { KV_CODECS, PagePool } from '@causeway/kv';
+import { KV_CODECS, type KvObject, PagePool } from '@causeway/kv';
 import { eventually, freePort, startNats } from '@causeway/testkit';
 import { describe, expect, test } from 'vitest';
 import { KvEndpoint } from './endpoint.ts';
@@ -188,10 +188,17 @@ describe('a transfer', () => {
       maxPartBytes: 65_536,
       descriptor,
       fingerprint: makeFingerprint(descriptor),
-      objects: Array.from({ length: 4 }, (_, i) => ({ firstLayer: 0, layerCount: 6, firstToken: i * 64, tokenCount: 64 })),
+      objects: Array.from({ length: 4 }, (_, i) => ({
+        kind: 'tokens' as const,
+        firstLayer: 0,
+        layerCount: 6,
+        firstToken: i * 64,
+        tokenCount: 64,
+      })),
       acceptedCodecs: KV_CODECS,
       deadlineMs: 20_000,
       chip: 'cpu',
+      tokens: 256,
     });
     using pages = sender.pool.reserve(4) ?? expect.fail();
     const outbound = sender.endpoint.send({ ticket: receiver.ticket, pages, signal: never });
@@ -462,8 +469,9 @@ describe('an endpoint', () => {
       descriptor,
       pages: 4,
       tamper: (raw, part) => {
-        seen.push(part.firstToken);
-        if (part.objectOffset === 0 && part.firstToken === 64) raw.fill(0x3f, 0, 1000);
+        const { firstToken } = part.content as KvObject & { kind: 'tokens' };
+        seen.push(firstToken);
+        if (part.objectOffset === 0 && firstToken === 64) raw.fill(0x3f, 0, 1000);
       },
     });
     await using receiver = await makeWorker({ servers: nats.url, workerId: 'd0', codec: 'auto', descriptor, pages: 4 });

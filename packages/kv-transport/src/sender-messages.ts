@@ -1,6 +1,7 @@
 /** What senders say, built from their state. */
 import type { EndpointContext } from './context.ts';
 import type { SenderMessage } from './control.ts';
+import type { OfferedObjects } from './offered-objects.ts';
 import type { PartTable } from './part-table.ts';
 import type { Incarnation } from './subjects.ts';
 import type { FirstTokenOptions } from './types.ts';
@@ -22,11 +23,16 @@ export function openMessage(self: Incarnation & { chip: string }, table: PartTab
   };
 }
 
-/** How far the sender is, raw bytes. */
-export function progressMessage(offeredBytes: number, publishedBytes: number, wantMissing: boolean): SenderMessage {
+/** How far the sender is; `publishedBytes` are raw. */
+export function progressMessage(offered: OfferedObjects, publishedBytes: number, wantMissing: boolean): SenderMessage {
   return {
     $case: 'progress',
-    value: { offeredBytes: BigInt(offeredBytes), publishedBytes: BigInt(publishedBytes), wantMissing },
+    value: {
+      offeredBytes: BigInt(offered.bytes),
+      publishedBytes: BigInt(publishedBytes),
+      wantMissing,
+      finishedLayers: offered.finishedLayers,
+    },
   };
 }
 

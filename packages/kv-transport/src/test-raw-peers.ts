@@ -89,10 +89,15 @@ export class RawSender implements AsyncDisposable {
     await eventually(() => (this.credit() > 0 ? true : undefined), { what: 'credit' });
   }
 
-  progress(publishedBytes = 0): void {
+  progress(publishedBytes = 0, finishedLayers = 0): void {
     this.say({
       $case: 'progress',
-      value: { offeredBytes: BigInt(this.table.totalBytes), publishedBytes: BigInt(publishedBytes), wantMissing: false },
+      value: {
+        offeredBytes: BigInt(this.table.totalBytes),
+        publishedBytes: BigInt(publishedBytes),
+        wantMissing: false,
+        finishedLayers,
+      },
     });
   }
 

@@ -1,9 +1,10 @@
 /** Tickets on the wire. */
 import { fail } from '@causeway/errors';
-import type { KvCodec, TokensRange } from '@causeway/kv';
+import { checkCover, type KvCodec, MAX_OBJECTS } from '@causeway/kv';
 import type { kvV1 } from '@causeway/proto';
 import { FRAME_HEADER_BYTES } from './frame.ts';
-import { MAX_OBJECTS, PartTable } from './part-table.ts';
+import { objectFromProto, objectToProto } from './object-wire.ts';
+import { PartTable } from './part-table.ts';
 import type { Ticket } from './types.ts';
 import { subjectToken } from './subjects.ts';
 import {
@@ -18,6 +19,9 @@ import {
 /** Largest raw part that any receiver may ask for, bytes. */
 export const MAX_PART_BYTES = 8 << 20;
 
+/** Longest prompt whose KV travels, tokens. */
+const MAX_TOKENS = 0x7fff_ffff;
+
 /** Ticket as protobuf. */
 export function ticketToProto(ticket: Ticket): kvV1.Ticket {
   return {
@@ -29,10 +33,11 @@ export function ticketToProto(ticket: Ticket): kvV1.Ticket {
     maxPartBytes: ticket.maxPartBytes,
     descriptor: descriptorToProto(ticket.descriptor),
     fingerprint: { ...ticket.fingerprint },
-    objects: ticket.objects.map((object) => ({ kind: { $case: 'tokens', value: { ...object } } })),
+    objects: ticket.objects.map(objectToProto),
     acceptedCodecs: ticket.acceptedCodecs.map(codecToProto),
     deadlineMs: Math.max(0, Math.round(ticket.deadlineMs)),
     chip: ticket.chip,
+    tokens: ticket.tokens,
   };
 }
 
@@ -44,17 +49,15 @@ export function ticketFromProto(message: kvV1.Ticket | undefined): Ticket {
   if (message === undefined) fail('invalid_argument', 'malformed_frame', 'the ticket is missing');
   if (message.objects.length > MAX_OBJECTS) bad(`${message.objects.length} objects`);
   const descriptor = descriptorFromProto(message.descriptor);
-  const objects: TokensRange[] = message.objects.map(({ kind }) => {
-    if (kind?.$case !== 'tokens') bad('an object of unknown kind; this process understands tokens');
-    return { ...kind.value };
-  });
+  const objects = message.objects.map(objectFromProto);
+  if (message.tokens < 1 || message.tokens > MAX_TOKENS) bad(`${message.tokens} tokens`);
   if (message.epoch < 1) bad('epoch 0');
   if (message.maxPartBytes < 1 || message.maxPartBytes > MAX_PART_BYTES) bad(`max_part_bytes ${message.maxPartBytes}`);
   if (message.maxPayload <= FRAME_HEADER_BYTES) bad(`max_payload ${message.maxPayload}`);
   subjectToken(message.workerId);
   subjectToken(message.incarnation);
-  checkOrder(objects);
   new PartTable(descriptor, objects, MAX_PART_BYTES);
+  checkCover(descriptor, objects, message.tokens);
   return {
     transferId: transferIdFromProto(message.transferId),
     epoch: message.epoch,
@@ -68,16 +71,8 @@ export function ticketFromProto(message: kvV1.Ticket | undefined): Ticket {
     acceptedCodecs: message.acceptedCodecs.map(codecFromProto).filter((codec): codec is KvCodec => codec !== undefined),
     deadlineMs: message.deadlineMs,
     chip: message.chip,
+    tokens: message.tokens,
   };
-}
-
-/** Token ranges must follow one another from token 0, all layers each: what this version's senders can stream. */
-function checkOrder(objects: readonly TokensRange[]): void {
-  let next = 0;
-  for (const [index, object] of objects.entries()) {
-    if (object.firstToken !== next) bad(`object ${index} begins at token ${object.firstToken}, not ${next}`);
-    next += object.tokenCount;
-  }
 }
 
 function bad(message: string): never {

@@ -1,4 +1,4 @@
-import type { KvCodec, KvDescriptor, LayerGeometry } from '@causeway/kv';
+import { type KvCodec, type KvDescriptor, type LayerGeometry, layerSections } from '@causeway/kv';
 import { startNats } from '@causeway/testkit';
 import { describe, expect, test } from 'vitest';
 import { makeDescriptor, makeWorker, smoothKv } from './test-workers.ts';
@@ -49,9 +49,7 @@ function equalTokens(
     const right = b.bytes(bPages[index] as number);
     let offset = 0;
     for (const layer of descriptor.layers) {
-      const widths =
-        layer.kind === 'full' ? [layer.kvHeads * layer.headDimK, layer.kvHeads * layer.headDimV] : [layer.rank + layer.ropeDim];
-      for (const width of widths) {
+      for (const { width } of layerSections(layer)) {
         const bytes = used * width * size;
         if (Buffer.compare(left.subarray(offset, offset + bytes), right.subarray(offset, offset + bytes)) !== 0) return false;
         offset += blockTokens * width * size;

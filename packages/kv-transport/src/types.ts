@@ -1,5 +1,5 @@
 /** What workers see of the KV transport. */
-import type { Fingerprint, KvCodec, KvDescriptor, PageSet, TokensRange } from '@causeway/kv';
+import type { ComputeOrder, Fingerprint, KvCodec, KvDescriptor, KvObject, LayerRange, PageSet } from '@causeway/kv';
 
 /** Permission to send one sequence's KV to a receiver's incarnation. Crosses the wire as causeway.kv.v1.Ticket. */
 export interface Ticket {
@@ -15,11 +15,13 @@ export interface Ticket {
   descriptor: KvDescriptor;
   fingerprint: Fingerprint;
   /** The object table; an index into it is the object index of frames. */
-  objects: readonly TokensRange[];
+  objects: readonly KvObject[];
   acceptedCodecs: readonly KvCodec[];
   /** Remaining life when the ticket was made, ms. */
   deadlineMs: number;
   chip: string;
+  /** Of the prompt. */
+  tokens: number;
 }
 
 /** The first token of the answer, when the sender knows it. */
@@ -73,8 +75,13 @@ export interface TransferStats {
 
 /** A transfer as its sender holds it. */
 export interface OutboundTransfer {
-  /** Says that tokens [0, endToken) are in the pages and may leave. Never goes back. */
-  offer(endToken: number): void;
+  /** Says that tokens [0, endToken) of these layers, or of all, are in the pages and may leave. Never goes back. */
+  offer(endToken: number, layers?: LayerRange): void;
+  /**
+   * Says that these layers, or all, have run the prompt's last chunk and their windows and states are in the pages and may leave.
+   * @throws ServiceError `failed_precondition` unless all their tokens were offered before
+   */
+  offerFinal(layers?: LayerRange): void;
   /** Offers everything; resolves when the receiver has committed. */
   finish(options: FirstTokenOptions): Promise<TransferStats>;
   /** Gives the transfer up and tells the receiver. Idempotent. */
@@ -89,6 +96,8 @@ export interface ReceiveOptions {
   /** State `reserved` or `filling`; becomes `committed`. Released by the caller, whatever happens. */
   pages: PageSet;
   tokens: number;
+  /** In which order the sender computes; default: all layers together. It decides when what can leave, nothing else. */
+  order?: ComputeOrder | undefined;
   deadlineMs: number;
   signal: AbortSignal;
 }

@@ -56,7 +56,7 @@ export function descriptorFromProto(message: kvV1.KvDescriptor | undefined): KvD
     version: message?.version,
     layers: message?.layers.map(layerFromProto),
     storage: {
-      dtype: (Object.keys(DTYPES) as KvDtype[]).find((dtype) => DTYPES[dtype] === storage?.dtype),
+      dtype: dtypeFromProto(storage?.dtype),
       layout: storage?.layout === kvV1.KvLayout.KV_LAYOUT_NHD ? 'NHD' : `layout ${storage?.layout}`,
       blockTokens: storage?.blockTokens,
       shards: { count: storage?.shardCount, index: storage?.shardIndex },
@@ -81,14 +81,43 @@ export function count(value: bigint, name: string): number {
   return Number(value);
 }
 
-function layerToProto(layer: LayerGeometry): kvV1.LayerGeometry {
-  if (layer.kind === 'full') {
-    const { kvHeads, headDimK, headDimV } = layer;
-    return { kind: { $case: 'full', value: { kvHeads, headDimK, headDimV } } };
-  }
-  return { kind: { $case: 'latent', value: { rank: layer.rank, ropeDim: layer.ropeDim } } };
+function layerToProto({ window, entries = [], states = [], ...tokens }: LayerGeometry): kvV1.LayerGeometry {
+  return {
+    kind: tokensToProto(tokens),
+    window,
+    entries: entries.map((entry) => ({ ...entry })),
+    states: states.map(({ name, dtype, shape }) => ({ name, dtype: DTYPES[dtype], shape: [...shape] })),
+  };
 }
 
-function layerFromProto(layer: kvV1.LayerGeometry): unknown {
-  return layer.kind === undefined ? {} : { kind: layer.kind.$case, ...layer.kind.value };
+function tokensToProto(layer: LayerGeometry): kvV1.LayerGeometry['kind'] {
+  switch (layer.kind) {
+    case 'full': {
+      const { kvHeads, headDimK, headDimV } = layer;
+      return { $case: 'full', value: { kvHeads, headDimK, headDimV } };
+    }
+    case 'latent':
+      return { $case: 'latent', value: { rank: layer.rank, ropeDim: layer.ropeDim } };
+    case 'none':
+      return undefined;
+  }
+}
+
+/** What isn't there is left out, as in descriptors that were made here. */
+function layerFromProto({ kind, window, entries, states }: kvV1.LayerGeometry): unknown {
+  return {
+    ...(kind === undefined ? { kind: 'none' } : { kind: kind.$case, ...kind.value }),
+    ...(window === undefined ? {} : { window }),
+    ...(entries.length === 0 ? {} : { entries: entries.map((entry) => ({ ...entry })) }),
+    ...(states.length === 0 ? {} : { states: states.map(stateFromProto) }),
+  };
+}
+
+function stateFromProto({ name, dtype, shape }: kvV1.StateGeometry): unknown {
+  return { name, dtype: dtypeFromProto(dtype), shape };
+}
+
+/** undefined for a type that this build doesn't know. */
+function dtypeFromProto(dtype: kvV1.KvDtype | undefined): KvDtype | undefined {
+  return (Object.keys(DTYPES) as KvDtype[]).find((name) => DTYPES[name] === dtype);
 }

@@ -36,6 +36,69 @@ describe('descriptors', () => {
     );
   });
 
+  const hybrid: KvDescriptor = {
+    ...descriptor,
+    layers: [
+      { kind: 'full', kvHeads: 3, headDimK: 64, headDimV: 64, window: 128 },
+      { kind: 'latent', rank: 32, ropeDim: 8, entries: [{ name: 'kv', ratio: 4, width: 40 }] },
+      { kind: 'none', states: [{ name: 'S', dtype: 'f32', shape: [4, 16, 16] }] },
+    ],
+  };
+
+  test('with windows, entries and states survive JSON', () => {
+    expect(validateDescriptor(JSON.parse(JSON.stringify(hybrid)))).toEqual(hybrid);
+  });
+
+  const latent = { kind: 'latent', rank: 32, ropeDim: 8 };
+  const withEntries = (...entries: unknown[]) => [{ ...latent, entries }];
+  const withStates = (...states: unknown[]) => [latent, { kind: 'none', states }];
+  test.each<[string, unknown[], RegExp]>([
+    ['a kind that there is not', [{ kind: 'fractal' }], /layers\.0\.kind/],
+    ['a window of 0', [{ ...latent, window: 0 }], /layers\.0\.window/],
+    ['a window of 2^31', [{ ...latent, window: 2 ** 31 }], /layers\.0\.window/],
+    ['a window of nothing', [latent, { kind: 'none', window: 4 }], /layers\.1/],
+    ['nothing that grows', [{ ...latent, window: 4 }], /pages would be empty/],
+    ['ratio 0', withEntries({ name: 'kv', ratio: 0, width: 4 }), /layers\.0\.entries\.0\.ratio/],
+    [
+      'a ratio across blocks',
+      withEntries({ name: 'kv', ratio: 3, width: 4 }),
+      /blocks of 16 tokens don't hold whole entries "kv"/,
+    ],
+    ['a ratio wider than a block', withEntries({ name: 'kv', ratio: 32, width: 4 }), /don't hold whole entries/],
+    ['a width of 2^31', withEntries({ name: 'kv', ratio: 4, width: 2 ** 31 }), /layers\.0\.entries\.0\.width/],
+    [
+      'entries of one name',
+      withEntries({ name: 'a', ratio: 4, width: 4 }, { name: 'a', ratio: 8, width: 4 }),
+      /layers\.0\.entries: two entries of one name/,
+    ],
+    ['a long name', withEntries({ name: 'x'.repeat(65), ratio: 4, width: 4 }), /layers\.0\.entries\.0\.name/],
+    ['a strange name', withEntries({ name: 'a\nb', ratio: 4, width: 4 }), /layers\.0\.entries\.0\.name: must be letters/],
+    ['no dimensions', withStates({ name: 'S', dtype: 'f32', shape: [] }), /layers\.1\.states\.0\.shape/],
+    ['nine dimensions', withStates({ name: 'S', dtype: 'f32', shape: Array(9).fill(1) }), /layers\.1\.states\.0\.shape/],
+    ['a dimension of 0', withStates({ name: 'S', dtype: 'f32', shape: [4, 0] }), /layers\.1\.states\.0\.shape\.1/],
+    ['a dimension of 2^31', withStates({ name: 'S', dtype: 'f32', shape: [2 ** 31] }), /layers\.1\.states\.0\.shape\.0/],
+    [
+      'a product that overflows',
+      withStates({ name: 'S', dtype: 'f32', shape: Array(8).fill(0x7fff_ffff) }),
+      /layers\.1\.states\.0\.shape: must be a state of at most/,
+    ],
+    [
+      'too much together',
+      Array.from({ length: 8 }, () => ({ ...latent, states: [{ name: 'S', dtype: 'f32', shape: [1 << 28] }] })),
+      /windows and states would take 8589934592 bytes a sequence/,
+    ],
+    ['a type that there is not', withStates({ name: 'S', dtype: 'f8', shape: [4] }), /layers\.1\.states\.0\.dtype/],
+    [
+      'states of one name',
+      withStates({ name: 'S', dtype: 'f32', shape: [4] }, { name: 'S', dtype: 'f16', shape: [4] }),
+      /layers\.1\.states: two states of one name/,
+    ],
+  ])('with %s are refused', (_, layers, message) => {
+    const read = () => validateDescriptor({ ...descriptor, layers });
+    expect(read).toThrow(expect.objectContaining({ reason: 'descriptor_mismatch' }));
+    expect(read).toThrow(message);
+  });
+
   test.each([undefined, null, 7, 'x', [], {}])('refuses %o', (value) => {
     expect(() => validateDescriptor(value)).toThrow(expect.objectContaining({ name: 'ServiceError' }));
   });

@@ -1,16 +1,62 @@
 /** Descriptors and fingerprints from outside: validated, and compared field by field. */
 import { ServiceError, fail } from '@causeway/errors';
 import { z } from 'zod';
-import { DESCRIPTOR_VERSION, type Fingerprint, KV_DTYPES, type KvDescriptor, pageBytes } from './descriptor.ts';
+import { DESCRIPTOR_VERSION, type Fingerprint, KV_DTYPES, type KvDescriptor, pageBytes, stateElements } from './descriptor.ts';
+import { fixedBytes } from './fixed-area.ts';
 
 /** Largest page that is accepted, bytes. */
 export const MAX_PAGE_BYTES = 1 << 30;
 
 const count = (max: number) => z.number().int().min(1).max(max);
 
+/** Longest name of entries and states, most dimensions of a state. */
+export const MAX_NAME_LENGTH = 64;
+export const MAX_STATE_DIMENSIONS = 8;
+/** Windows and states of one sequence, bytes. */
+const MAX_FIXED_BYTES = 2 ** 32;
+
+const name = z
+  .string()
+  .max(MAX_NAME_LENGTH)
+  .regex(/^[A-Za-z][A-Za-z0-9_.-]*$/, 'must be letters, digits, dots, dashes and underscores');
+
+const unique = (list: readonly { name: string }[]) => new Set(list.map((item) => item.name)).size === list.length;
+
+const entriesSchema = z.strictObject({ name, ratio: count(4096), width: count(65_536) });
+const stateSchema = z.strictObject({
+  name,
+  dtype: z.enum(KV_DTYPES),
+  shape: z
+    .array(count(0x7fff_ffff))
+    .min(1)
+    .max(MAX_STATE_DIMENSIONS)
+    .refine((shape) => stateElements({ shape }) * 4 <= MAX_FIXED_BYTES, `must be a state of at most ${MAX_FIXED_BYTES} bytes`)
+    .readonly(),
+});
+
+const extras = {
+  entries: z.array(entriesSchema).min(1).max(8).refine(unique, 'two entries of one name').readonly().optional(),
+  states: z.array(stateSchema).min(1).max(16).refine(unique, 'two states of one name').readonly().optional(),
+};
+const window = count(1 << 24).optional();
+
 const layerSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('full'), kvHeads: count(4096), headDimK: count(4096), headDimV: count(4096) }),
-  z.strictObject({ kind: z.literal('latent'), rank: count(65_536), ropeDim: z.number().int().min(0).max(4096) }),
+  z.strictObject({
+    kind: z.literal('full'),
+    kvHeads: count(4096),
+    headDimK: count(4096),
+    headDimV: count(4096),
+    window,
+    ...extras,
+  }),
+  z.strictObject({
+    kind: z.literal('latent'),
+    rank: count(65_536),
+    ropeDim: z.number().int().min(0).max(4096),
+    window,
+    ...extras,
+  }),
+  z.strictObject({ kind: z.literal('none'), ...extras }),
 ]);
 
 /** zod schema of a KvDescriptor as it stands in registrations. */
@@ -58,14 +104,27 @@ export function validateDescriptor(value: unknown): KvDescriptor {
       reason: 'descriptor_mismatch',
     });
   }
-  if (pageBytes(parsed.data) > MAX_PAGE_BYTES) {
-    fail(
-      'invalid_argument',
-      'descriptor_mismatch',
-      `a page would take ${pageBytes(parsed.data)} bytes; the limit is ${MAX_PAGE_BYTES}`,
-    );
-  }
+  checkMemory(parsed.data);
   return parsed.data;
+}
+
+/** Sizes that no single field decides. */
+function checkMemory(descriptor: KvDescriptor): void {
+  const { blockTokens } = descriptor.storage;
+  for (const [layer, { entries = [] }] of descriptor.layers.entries()) {
+    const odd = entries.find(({ ratio }) => blockTokens % ratio !== 0);
+    if (odd === undefined) continue;
+    bad(`layers.${layer}: blocks of ${blockTokens} tokens don't hold whole entries "${odd.name}" of ${odd.ratio} tokens`);
+  }
+  const bytes = pageBytes(descriptor);
+  if (bytes > MAX_PAGE_BYTES) bad(`a page would take ${bytes} bytes; the limit is ${MAX_PAGE_BYTES}`);
+  if (bytes === 0) bad('no layer keeps tokens or entries: pages would be empty');
+  const fixed = fixedBytes(descriptor);
+  if (fixed > MAX_FIXED_BYTES) bad(`windows and states would take ${fixed} bytes a sequence; the limit is ${MAX_FIXED_BYTES}`);
+}
+
+function bad(message: string): never {
+  return fail('invalid_argument', 'descriptor_mismatch', `bad KV descriptor: ${message}`);
 }
 
 /** Checks a fingerprint of unknown origin. @throws ServiceError `fingerprint_mismatch` that names the field at fault. */

@@ -4,27 +4,46 @@ export {
   DESCRIPTOR_VERSION,
   DTYPE_BYTES,
   KV_DTYPES,
+  keepsTokens,
   layerSections,
   layerTokenBytes,
   pageBytes,
   tokenBytes,
 } from './descriptor.ts';
-export type { Fingerprint, KvDescriptor, KvDtype, KvLayout, KvStorage, LayerGeometry } from './descriptor.ts';
+export type {
+  EntriesGeometry,
+  Fingerprint,
+  KvDescriptor,
+  KvDtype,
+  KvLayout,
+  KvStorage,
+  LayerGeometry,
+  StateGeometry,
+} from './descriptor.ts';
 export {
   compareDescriptors,
   compareFingerprints,
   descriptorSchema,
   fingerprintSchema,
+  MAX_NAME_LENGTH,
   MAX_PAGE_BYTES,
+  MAX_STATE_DIMENSIONS,
   validateDescriptor,
   validateFingerprint,
 } from './descriptor-check.ts';
 export { blockHashes, canonicalJson, fingerprint } from './fingerprint.ts';
 export type { BlockHashOptions, FingerprintInputs } from './fingerprint.ts';
+export { layerGroups } from './layer-groups.ts';
+export type { LayerRange } from './layer-groups.ts';
 export { PagePool, PageSet } from './page-pool.ts';
 export type { PagePoolOptions, PageState } from './page-pool.ts';
-export { checkRange, objectTable, objectTokens, rangeBytes, segments, sliceSegments } from './segments.ts';
-export type { Segment, TokensRange } from './segments.ts';
+export { finalLayer, ObjectGeometry } from './kv-object.ts';
+export type { KvObject } from './kv-object.ts';
+export { MAX_OBJECTS, objectTable, objectTokens } from './object-table.ts';
+export type { ComputeOrder } from './object-table.ts';
+export { PageLayout, sliceSegments } from './page-layout.ts';
+export type { ObjectPlaces, Segment } from './page-layout.ts';
+export { checkCover } from './table-cover.ts';
 export { CodecPool } from './codec-pool.ts';
 export type { CodecPoolOptions, DecodeJob, EncodeJob } from './codec-pool.ts';
 export type { DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';

@@ -99,3 +99,24 @@ describe('decodeStream', () => {
     expect([0, 1, 2, 3, 0].map((id) => stream.push(id))).toEqual(['Hello', ' wide', ' world', '!', ' Hello']);
   });
 });
+
+describe('special tokens that somebody reads', () => {
+  const { tokenizer: definition, ...rest } = huggingFaceTokenizerSource(TINY_MOE)!;
+  const added = definition.added_tokens as object[];
+  const mark = (id: number, content: string) => ({ ...added[0], id, content, special: true });
+  const marked = loadTokenizer({
+    ...rest,
+    tokenizer: { ...definition, added_tokens: [...added, mark(2048, '<｜tool▁sep｜>'), mark(2049, '<|other|>')] },
+  });
+
+  it('are given by name, in their place, the others not', () => {
+    const euro = marked.encode('a €');
+    const ids = [...euro, 2048, ...marked.encode(' b'), 2, 2049, 2048];
+    const read = (spoken?: readonly string[]) => {
+      const stream = marked.decodeStream(spoken);
+      return ids.map((id) => stream.push(id)).join('') + stream.flush();
+    };
+    expect(read()).toBe('a € b');
+    expect(read(['<｜tool▁sep｜>', '<|nothing|>'])).toBe('a €<｜tool▁sep｜> b<｜tool▁sep｜>');
+  });
+});

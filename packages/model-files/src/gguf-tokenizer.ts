@@ -24,6 +24,7 @@ export function ggufTokenizerSource(path: string, metadata: ReadonlyMap<string, 
   const tokens = strings(path, metadata, 'tokenizer.ggml.tokens');
   const types = tokenTypes(path, metadata, tokens);
   const template = metadata.get('tokenizer.chat_template');
+  const toolTemplate = metadata.get('tokenizer.chat_template.tool_use');
   const { addsBos, added, ...definition } =
     model === 'gpt2'
       ? byteLevel(path, metadata, tokens)
@@ -44,6 +45,7 @@ export function ggufTokenizerSource(path: string, metadata: ReadonlyMap<string, 
       add_bos_token: metadata.get('tokenizer.ggml.add_bos_token') ?? addsBos,
     },
     chatTemplate: typeof template === 'string' ? template : undefined,
+    ...(typeof toolTemplate === 'string' ? { toolTemplate } : {}),
   };
 }
 

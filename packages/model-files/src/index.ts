@@ -14,4 +14,6 @@ export { loadTokenizer } from './tokenizer.ts';
 export type { Tokenizer } from './tokenizer.ts';
 export { INLINE_BYTES, TokenizerPool } from './tokenizer-pool.ts';
 export type { TokenizerPoolOptions } from './tokenizer-pool.ts';
+export type { TemplateFacts } from './template-facts.ts';
+export { readChatTemplate } from './tokenizer-source.ts';
 export type { TokenizerSource } from './tokenizer-source.ts';

@@ -38,6 +38,24 @@ describe('TokenizerPool', () => {
     expect((await pool.encode(long)).length).toBeGreaterThan(100);
   });
 
+  it('renders in a thread what may take long: tools, variables, and templates that are slow', async () => {
+    const message = { role: 'user', content: 'hi' };
+    const showing = '{% for t in tools %}{{ t.function.name }}{% endfor %}{{ x }}{{ messages[0].content }}';
+    await using pool = await TokenizerPool.start({ source: { ...source, chatTemplate: showing } });
+    const tools = [{ type: 'function', function: { name: 'probe_tool' } }];
+    const text = (ids: ArrayLike<number>) => pool.tokenizer.decodeAll(Array.from(ids));
+    expect(text(await pool.encodeChat([message], { tools, variables: { x: ' 7 ' } }))).toBe('probe_tool 7 hi');
+    // Only one message makes it slow: it is stopped beside the event loop, then in the thread.
+    const loop =
+      "{% if messages[0].content == 'slow' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}";
+    await using slow = await TokenizerPool.start({ source: { ...source, chatTemplate: `${loop}{{ messages[0].content }}` } });
+    const start = performance.now();
+    const failing = slow.encodeChat([{ role: 'user', content: 'slow' }]);
+    expect(performance.now() - start).toBeLessThan(2000);
+    expect(await refusal(() => failing)).toMatchObject({ reason: 'bad_request', field: 'messages' });
+    expect((await slow.encodeChat([message])).length).toBeGreaterThan(0);
+  });
+
   it("passes the tokenizer's own errors through", async () => {
     await using strict = await TokenizerPool.start({ source: { ...source, chatTemplate: "{{ raise_exception('no') }}" } });
     for (const content of ['hi', long]) {

@@ -6,7 +6,7 @@
  *  P2  The queue is bounded; a job that was given up never starts, and one that runs is stopped soon after.
  */
 import { ServiceError } from '@causeway/errors';
-import type { ChatMessage } from './chat-template.ts';
+import { type ChatMessage, type RenderOptions, wasStopped } from './chat-template.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
 import type { TokenizerJob } from './tokenizer-messages.ts';
 import type { TokenizerSource } from './tokenizer-source.ts';
@@ -14,6 +14,10 @@ import { TokenizerThread } from './tokenizer-thread.ts';
 
 /** UTF-8 bytes tokenized inline: at most 3 µs each (CJK without spaces is the slowest), so 3 ms. */
 export const INLINE_BYTES = 1000;
+/** Longest time that a template may take on the calling thread over a short conversation. */
+const INLINE_RENDER_MS = 3;
+/** One that was as fast, and then takes so long, is not run there again. */
+const INLINE_LIMIT_MS = 100;
 /** What the template adds to a message, roughly. */
 const MESSAGE_BYTES = 50;
 /** How long a running job may go on after it was given up, before its thread is replaced. */
@@ -47,6 +51,7 @@ export class TokenizerPool implements AsyncDisposable {
   readonly #threads = new Set<TokenizerThread>();
   readonly #queue: Queued[] = [];
   #replaced = 0;
+  #fast: boolean | undefined;
   #disposal: Promise<void> | undefined;
 
   private constructor(options: TokenizerPoolOptions) {
@@ -61,6 +66,7 @@ export class TokenizerPool implements AsyncDisposable {
   static async start(options: TokenizerPoolOptions): Promise<TokenizerPool> {
     const pool = new TokenizerPool(options);
     for (let i = 0; i < WARM_UP.times; i++) pool.tokenizer.encode(WARM_UP.text);
+    pool.#rendersFast();
     const threads = Array.from({ length: pool.#threadCount }, () => pool.#addThread());
     try {
       await Promise.all(threads.map((thread) => thread.ready));
@@ -88,12 +94,32 @@ export class TokenizerPool implements AsyncDisposable {
     return this.#enqueue<Uint32Array>({ kind: 'text', text }, [], signal);
   }
 
-  /** `Tokenizer.encodeChat`. Rejects as `encode` does, and with `bad_request` when the template refuses the messages. */
-  async encodeChat(messages: readonly ChatMessage[], signal?: AbortSignal): Promise<ArrayLike<number>> {
+  /**
+   * `Tokenizer.encodeChat`. Rejects as `encode` does, and with `bad_request` when the template refuses the messages. Short messages
+   * are rendered here, but for those with tools, calls or variables, and templates that are slow: how long these take is not known.
+   */
+  async encodeChat(
+    messages: readonly ChatMessage[],
+    options: RenderOptions = {},
+    signal?: AbortSignal,
+  ): Promise<ArrayLike<number>> {
     this.#check(signal);
     const bytes = messages.reduce((sum, { role, content }) => sum + Buffer.byteLength(role + content) + MESSAGE_BYTES, 0);
-    if (bytes <= INLINE_BYTES) return this.tokenizer.encodeChat(messages);
-    return this.#enqueue<Uint32Array>({ kind: 'chat', messages }, [], signal);
+    const plain = options.tools === undefined && options.variables === undefined && messages.every(isPlain);
+    if (plain && bytes <= INLINE_BYTES && this.#rendersFast()) {
+      try {
+        return this.tokenizer.encodeChat(messages, { ...options, limitMs: INLINE_LIMIT_MS });
+      } catch (error) {
+        if (!wasStopped(error)) throw error;
+        this.#fast = false;
+      }
+    }
+    return this.#enqueue<Uint32Array>({ kind: 'chat', messages, options }, [], signal);
+  }
+
+  /** A template is a program: it is tried once before it runs beside the event loop's other work. */
+  #rendersFast(): boolean {
+    return (this.#fast ??= fastTemplate(this.tokenizer));
   }
 
   /**
@@ -192,4 +218,23 @@ export class TokenizerPool implements AsyncDisposable {
 
 function disposed(): ServiceError {
   return new ServiceError('the tokenizer is shut down', { code: 'unavailable', reason: 'draining', retry: 'other' });
+}
+
+function isPlain({ tool_calls: calls, reasoning_content: reasoning }: ChatMessage): boolean {
+  return calls === undefined && reasoning === undefined;
+}
+
+/** Whether the template renders a short conversation within `INLINE_RENDER_MS`; the first time compiles it. */
+function fastTemplate(tokenizer: Tokenizer): boolean {
+  const turns = ['user', 'assistant', 'user'].map((role) => ({ role, content: 'The year 2026, naïve café.' }));
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const start = performance.now();
+    try {
+      tokenizer.renderChat(turns, { limitMs: INLINE_LIMIT_MS });
+    } catch {
+      // Refused, or stopped.
+    }
+    if (performance.now() - start <= INLINE_RENDER_MS) return true;
+  }
+  return false;
 }

@@ -25,7 +25,7 @@ export function serveTokenizer(own?: (tokenizer: Tokenizer, input: unknown) => O
       case 'text':
         return idsResult(tokenizer.encode(job.text));
       case 'chat':
-        return idsResult(tokenizer.encodeChat(job.messages));
+        return idsResult(tokenizer.encodeChat(job.messages, job.options));
       case 'own':
         if (own === undefined) throw new Error('this thread has no jobs of its own kind');
         return own(tokenizer, job.input);

@@ -12,11 +12,13 @@ export interface TokenizerSource {
   config: Record<string, unknown>;
   /** Jinja chat template. */
   chatTemplate: string | undefined;
+  /** One of its own for requests with tools. */
+  toolTemplate?: string | undefined;
 }
 
 const object = z.record(z.string(), z.unknown());
-/** A template, or (older files) several by name. */
-const inlineTemplate = z.union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))]).optional();
+/** Older files have several templates by name. */
+const templateList = z.array(z.object({ name: z.string(), template: z.string() }));
 
 /**
  * Reads tokenizer.json, tokenizer_config.json and chat_template.jinja of a directory; undefined without tokenizer.json.
@@ -27,17 +29,30 @@ export function huggingFaceTokenizerSource(dir: string): TokenizerSource | undef
   if (!exists(path)) return undefined;
   const configPath = join(dir, 'tokenizer_config.json');
   const config = exists(configPath) ? readObject(configPath) : {};
-  return { tokenizer: readObject(path), config, chatTemplate: readTemplate(dir, config.chat_template) };
+  const toolTemplate = namedTemplate(config.chat_template, 'tool_use');
+  return {
+    tokenizer: readObject(path),
+    config,
+    chatTemplate: readTemplate(dir, config.chat_template),
+    ...(toolTemplate === undefined ? {} : { toolTemplate }),
+  };
+}
+
+/** A chat template from a file of its own. @throws ServiceError `file_unreadable`, `malformed_file`. */
+export function readChatTemplate(path: string): string {
+  return readText(path, FILE_LIMITS.template);
 }
 
 /** The template's own file wins over the one inside tokenizer_config.json, as in transformers. */
 function readTemplate(dir: string, inline: unknown): string | undefined {
   const path = join(dir, 'chat_template.jinja');
-  if (exists(path)) return readText(path, FILE_LIMITS.template);
-  const parsed = inlineTemplate.safeParse(inline);
-  if (!parsed.success || parsed.data === undefined) return undefined;
-  if (typeof parsed.data === 'string') return parsed.data;
-  return parsed.data.find(({ name }) => name === 'default')?.template;
+  if (exists(path)) return readChatTemplate(path);
+  return typeof inline === 'string' ? inline : namedTemplate(inline, 'default');
+}
+
+/** One of several templates. */
+function namedTemplate(inline: unknown, wanted: string): string | undefined {
+  return templateList.safeParse(inline).data?.find(({ name }) => name === wanted)?.template;
 }
 
 function readObject(path: string): Record<string, unknown> {

@@ -1,8 +1,16 @@
 /** Tokenizer and chat template of a checkpoint, on the calling thread. Long texts belong in a TokenizerPool. */
 import { fail } from '@causeway/errors';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { type ChatMessage, compileChatTemplate, type RenderChat, specialTokenTexts } from './chat-template.ts';
+import {
+  type ChatMessage,
+  type ChatTemplate,
+  compileChatTemplate,
+  type RenderChat,
+  type RenderOptions,
+  specialTokenTexts,
+} from './chat-template.ts';
 import { createDecodeStream, type DecodeStream } from './decode-stream.ts';
+import type { TemplateFacts } from './template-facts.ts';
 import { tokenBytesOf } from './token-bytes.ts';
 import { maxTokenBytes } from './token-length.ts';
 import { tokenizerHash } from './tokenizer-hash.ts';
@@ -17,18 +25,24 @@ export interface Tokenizer {
   /** Token ids of a text, with the model's own leading token (once). Up to 3 µs a byte. */
   encode(text: string): number[];
   /** Token ids of messages rendered by the chat template, ready for the assistant's answer. */
-  encodeChat(messages: readonly ChatMessage[]): number[];
+  encodeChat(messages: readonly ChatMessage[], options?: RenderOptions): number[];
   /** `encodeChat` in two steps: token ids of what `renderChat` gave. */
   encodeRendered(text: string): number[];
   /** Tokens that a text of so many bytes has at least; 0 when this tokenizer allows no such bound. Costs nothing. */
   leastTokens(bytes: number): number;
-  /** @throws ServiceError `bad_request` when there is no template or it refuses the messages. */
+  /**
+   * @throws ServiceError `bad_request` when there is no template, it refuses the messages or takes too long; `unsupported_parameter`
+   * when it would leave tools or calls out.
+   */
   renderChat: RenderChat;
+  /** What the template does with tools; undefined without a template. The first time it is rendered for it. */
+  templateFacts(): TemplateFacts | undefined;
   /** Text of tokens, special ones skipped. Ids outside the vocabulary give no text. */
   decode(ids: readonly number[]): string;
   /** The same with special tokens by name. */
   decodeAll(ids: readonly number[]): string;
-  decodeStream(): DecodeStream;
+  /** `spoken`: texts of special tokens that are given all the same, because somebody reads them. */
+  decodeStream(spoken?: readonly string[]): DecodeStream;
   /** What a token stands for, special ones included; it may be part of a character. Undefined outside the vocabulary. */
   tokenBytes(id: number): Uint8Array | undefined;
 }
@@ -37,10 +51,10 @@ export interface Tokenizer {
 export function loadTokenizer(source: TokenizerSource): Tokenizer {
   const specials = specialTokenTexts(source.config);
   let inner: HuggingFaceTokenizer;
-  let renderChat: RenderChat;
+  let template: ChatTemplate;
   try {
     inner = new HuggingFaceTokenizer(source.tokenizer, source.config);
-    renderChat = compileChatTemplate(source.chatTemplate, specials);
+    template = compileChatTemplate({ main: source.chatTemplate, tools: source.toolTemplate }, specials);
   } catch (cause) {
     fail('invalid_argument', 'unsupported_format', `the tokenizer cannot be used: ${(cause as Error).message}`, { cause });
   }
@@ -50,6 +64,12 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     const audible = ids.filter((id) => !isSilent(id));
     if (audible.length === 0) return '';
     return inner.decode(audible, { skip_special_tokens: true, clean_up_tokenization_spaces: false });
+  };
+  const decodeStream = (spoken: readonly string[] = []): DecodeStream => {
+    const texts = new Set(spoken);
+    const heard = new Set([...silent].filter((id) => texts.has(inner.id_to_token(id) ?? '')));
+    if (heard.size === 0) return createDecodeStream(decode, isSilent);
+    return createDecodeStream(decodeAll, (id) => isSilent(id) && !heard.has(id));
   };
   const decodeAll = (ids: readonly number[]): string => {
     const known = ids.filter((id) => inner.id_to_token(id) !== undefined);
@@ -70,13 +90,14 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     hasChatTemplate: source.chatTemplate !== undefined,
     encode: (text) => withOneBos(encode(text, true), bos, addsBos),
     // The template writes the leading tokens itself.
-    encodeChat: (messages) => encode(renderChat(messages), false),
+    encodeChat: (messages, options) => encode(template.render(messages, options), false),
     encodeRendered: (text) => encode(text, false),
     leastTokens: (bytes) => Math.ceil(bytes / tokenBytes),
-    renderChat,
+    renderChat: template.render,
+    templateFacts: () => template.facts(),
     decode,
     decodeAll,
-    decodeStream: () => createDecodeStream(decode, isSilent),
+    decodeStream,
     tokenBytes: tokenBytesOf(
       source,
       (id) => inner.id_to_token(id),
@@ -99,8 +120,8 @@ function addedTokens(source: TokenizerSource): { id?: unknown; special?: unknown
 }
 
 /** Special tokens: they steer, they are no text. */
-function silentIds(source: TokenizerSource): ReadonlySet<unknown> {
-  return new Set(addedTokens(source).flatMap(({ id, special }) => (special === true ? [id] : [])));
+function silentIds(source: TokenizerSource): ReadonlySet<number> {
+  return new Set(addedTokens(source).flatMap(({ id, special }) => (special === true && typeof id === 'number' ? [id] : [])));
 }
 
 /** One more than the largest id. */

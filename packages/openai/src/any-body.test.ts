@@ -20,6 +20,10 @@ const FIELDS = [
   'causeway',
   'n',
   'tools',
+  'tool_choice',
+  'parallel_tool_calls',
+  'chat_template_kwargs',
+  'include_reasoning',
   'logprobs',
   'response_format',
   'logit_bias',
@@ -42,6 +46,10 @@ const message = fc.oneof(
   fc.record({
     role: fc.oneof(fc.constantFrom<unknown>('system', 'developer', 'user', 'assistant', 'tool'), json),
     content: fc.oneof(text, json, fc.array(part)),
+    tool_calls: fc.oneof(json, fc.array(fc.record({ id: json, type: fc.constantFrom('function', 'x'), function: json }))),
+    tool_call_id: fc.oneof(text, json),
+    name: json,
+    reasoning_content: json,
   }),
 );
 const model = fc.oneof(fc.constant('m'), json);

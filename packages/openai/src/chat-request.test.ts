@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import { describe, expect, it } from 'vitest';
-import { MAX_CONTENT_PARTS, MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
+import { MAX_CONTENT_PARTS, MAX_MESSAGES } from './chat-messages.ts';
+import { parseChatRequest } from './chat-request.ts';
 import { MAX_LOGIT_BIAS } from './logit-bias.ts';
 import { MAX_STOP_TOKENS } from './stop-fields.ts';
 
@@ -42,6 +43,8 @@ describe('parseChatRequest', () => {
         user: undefined,
         placement: undefined,
       },
+      template: { tools: [], variables: {} },
+      output: { tools: [], parallel: true, reasoning: true },
     });
   });
 
@@ -136,7 +139,7 @@ describe('parseChatRequest', () => {
     [{ ...body, messages: [{ role: 'user' }] }, 'bad_request', 'messages[0].content'],
     [{ ...body, messages: [{ role: 'wizard', content: 'x' }] }, 'bad_request', 'messages[0].role'],
     [{ ...body, messages: [null] }, 'bad_request', 'messages[0]'],
-    [{ ...body, messages: [{ role: 'tool', content: 'x' }] }, 'unsupported_parameter', 'messages[0].role'],
+    [{ ...body, messages: [{ role: 'tool', content: 'x' }] }, 'bad_request', 'messages[0].tool_call_id'],
     [{ ...body, messages: [{ role: 'user', content: [{ type: 'text' }] }] }, 'bad_request', 'messages[0].content[0].text'],
     [
       { ...body, messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
@@ -176,7 +179,7 @@ describe('parseChatRequest', () => {
     [{ ...body, logprobs: true, top_logprobs: '5' }, 'bad_request', 'top_logprobs'],
     [{ ...body, top_logprobs: 5 }, 'bad_request', 'top_logprobs'],
     [{ ...body, logprobs: false, top_logprobs: 5 }, 'bad_request', 'top_logprobs'],
-    [{ ...body, tools: [{}] }, 'unsupported_parameter', 'tools'],
+    [{ ...body, tools: [{}] }, 'bad_request', 'tools[0].type'],
     [{ ...body, response_format: { type: 'json_object' } }, 'unsupported_parameter', 'response_format'],
     [{ ...body, logit_bias: [5] }, 'bad_request', 'logit_bias'],
     [{ ...body, logit_bias: 'x' }, 'bad_request', 'logit_bias'],

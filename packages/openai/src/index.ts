@@ -1,5 +1,9 @@
-export { MAX_CONTENT_PARTS, MAX_MESSAGES, parseChatRequest } from './chat-request.ts';
-export type { ChatMessage, ChatRequest, ChatRole } from './chat-request.ts';
+export { AnswerMessage, partDelta } from './answer-parts.ts';
+export type { AnswerPart } from './answer-parts.ts';
+export { MAX_CONTENT_PARTS, MAX_MESSAGE_CALLS, MAX_MESSAGES } from './chat-messages.ts';
+export type { ChatMessage, ChatRole, ChatToolCall } from './chat-messages.ts';
+export { parseChatRequest } from './chat-request.ts';
+export type { ChatRequest, OutputWish, TemplateInput } from './chat-request.ts';
 export { parseCompletionRequest } from './completion-request.ts';
 export type { CompletionPrompt, CompletionRequest } from './completion-request.ts';
 export { MAX_LOGIT_BIAS } from './logit-bias.ts';
@@ -11,7 +15,10 @@ export { answerJson, modelList, modelObject, streamEvents } from './responses.ts
 export type { AnswerForm, AnswerHead, FinishReasonName, ModelEntry, StreamEvents } from './responses.ts';
 export type { GenerationOptions, PlacementWish } from './sampling-fields.ts';
 export { MAX_STOP_LENGTH, MAX_STOP_STRINGS, MAX_STOP_TOKENS, stopStrings, stopTokenIds } from './stop-fields.ts';
+export { templateVariables } from './template-variables.ts';
 export { parseDetokenizeRequest, parseTokenizeRequest } from './tokenize-request.ts';
 export type { DetokenizeBody, TokenizeBody } from './tokenize-request.ts';
+export { callable, MAX_TOOLS, toolName, toolUse } from './tools.ts';
+export type { CallableTool, Tool, ToolUse } from './tools.ts';
 export { KV_OUTCOMES, kvHeader, usageObject } from './usage.ts';
 export type { CausewayReport, KvOutcomeName, Usage } from './usage.ts';

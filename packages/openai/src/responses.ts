@@ -1,7 +1,8 @@
 /** Bodies and chunks of answers, in OpenAI's forms. */
+import { type AnswerMessage, type AnswerPart, partDelta } from './answer-parts.ts';
 import type { Usage } from './usage.ts';
 
-export type FinishReasonName = 'stop' | 'length';
+export type FinishReasonName = 'stop' | 'length' | 'tool_calls';
 
 /** What all bodies and chunks of one answer share. */
 export interface AnswerHead {
@@ -15,19 +16,22 @@ export interface AnswerHead {
 /** Which of the two endpoints answers. */
 export type AnswerForm = 'chat' | 'completion';
 
-/** One answer's body. `logprobs` is JSON already, or null. */
+/** One answer's body: its text, or the message of a chat answer. `logprobs` is JSON already, or null. */
 export function answerJson(
   form: AnswerForm,
   head: AnswerHead,
-  text: string,
+  text: string | AnswerMessage,
   finishReason: FinishReasonName,
   usage: Usage,
   logprobs: string | null,
 ): string {
   const object = form === 'chat' ? 'chat.completion' : 'text_completion';
-  const content = form === 'chat' ? { message: { role: 'assistant', content: text, refusal: null } } : { text };
+  const plain = typeof text === 'string';
+  const message = plain ? { role: 'assistant', content: text, refusal: null } : text.toJson();
+  const content = form === 'chat' ? { message } : { text };
+  const reason = plain ? finishReason : text.finishReason(finishReason);
   const start = JSON.stringify({ id: head.id, object, created: head.created, model: head.model });
-  const choice = JSON.stringify({ index: 0, ...content, finish_reason: finishReason });
+  const choice = JSON.stringify({ index: 0, ...content, finish_reason: reason });
   return `${start.slice(0, -1)},"choices":[${choice.slice(0, -1)},"logprobs":${logprobs}}],"usage":${JSON.stringify(usage)}}`;
 }
 
@@ -37,6 +41,8 @@ export interface StreamEvents {
   start(): string;
   /** `logprobs`: those of the token whose chunk this is, when they are wanted. */
   text(text: string, logprobs?: object): string;
+  /** The same of a chat answer whose parts are told apart: a chunk for each; without any, one for the log-probabilities. */
+  parts(parts: readonly AnswerPart[], logprobs?: object): string;
   /** The last chunk with a choice: finish_reason, and usage with the KV report, always. */
   finish(reason: FinishReasonName, usage: Usage): string;
   /** OpenAI's extra chunk for `include_usage`. */
@@ -65,6 +71,11 @@ export function streamEvents(form: AnswerForm, head: AnswerHead, includeUsage: b
   return {
     start: () => (form === 'chat' ? chunk([choice({ delta: { role: 'assistant', content: '' } }, null)]) : ''),
     text: (text, logprobs) => chunk([choice(form === 'chat' ? { delta: { content: text } } : { text }, null, logprobs)]),
+    parts: (parts, logprobs) => {
+      const deltas = parts.flatMap((part) => partDelta(part) ?? []);
+      if (deltas.length === 0 && logprobs !== undefined) deltas.push({ content: '' });
+      return deltas.map((delta, at) => chunk([choice({ delta }, null, at === 0 ? logprobs : null)])).join('');
+    },
     finish: (reason, usage) => chunk([choice(form === 'chat' ? { delta: {} } : { text: '' }, reason)], usage),
     usage: (usage) => chunk([], usage),
     error: (body) => event(body),

@@ -19,7 +19,7 @@ describe('parseTokenizeRequest', () => {
     expect(parseTokenizeRequest({ prompt: '' })).toEqual({ model: undefined, input: { kind: 'text', text: '' }, special: true });
     expect(parseTokenizeRequest({ model: 'm', messages, add_generation_prompt: true, prompt: null })).toEqual({
       model: 'm',
-      input: { kind: 'chat', messages },
+      input: { kind: 'chat', messages, template: { tools: [], variables: {} } },
       special: false,
     });
     expect(parseTokenizeRequest({ prompt: 'a\ud83d', add_special_tokens: false })).toMatchObject({

@@ -1,14 +1,17 @@
 /** Bodies of /tokenize and /detokenize, which are vLLM's. */
 import { fail } from '@causeway/errors';
-import { type ChatMessage, chatMessages } from './chat-request.ts';
+import { type ChatMessage, chatMessages } from './chat-messages.ts';
+import { CHAT_FIELDS, type TemplateInput } from './chat-request.ts';
 import { requireObject, wrongType } from './parse-body.ts';
 import { badTokenId } from './token-ids.ts';
+import { templateVariables } from './template-variables.ts';
+import { toolUse } from './tools.ts';
 import { refuseUnsupported } from './unsupported.ts';
 
 export interface TokenizeBody {
   /** Undefined: the only model served. */
   model: string | undefined;
-  input: { kind: 'text'; text: string } | { kind: 'chat'; messages: readonly ChatMessage[] };
+  input: { kind: 'text'; text: string } | { kind: 'chat'; messages: readonly ChatMessage[]; template: TemplateInput };
   /** The tokenizer's own leading tokens are wanted. A chat template writes them itself. */
   special: boolean;
 }
@@ -21,7 +24,7 @@ export interface DetokenizeBody {
 /** @throws ServiceError `invalid_argument` naming the field */
 export function parseTokenizeRequest(body: unknown): TokenizeBody {
   const raw = requireObject(body);
-  refuseUnsupported(raw);
+  refuseUnsupported(raw, CHAT_FIELDS);
   const { prompt, messages, add_special_tokens: special, return_token_strs: strings } = raw;
   if (strings !== undefined && strings !== null && strings !== false) {
     const message = "'return_token_strs' is not supported here: only ids are given";
@@ -35,7 +38,10 @@ export function parseTokenizeRequest(body: unknown): TokenizeBody {
   if (chat && prompt !== undefined && prompt !== null) {
     fail('invalid_argument', 'bad_request', "give 'prompt' or 'messages', not both", { field: 'prompt' });
   }
-  if (chat) return { model, input: { kind: 'chat', messages: chatMessages(messages) }, special: special ?? false };
+  if (chat) {
+    const template = { tools: toolUse(raw)?.tools ?? [], variables: templateVariables(raw['chat_template_kwargs']) };
+    return { model, input: { kind: 'chat', messages: chatMessages(messages), template }, special: special ?? false };
+  }
   if (typeof prompt !== 'string') return wrongType(prompt ?? undefined, 'prompt', "a string, or 'messages' be given");
   return { model, input: { kind: 'text', text: prompt.toWellFormed() }, special: special ?? true };
 }

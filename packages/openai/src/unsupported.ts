@@ -15,10 +15,18 @@ const isEmpty = (value: unknown): boolean => typeof value === 'object' && value 
 const UNSUPPORTED: readonly Unsupported[] = [
   { field: 'n', harmless: (v) => v === 1, what: 'only one answer per request (n = 1) is served' },
   { field: 'best_of', harmless: (v) => v === 1, what: 'only best_of = 1 is served' },
-  { field: 'tools', harmless: isEmpty, what: 'tool calls are not served' },
-  { field: 'tool_choice', harmless: (v) => v === 'none' || v === 'auto', what: 'tool calls are not served' },
-  { field: 'functions', harmless: isEmpty, what: 'function calls are not served' },
-  { field: 'function_call', harmless: (v) => v === 'none' || v === 'auto', what: 'function calls are not served' },
+  { field: 'tools', harmless: isEmpty, what: 'tools are called in chats: use /v1/chat/completions' },
+  {
+    field: 'tool_choice',
+    harmless: (v) => v === 'none' || v === 'auto',
+    what: 'tools are called in chats: use /v1/chat/completions',
+  },
+  { field: 'functions', harmless: isEmpty, what: 'functions gave way to tools: use "tools" and "tool_choice"' },
+  {
+    field: 'function_call',
+    harmless: (v) => v === 'none' || v === 'auto',
+    what: 'functions gave way to tools: use "tools" and "tool_choice"',
+  },
   {
     field: 'response_format',
     harmless: (v) => typeof v === 'object' && v !== null && (v as { type?: unknown }).type === 'text',
@@ -45,7 +53,7 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { field: 'add_generation_prompt', harmless: (v) => v === true, what: 'only true is served' },
   { field: 'continue_final_message', harmless: (v) => v === false, what: 'only false is served' },
   { field: 'chat_template', harmless: () => false, what: "the model's own template is used" },
-  { field: 'chat_template_kwargs', harmless: isEmpty, what: "the model's own template is used as it is" },
+  { field: 'chat_template_kwargs', harmless: isEmpty, what: 'chat templates are for chats: use /v1/chat/completions' },
   { field: 'guided_json', harmless: () => false, what: 'structured output is not served' },
   { field: 'guided_regex', harmless: () => false, what: 'structured output is not served' },
   { field: 'guided_choice', harmless: () => false, what: 'structured output is not served' },
@@ -62,13 +70,13 @@ const UNSUPPORTED: readonly Unsupported[] = [
 ];
 
 /**
- * Refuses what is known but not served.
+ * Refuses what is known but not served; `served` are fields that this endpoint reads.
  * @throws ServiceError `invalid_argument/unsupported_parameter` naming the field.
  */
-export function refuseUnsupported(body: Body): void {
+export function refuseUnsupported(body: Body, served: readonly string[] = []): void {
   for (const { field, harmless, what } of UNSUPPORTED) {
     const value = body[field];
-    if (value === undefined || value === null || harmless(value)) continue;
+    if (value === undefined || value === null || served.includes(field) || harmless(value)) continue;
     fail('invalid_argument', 'unsupported_parameter', `'${field}' is not supported here: ${what}`, { field });
   }
 }

@@ -28,15 +28,23 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /** Of models that reason. */
+  completion_tokens_details?: { reasoning_tokens: number };
   causeway: CausewayReport;
 }
 
-/** OpenAI's usage object with the KV report inside. */
-export function usageObject(promptTokens: number, completionTokens: number, causeway: CausewayReport): Usage {
+/** OpenAI's usage object with the KV report inside. `reasoningTokens` are among the completion's; undefined: the model writes none. */
+export function usageObject(
+  promptTokens: number,
+  completionTokens: number,
+  causeway: CausewayReport,
+  reasoningTokens?: number,
+): Usage {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    ...(reasoningTokens === undefined ? {} : { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
     causeway,
   };
 }

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { isWorkerId } from './keys.ts';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const MAX_U31 = 0x7fff_ffff;
 const rate = z.number().min(0).max(1e12);
 const name = z.string().min(1).max(256);
 const address = z.string().regex(/^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[1-9]\d{0,4}$/, 'must be host:port');
@@ -30,6 +31,8 @@ const identitySchema = z.object({
   /** Metrics and health over HTTP, `host:port`. */
   observability: address,
   capacity: z.object({ totalPages: count, blockTokens: count.min(1), maxSequences: count }),
+  /** Prefill workers that hand over groups of layers: in which order they compute. */
+  computeOrder: z.object({ chunkTokens: count.min(1).max(MAX_U31), layerGroups: count.min(2).max(1024) }).optional(),
   /** Milliseconds since 1970, by the worker's clock; for people. */
   startedAt: count,
 });

@@ -13,6 +13,8 @@ export interface RpcCallOptions {
   deadlineMs?: number;
   /** Sent as `x-causeway-request-id`. */
   requestId?: string;
+  /** More metadata, by lower-case name. */
+  headers?: Readonly<Record<string, string>>;
 }
 
 /** A typed client; every failure is a ServiceError. */
@@ -115,9 +117,10 @@ function channelOptions(options: ChannelPoolOptions): Record<string, unknown> {
 
 /** Client side of every call: request id, deadline, errors. */
 function clientMiddleware(address: string, closing: AbortSignal): ClientMiddleware<RpcCallOptions> {
-  return async function* (call, { deadlineMs, requestId, ...options }) {
+  return async function* (call, { deadlineMs, requestId, headers = {}, ...options }) {
     using scope = deadlineSignal(deadlineMs ?? Number.POSITIVE_INFINITY, options.signal, closing);
     const metadata = Metadata(options.metadata);
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
     if (requestId !== undefined) metadata.set(REQUEST_ID_KEY, requestId);
     if (deadlineMs !== undefined && Number.isFinite(deadlineMs)) metadata.set('grpc-timeout', grpcTimeout(deadlineMs));
     let trailer: Metadata | undefined;

@@ -1,38 +1,47 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { createMetrics, type Metrics } from './metrics.ts';
 import type { Registry } from 'prom-client';
+import { type Section, watchSections } from './event-loop-sections.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
+import { threadCpuMs } from './thread-cpu.ts';
 
-/** CPU time above which a turn of the event loop counts as long. */
-export const LONG_SECTION_MS = 5;
+/** CPU time that no synchronous section of an event loop may exceed. */
+const LONG_SECTION_MS = 5;
 /** Period of the sampling timer. */
 const SAMPLE_MS = 2;
 
+/** What held the loop: a turn, or one section of it. Milliseconds. */
+export type LongHold = ({ what: 'turn' } & Pick<Section, 'cpuMs' | 'wallMs'>) | ({ what: 'section' } & Section);
+
 export interface EventLoopMonitorOptions {
-  /** Told of each long section; for a log line in a load test. Milliseconds of CPU and of wall time. */
-  onLongSection?: (cpuMs: number, wallMs: number) => void;
+  /** Measure every callback by itself too: see {@link watchSections}. */
+  watchSections?: boolean;
+  /** Told of each long turn and section; for a log line. */
+  onLong?: (what: LongHold) => void;
 }
 
 export interface EventLoopMonitor extends Disposable {
-  readonly longSections: number;
+  readonly longTurns: number;
   readonly longestCpuMs: number;
 }
 
 /**
- * Exports the event loop's delay (p50, p99, max since the last scrape, from `monitorEventLoopDelay`) and counts long sections.
+ * Exports the event loop's delay (p50, p99, max since the last scrape, from `monitorEventLoopDelay`) and counts long turns, and long
+ * sections when asked.
  *
- * Method: an unreferenced timer of 2 ms. A turn of the loop cannot be interrupted, so a timer that is due fires right after the turn
- * during which it fell due. Between two firings this thread's CPU time (`process.threadCpuUsage`, not wall time: another process
- * that takes the core does not count, nor does waiting) therefore is at most 2 ms of earlier turns plus one turn. More than
- * 5 + 2 ms is certainly one turn above 5 ms; between 5 and 7 ms a long turn may go uncounted. A turn is the callbacks of one
- * phase run, garbage collection on this thread included. Cost: 500 timer firings a second.
+ * Turns: an unreferenced timer of 2 ms. A turn of the loop cannot be interrupted by a timer, so one that is due fires right after
+ * the turn during which it fell due. Between two firings this thread's CPU time (`process.threadCpuUsage`, not wall time: another
+ * process that takes the core does not count, nor does waiting) therefore is at most 2 ms of earlier turns plus one turn. More than
+ * 5 + 2 ms is certainly one turn above 5 ms. A turn is all callbacks of one phase, garbage collection on this thread included: when
+ * twenty sockets become readable at once, it is twenty sections. Cost: 500 timer firings a second.
  */
 export function monitorEventLoop(registry: Registry, options: EventLoopMonitorOptions = {}): EventLoopMonitor {
-  const metrics = createMetrics(['eventLoopDelay', 'eventLoopLongSections', 'eventLoopLongestSection'], { registry });
+  const metrics = createMetrics(['eventLoopDelay', 'eventLoopLongTurns', 'eventLoopLongestTurn'], { registry });
   const delay = monitorEventLoopDelay({ resolution: 10 });
   delay.enable();
   exportDelay(metrics, delay);
+  const sections = options.watchSections === true ? exportSections(registry, options) : undefined;
 
-  let longSections = 0;
+  let longTurns = 0;
   let longestCpuMs = 0;
   let lastCpu = threadCpuMs();
   let lastWall = performance.now();
@@ -45,16 +54,16 @@ export function monitorEventLoop(registry: Registry, options: EventLoopMonitorOp
     lastWall = wall;
     // Without a gap in the firings there was no long turn, whatever the CPU clock says.
     if (Math.min(cpuMs, wallMs) <= LONG_SECTION_MS + SAMPLE_MS) return;
-    longSections++;
+    longTurns++;
     longestCpuMs = Math.max(longestCpuMs, cpuMs);
-    metrics.eventLoopLongSections.inc();
-    metrics.eventLoopLongestSection.set(longestCpuMs / 1000);
-    options.onLongSection?.(cpuMs, wallMs);
+    metrics.eventLoopLongTurns.inc();
+    metrics.eventLoopLongestTurn.set(longestCpuMs / 1000);
+    options.onLong?.({ what: 'turn', cpuMs, wallMs });
   }, SAMPLE_MS).unref();
 
   return {
-    get longSections() {
-      return longSections;
+    get longTurns() {
+      return longTurns;
     },
     get longestCpuMs() {
       return longestCpuMs;
@@ -62,13 +71,20 @@ export function monitorEventLoop(registry: Registry, options: EventLoopMonitorOp
     [Symbol.dispose]: () => {
       clearInterval(timer);
       delay.disable();
+      sections?.[Symbol.dispose]();
     },
   };
 }
 
-function threadCpuMs(): number {
-  const usage = process.threadCpuUsage();
-  return (usage.user + usage.system) / 1000;
+function exportSections(registry: Registry, { onLong }: EventLoopMonitorOptions): Disposable {
+  const { eventLoopLongSections } = createMetrics(['eventLoopLongSections'], { registry });
+  return watchSections({
+    limitMs: LONG_SECTION_MS,
+    onLong: (section) => {
+      eventLoopLongSections.inc({ callback: section.callback });
+      onLong?.({ what: 'section', ...section });
+    },
+  });
 }
 
 /** Sets the gauges at each scrape and starts the next window. */

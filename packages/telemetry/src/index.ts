@@ -1,5 +1,5 @@
-export { LONG_SECTION_MS, monitorEventLoop } from './event-loop.ts';
-export type { EventLoopMonitor, EventLoopMonitorOptions } from './event-loop.ts';
+export { monitorEventLoop } from './event-loop.ts';
+export type { EventLoopMonitor, EventLoopMonitorOptions, LongHold } from './event-loop.ts';
 export { createLogger, LOG_LEVELS, requestLogger, serializeError } from './logger.ts';
 export type { Logger, LoggerOptions, LogLevel } from './logger.ts';
 export { createMetrics } from './metrics.ts';
@@ -8,3 +8,7 @@ export { LOG_FIELDS, METRICS } from './names.ts';
 export type { MetricDefinition, MetricKey } from './names.ts';
 export { createObservabilityServer } from './observability-server.ts';
 export type { ObservabilityOptions, ObservabilityServer } from './observability-server.ts';
+export { NO_TRACES } from './tracing/trace.ts';
+export type { Attributes, TraceBackend, TraceHeaders, TraceSpan } from './tracing/trace.ts';
+export { startTracing } from './tracing/tracing.ts';
+export type { Tracing, TracingOptions } from './tracing/tracing.ts';

@@ -248,17 +248,23 @@ export const METRICS = {
     help: 'Delay of the event loop since the last scrape.',
     labels: ['quantile'],
   },
-  eventLoopLongSections: {
-    name: 'causeway_event_loop_long_sections_total',
+  eventLoopLongTurns: {
+    name: 'causeway_event_loop_long_turns_total',
     kind: 'counter',
-    help: 'Turns of the event loop that used more than 5 ms of CPU time without a break.',
+    help: 'Turns of the event loop, all callbacks of one phase together, that used more than 7 ms of CPU time.',
     labels: [],
   },
-  eventLoopLongestSection: {
-    name: 'causeway_event_loop_longest_section_seconds',
+  eventLoopLongestTurn: {
+    name: 'causeway_event_loop_longest_turn_seconds',
     kind: 'gauge',
     help: 'CPU time of the longest turn of the event loop since the process started.',
     labels: [],
+  },
+  eventLoopLongSections: {
+    name: 'causeway_event_loop_long_sections_total',
+    kind: 'counter',
+    help: 'Synchronous sections of more than 5 ms of CPU time, garbage collection aside; only with CAUSEWAY_WATCH_SECTIONS.',
+    labels: ['callback'],
   },
 } as const satisfies Record<string, MetricDefinition>;
 

@@ -16,6 +16,8 @@ export interface AttemptOptions {
   prefill?: string;
   decode: string;
   generation: AttemptGeneration;
+  /** What the prefill worker has registered; left out by default, as for one that hands over all layers together. */
+  computeOrder?: workerV1.Reserve['computeOrder'];
   requestId?: string;
   signal?: AbortSignal;
   /** Called with every event, in order of arrival. */
@@ -70,7 +72,8 @@ export async function runAttempt(options: AttemptOptions): Promise<AttemptResult
       if (message.event?.$case === 'sent') result.sent = message.event.value;
     }
   };
-  commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: options.prefill === undefined } } });
+  const { computeOrder } = options;
+  commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: options.prefill === undefined, computeOrder } } });
   let prefill: Promise<void> | undefined;
   try {
     const decoder = options.channels.client(workerV1.DecodeDefinition, options.decode);

@@ -18,6 +18,12 @@ function topology(pools: string): Topology {
 }
 
 describe('processes of a topology', () => {
+  test('a prefill worker is told its layer groups', () => {
+    const pools = '  - {name: p, role: prefill, layerGroups: 4}\n  - {name: d, role: decode}';
+    const groups = renderProcesses(topology(pools), placement).map(({ env }) => env.CAUSEWAY_LAYER_GROUPS);
+    expect(groups).toEqual([undefined, '4', undefined]);
+  });
+
   test('a worker gets exactly what its pool says, and nothing for what it leaves out', () => {
     const [, worker] = renderProcesses(
       topology(
@@ -60,11 +66,18 @@ describe('processes of a topology', () => {
 
   test('a router pool that takes the name of the default has its own options', () => {
     const specs = renderProcesses(
-      topology('  - {name: r, role: router, count: 2, placement: local, maxBody: 2MiB}\n  - {name: d, role: decode}'),
+      topology(
+        '  - {name: r, role: router, count: 2, placement: local, maxBody: 2MiB, toolParser: hermes, reasoningParser: think}\n  - {name: d, role: decode}',
+      ),
       placement,
     );
     expect(specs.map((spec) => spec.env['CAUSEWAY_HTTP_PORT'])).toEqual(['8000', '0', undefined]);
-    expect(specs[1]?.env).toMatchObject({ CAUSEWAY_PLACEMENT: 'local', CAUSEWAY_MAX_BODY_BYTES: '2097152' });
+    expect(specs[1]?.env).toMatchObject({
+      CAUSEWAY_PLACEMENT: 'local',
+      CAUSEWAY_MAX_BODY_BYTES: '2097152',
+      CAUSEWAY_TOOL_PARSER: 'hermes',
+      CAUSEWAY_REASONING_PARSER: 'think',
+    });
   });
 
   test('cores are dealt out to the workers of a pool, the last takes the rest', () => {

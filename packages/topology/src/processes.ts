@@ -80,6 +80,10 @@ function sharedEnv(topology: Topology, placement: Placement, name: string, obser
     CAUSEWAY_DRAIN_MS: String(topology.drain),
     CAUSEWAY_MODEL_PATH: placement.modelPath,
     CAUSEWAY_MODEL_NAME: placement.modelName,
+    ...given({
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: topology.traces?.endpoint,
+      CAUSEWAY_TRACE_RATIO: topology.traces?.ratio,
+    }),
   };
 }
 
@@ -94,6 +98,8 @@ function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Rec
       CAUSEWAY_MAX_BODY_BYTES: pool.maxBody,
       CAUSEWAY_RECOVERY: pool.recovery,
       CAUSEWAY_DEFAULT_MAX_TOKENS: pool.defaultMaxTokens,
+      CAUSEWAY_TOOL_PARSER: pool.toolParser,
+      CAUSEWAY_REASONING_PARSER: pool.reasoningParser,
     }),
   };
 }
@@ -114,6 +120,7 @@ function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: num
       CAUSEWAY_MAX_CONTEXT: pool.maxContext,
       CAUSEWAY_MAX_SEQUENCES: pool.maxSequences,
       CAUSEWAY_CHUNK_TOKENS: pool.chunkTokens,
+      CAUSEWAY_LAYER_GROUPS: pool.role === 'prefill' ? pool.layerGroups : undefined,
       CAUSEWAY_LEASE_MS: pool.lease,
     }),
   };

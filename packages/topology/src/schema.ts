@@ -1,5 +1,5 @@
 import { CHIP_NAMES } from '@causeway/chips';
-import { byteSize, integer, LIMITS, oneOf } from '@causeway/config';
+import { byteSize, integer, LIMITS, oneOf, REASONING_PARSERS, TOOL_PARSERS } from '@causeway/config';
 import { z } from 'zod';
 import { parseCores, parseDurationMs } from './units.ts';
 
@@ -60,11 +60,13 @@ const routerPool = {
   maxBody: byteSize(LIMITS.maxBodyBytes).optional(),
   recovery: z.enum(['fast', 'exact']).optional(),
   defaultMaxTokens: integer(LIMITS.defaultMaxTokens).optional(),
+  toolParser: z.enum(TOOL_PARSERS).optional(),
+  reasoningParser: z.enum(REASONING_PARSERS).optional(),
 };
 
 const anyPool = z.discriminatedUnion('role', [
   z.strictObject({ role: z.literal('router'), ...routerPool }),
-  z.strictObject({ role: z.literal('prefill'), ...workerPool }),
+  z.strictObject({ role: z.literal('prefill'), ...workerPool, layerGroups: integer(LIMITS.layerGroups).optional() }),
   z.strictObject({ role: z.literal('decode'), ...workerPool }),
 ]);
 
@@ -79,6 +81,13 @@ export const topologySchema = z.strictObject({
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   /** How long a process may finish its work after SIGTERM. */
   drain: duration(LIMITS.drainMs).default(30_000),
+  /** OpenTelemetry spans of every process; absent: none. */
+  traces: z
+    .strictObject({
+      endpoint: z.url({ protocol: /^https?$/, error: 'must be an http(s) URL such as http://localhost:4318/v1/traces' }),
+      ratio: z.number().min(0).max(1).default(1),
+    })
+    .optional(),
   nats: z
     .strictObject({
       maxPayload: byteSize({ min: 4096, max: MAX_NATS_PAYLOAD }).default(1_048_576),

@@ -1,5 +1,18 @@
 import { CHIP_NAMES } from '@causeway/chips';
-import { byteSize, type ConfigOf, defineConfig, integer, LIMITS, milliseconds, oneOf, port, text, urls } from '@causeway/config';
+import {
+  bool,
+  byteSize,
+  type ConfigOf,
+  defineConfig,
+  integer,
+  LIMITS,
+  milliseconds,
+  number,
+  oneOf,
+  port,
+  text,
+  urls,
+} from '@causeway/config';
 import { KV_CODECS, KV_DTYPES } from '@causeway/kv';
 
 const WORKER_ID = /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/;
@@ -89,6 +102,13 @@ export const workerConfig = defineConfig({
     default: 256,
     doc: 'Prompt tokens of one prefill run.',
   },
+  layerGroups: {
+    env: 'CAUSEWAY_LAYER_GROUPS',
+    flag: 'layer-groups',
+    schema: integer(LIMITS.layerGroups),
+    default: 1,
+    doc: 'Prefill workers: groups of layers whose KV is handed over as soon as they are computed, while later ones still are.',
+  },
   kvCodec: {
     env: 'CAUSEWAY_KV_CODEC',
     flag: 'kv-codec',
@@ -175,6 +195,27 @@ export const workerConfig = defineConfig({
     schema: port(),
     default: 0,
     doc: 'Port of /metrics, /livez and /readyz; 0: any free one.',
+  },
+  otlpTracesEndpoint: {
+    env: 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+    flag: 'otlp-traces-endpoint',
+    schema: urls(['http:', 'https:']),
+    optional: true,
+    doc: 'Where OpenTelemetry spans go by OTLP over HTTP, e.g. http://collector:4318/v1/traces; default: nowhere.',
+  },
+  traceRatio: {
+    env: 'CAUSEWAY_TRACE_RATIO',
+    flag: 'trace-ratio',
+    schema: number({ min: 0, max: 1 }),
+    default: 1,
+    doc: 'Share of requests that are traced, when their client has not decided by a traceparent header.',
+  },
+  watchSections: {
+    env: 'CAUSEWAY_WATCH_SECTIONS',
+    flag: 'watch-sections',
+    schema: bool(),
+    default: false,
+    doc: 'Measure every callback of the event loop (causeway_event_loop_long_sections_total); costs a few microseconds for each.',
   },
   leaseMs: {
     env: 'CAUSEWAY_LEASE_MS',

@@ -1,3 +1,4 @@
+export { computeOrderFromProto } from './compute-order.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {
@@ -14,6 +15,8 @@ export { loadEngine } from './load-engine.ts';
 export type { EngineRecipe, LoadedEngine } from './load-engine.ts';
 export { requestScope } from './request-scope.ts';
 export type { RequestScope } from './request-scope.ts';
+export { chunkTimes, reservePages } from './trace-steps.ts';
+export type { ChunkTimes } from './trace-steps.ts';
 export { runWorker } from './run-worker.ts';
 export { assertServes } from './worker.ts';
 export type { Worker, WorkerRole } from './worker.ts';

@@ -1,6 +1,7 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
 import { createEngine, type Engine, type EngineDebug, type EngineHooks, type ModelInfo } from '@causeway/engine';
-import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, PagePool } from '@causeway/kv';
+import { fail } from '@causeway/errors';
+import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
@@ -21,6 +22,8 @@ export interface EngineRecipe {
   maxContext?: number | undefined;
   maxSequences?: number | undefined;
   chunkTokens: number;
+  /** Groups of layers that prefill hands over one after another; default 1. */
+  layerGroups?: number | undefined;
   debug?: EngineDebug;
   /** Made once the model's name is known. */
   hooks?: ((modelName: string) => EngineHooks) | undefined;
@@ -51,12 +54,20 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   using checkpoint = await openCheckpoint(recipe.modelPath);
   const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
   const weightsHash = await checkpoint.weightsHash();
+  const groups = recipe.layerGroups ?? 1;
+  const { layers } = checkpoint.config;
+  if (groups > layers) {
+    const message = `CAUSEWAY_LAYER_GROUPS is ${groups}; ${checkpoint.name} has ${layers} layers, which is the most`;
+    fail('invalid_argument', 'bad_config', message);
+  }
+  const cuts = layerGroups(layers, groups).map(({ firstLayer }) => firstLayer);
   const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
   const model = stack.use(
     await loadModel({
       checkpoint,
       precision: recipe.precision,
       runtime,
+      cuts: cuts.slice(1),
       onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
       ...(recipe.signal === undefined ? {} : { signal: recipe.signal }),
     }),
@@ -98,6 +109,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       ...(recipe.spinUs === undefined || recipe.spinUs === 0 || recipe.threads === 1
         ? {}
         : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
+      layerGroups: groups,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
       ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(info.name) }),
     }),

@@ -1,6 +1,6 @@
 import type { EngineStats } from '@causeway/engine';
 import { linkSignals } from '@causeway/lifecycle';
-import { type Logger, requestLogger } from '@causeway/telemetry';
+import { type Logger, requestLogger, type TraceSpan } from '@causeway/telemetry';
 import type { CallContext } from 'nice-grpc-common';
 import type { Worker } from './worker.ts';
 
@@ -11,6 +11,8 @@ export interface RequestScope extends Disposable {
   /** The work is in vain. Nothing happens when it was aborted before. */
   abort(reason: unknown): void;
   readonly log: Logger;
+  /** The call in its request's trace. */
+  readonly span: TraceSpan;
 }
 
 /** Opens the scope of a call. `context.signal` aborts on cancellation and on the gRPC deadline. */
@@ -23,13 +25,22 @@ export function requestScope(worker: Worker, context: CallContext, requestId: st
   if (linked.signal.aborted) onAbort();
   else linked.signal.addEventListener('abort', onAbort, { once: true });
   const log = requestLogger(worker.log, requestId, { attempt });
+  const span = worker.traces.begin(worker.role, (name) => context.metadata.get(name), {
+    'causeway.request_id': requestId,
+    'causeway.attempt': attempt,
+    'causeway.worker': worker.config.workerId,
+    'causeway.chip': worker.config.chip,
+  });
   return {
+    span,
     signal: linked.signal,
     abort: (reason) => linked.abort(reason),
     log,
     [Symbol.dispose]: () => {
       linked.signal.removeEventListener('abort', onAbort);
       linked[Symbol.dispose]();
+      span.set({ 'causeway.cancelled': cancelled !== undefined });
+      span.end();
       if (cancelled === undefined) return;
       const seconds = (performance.now() - cancelled.at) / 1000;
       worker.metrics.cancelSeconds.observe(seconds);

@@ -5,8 +5,9 @@ import { KvEndpoint } from '@causeway/kv-transport';
 import type { MainContext } from '@causeway/lifecycle';
 import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
 import { createRpcServer, type RpcService } from '@causeway/rpc';
-import { createLogger, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
+import { createLogger, createObservabilityServer, type Logger, monitorEventLoop, startTracing } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
+import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
 import { loadEngine, type LoadedEngine } from './load-engine.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
@@ -51,6 +52,13 @@ export async function runWorker(
     'loading the model',
   );
 
+  await using traces = await startTracing({
+    endpoint: config.otlpTracesEndpoint,
+    ratio: config.traceRatio,
+    service: role,
+    instance: config.workerId,
+    log,
+  });
   const rates = new RateMeter();
   await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
     engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
@@ -84,7 +92,8 @@ export async function runWorker(
   await warmUpTransport(engine, kv, ctx.lifecycle.drainSignal);
   armConfiguredFailpoints(config, log);
   using _loop = monitorEventLoop(registry, {
-    onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
+    watchSections: config.watchSections,
+    onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
   exportStats(metrics, info.name, before, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
 
@@ -99,6 +108,7 @@ export async function runWorker(
     lifecycle: ctx.lifecycle,
     log,
     metrics,
+    traces,
     forceSignal: ctx.forceSignal,
   };
   await using server = createRpcServer({ host: config.host, port: config.rpcPort, services: services(worker), log });
@@ -137,6 +147,7 @@ export async function runWorker(
       blockTokens: info.descriptor.storage.blockTokens,
       maxSequences,
     },
+    ...registeredOrder(config, role, maxContext),
     startedAt: Date.now(),
     ...state(),
   };
@@ -181,6 +192,7 @@ async function loadConfiguredEngine(
     ...config,
     // A prefill worker never decodes: one idle row is all it needs.
     maxSequences: role === 'prefill' ? 1 : config.maxSequences,
+    layerGroups: role === 'prefill' ? config.layerGroups : 1,
     debug: { fillNaN: debug, checkPages: debug },
     hooks,
     signal: ctx.lifecycle.drainSignal,

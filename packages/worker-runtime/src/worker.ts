@@ -3,7 +3,7 @@ import { fail } from '@causeway/errors';
 import type { PagePool } from '@causeway/kv';
 import type { KvEndpoint } from '@causeway/kv-transport';
 import type { Lifecycle } from '@causeway/lifecycle';
-import type { Logger } from '@causeway/telemetry';
+import type { Logger, TraceBackend } from '@causeway/telemetry';
 import type { WorkerConfig } from './config.ts';
 import type { WorkerMetrics } from './metrics.ts';
 
@@ -22,6 +22,7 @@ export interface Worker {
   readonly lifecycle: Lifecycle;
   readonly log: Logger;
   readonly metrics: WorkerMetrics;
+  readonly traces: TraceBackend;
   /** Aborts when the drain time is over. */
   readonly forceSignal: AbortSignal;
 }

@@ -1,4 +1,18 @@
-import { byteSize, type ConfigOf, defineConfig, integer, milliseconds, oneOf, port, text, urls } from '@causeway/config';
+import {
+  bool,
+  byteSize,
+  type ConfigOf,
+  defineConfig,
+  integer,
+  milliseconds,
+  number,
+  oneOf,
+  port,
+  REASONING_PARSERS,
+  text,
+  TOOL_PARSERS,
+  urls,
+} from '@causeway/config';
 import { DEFAULT_LOCAL_PREFILL_TOKENS } from '@causeway/scheduling';
 import { LOG_LEVELS } from '@causeway/telemetry';
 
@@ -41,6 +55,27 @@ export const routerConfig = defineConfig({
     default: 0,
     doc: 'Port of /metrics, /livez and /readyz; 0: any free one.',
   },
+  otlpTracesEndpoint: {
+    env: 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+    flag: 'otlp-traces-endpoint',
+    schema: urls(['http:', 'https:']),
+    optional: true,
+    doc: 'Where OpenTelemetry spans go by OTLP over HTTP, e.g. http://collector:4318/v1/traces; default: nowhere.',
+  },
+  traceRatio: {
+    env: 'CAUSEWAY_TRACE_RATIO',
+    flag: 'trace-ratio',
+    schema: number({ min: 0, max: 1 }),
+    default: 1,
+    doc: 'Share of requests that are traced, when their client has not decided by a traceparent header.',
+  },
+  watchSections: {
+    env: 'CAUSEWAY_WATCH_SECTIONS',
+    flag: 'watch-sections',
+    schema: bool(),
+    default: false,
+    doc: 'Measure every callback of the event loop (causeway_event_loop_long_sections_total); costs a few microseconds for each.',
+  },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',
     flag: 'redis-url',
@@ -60,6 +95,27 @@ export const routerConfig = defineConfig({
     schema: text({ max: 256 }),
     optional: true,
     doc: "Name that clients use; default: the checkpoint's own.",
+  },
+  chatTemplate: {
+    env: 'CAUSEWAY_CHAT_TEMPLATE',
+    flag: 'chat-template',
+    schema: text(),
+    optional: true,
+    doc: "File with a chat template (Jinja) to be used instead of the checkpoint's own.",
+  },
+  toolParser: {
+    env: 'CAUSEWAY_TOOL_PARSER',
+    flag: 'tool-parser',
+    schema: oneOf(TOOL_PARSERS),
+    default: 'auto',
+    doc: 'How the model writes calls of tools; `auto` goes by its chat template, `none` refuses `tools`.',
+  },
+  reasoningParser: {
+    env: 'CAUSEWAY_REASONING_PARSER',
+    flag: 'reasoning-parser',
+    schema: oneOf(REASONING_PARSERS),
+    default: 'auto',
+    doc: 'How the model marks reasoning: `think` is `<think>`; `auto` goes by its chat template, `none` leaves it in the content.',
   },
   placement: {
     env: 'CAUSEWAY_PLACEMENT',

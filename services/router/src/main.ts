@@ -1,8 +1,16 @@
+import { randomUUID } from 'node:crypto';
 import { hostPort, readApiKeys, readConfig } from '@causeway/config';
 import { armFailpoints } from '@causeway/failpoints';
 import { runMain } from '@causeway/lifecycle';
 import { connectRedis, RegistryView } from '@causeway/registry';
-import { createLogger, createMetrics, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
+import {
+  createLogger,
+  createMetrics,
+  createObservabilityServer,
+  type Logger,
+  monitorEventLoop,
+  startTracing,
+} from '@causeway/telemetry';
 import { Registry } from 'prom-client';
 import { createApiKeys } from './api-keys.ts';
 import { type RouterConfig, routerConfig } from './config.ts';
@@ -28,10 +36,18 @@ await runMain(process, async (ctx) => {
   });
   await observability.listen();
   using _loop = monitorEventLoop(registry, {
-    onLongSection: (cpuMs, wallMs) => log.warn({ cpuMs, wallMs }, 'the event loop was busy for too long'),
+    watchSections: config.watchSections,
+    onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
 
-  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads);
+  await using traces = await startTracing({
+    endpoint: config.otlpTracesEndpoint,
+    ratio: config.traceRatio,
+    service: 'router',
+    instance: randomUUID(),
+    log,
+  });
+  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads, config.chatTemplate);
   const model = config.modelName ?? tokenizer.name;
   await using redis = await connectRedis({
     url: config.redisUrl,
@@ -64,6 +80,7 @@ await runMain(process, async (ctx) => {
     directory: directoryOf(view),
     lifecycle: ctx.lifecycle,
     registry,
+    traces,
     log,
     forceSignal: ctx.forceSignal,
   });

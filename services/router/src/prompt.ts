@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { Answer } from './answer/answer.ts';
-import { checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
+import { answerText } from './answer/answer-text.ts';
+import { checkCalls, checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
 import { readRequest } from './request/read-request.ts';
-import { type RequestResult, tokenizeResponse } from './request/request-job.ts';
+import { renderOptions, type RequestResult, tokenizeResponse } from './request/request-job.ts';
 import type { RequestFields, RequestKind, TokensKind } from './request/request.ts';
 import type { RequestContext } from './request-context.ts';
 import type { RouterParts } from './router-parts.ts';
@@ -28,15 +29,16 @@ export interface Prompted {
 /**
  * Reads, checks and tokenizes a request; what takes long is done off the event loop.
  * @throws ServiceError `bad_json`, `bad_request` and their kin naming the field; `unknown_model`, `empty_prompt`, `prompt_too_long`,
- * `invalid_token`, `no_workers`, or what the chat template refuses
+ * `invalid_token`, `no_workers`, `unsupported_parameter` for tools whose calls could not be told, or what the chat template refuses
  */
 export async function readPrompt(
   ctx: RequestContext,
   source: RequestSource,
-  router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory'>,
+  router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory' | 'output'>,
 ): Promise<Prompted> {
   const limits = limitsNow(router);
   const { fields, ids } = await promptOf(ctx, source, limits, router);
+  checkCalls(fields.output, router.output);
   return { fields, ids, limits };
 }
 
@@ -70,7 +72,7 @@ async function promptOf(
       ? prompt.ids
       : prompt.kind === 'text'
         ? await tokenizer.encode(prompt.text, ctx.signal)
-        : await tokenizer.encodeChat(prompt.messages, ctx.signal);
+        : await tokenizer.encodeChat(prompt.messages, renderOptions(prompt.template), ctx.signal);
   checkLength(ids.length, fields, limits);
   return { fields, ids, response: undefined };
 }
@@ -109,6 +111,6 @@ export function beginAnswer({ fields, ids, limits }: Prompted, router: RouterPar
     stopTokenIds: options.stopTokenIds,
     ignoreEos: options.ignoreEos,
     placement: options.placement,
-    detokenizer: router.tokenizer.decodeStream(),
+    ...answerText(fields.output, ids, router),
   });
 }

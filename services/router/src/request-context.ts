@@ -1,5 +1,5 @@
 import { deadlineSignal } from '@causeway/lifecycle';
-import { type Logger, requestLogger } from '@causeway/telemetry';
+import { type Logger, requestLogger, type TraceSpan } from '@causeway/telemetry';
 
 /** What travels with a request through every step. */
 export interface RequestContext extends Disposable {
@@ -11,6 +11,8 @@ export interface RequestContext extends Disposable {
   /** Milliseconds until the deadline. */
   remainingMs(): number;
   readonly log: Logger;
+  /** The whole request in its trace. */
+  readonly span: TraceSpan;
 }
 
 /** Opens a request's context; dispose it when the request has ended. */
@@ -19,6 +21,7 @@ export function openRequest(options: {
   log: Logger;
   timeoutMs: number;
   signals: readonly AbortSignal[];
+  span: TraceSpan;
 }): RequestContext {
   const deadline = deadlineSignal(options.timeoutMs, ...options.signals);
   return {
@@ -27,6 +30,10 @@ export function openRequest(options: {
     startedAt: performance.now(),
     remainingMs: () => deadline.remainingMs(),
     log: requestLogger(options.log, options.id),
-    [Symbol.dispose]: () => deadline[Symbol.dispose](),
+    span: options.span,
+    [Symbol.dispose]: () => {
+      deadline[Symbol.dispose]();
+      options.span.end();
+    },
   };
 }

@@ -1,5 +1,7 @@
 import type { ChannelPool } from '@causeway/rpc';
+import type { TraceBackend } from '@causeway/telemetry';
 import type { Admission } from './admission.ts';
+import type { OutputFormat } from './answer/output-format.ts';
 import type { RouterConfig } from './config.ts';
 import type { RequestMetrics } from './request-metrics.ts';
 import type { RouterTokenizer } from './tokenizer/tokenizer.ts';
@@ -27,9 +29,12 @@ export interface RouterParts {
   readonly model: string;
   readonly config: RequestSettings;
   readonly tokenizer: RouterTokenizer;
+  /** How the model marks calls and reasoning. */
+  readonly output: OutputFormat;
   readonly directory: WorkerDirectory;
   readonly dispatcher: Dispatcher;
   readonly channels: ChannelPool;
   readonly admission: Admission;
   readonly metrics: RequestMetrics;
+  readonly traces: TraceBackend;
 }

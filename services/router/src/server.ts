@@ -1,9 +1,10 @@
 import { hostPort } from '@causeway/config';
 import type { Lifecycle } from '@causeway/lifecycle';
 import { type ChannelPool, createChannelPool, createRpcServer } from '@causeway/rpc';
-import type { Logger } from '@causeway/telemetry';
+import type { Logger, TraceBackend } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 import { Admission } from './admission.ts';
+import { outputFormat } from './answer/output-format.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { RouterConfig } from './config.ts';
 import { inferenceService } from './handlers/inference.ts';
@@ -23,6 +24,7 @@ export interface RouterOptions {
   readonly directory: WorkerDirectory;
   readonly lifecycle: Lifecycle;
   readonly registry: Registry;
+  readonly traces: TraceBackend;
   readonly log: Logger;
   /** Aborts when the drain time is over. */
   readonly forceSignal: AbortSignal;
@@ -51,11 +53,13 @@ export function createRouter(options: RouterOptions): Router {
     model,
     config,
     tokenizer: options.tokenizer,
+    output: outputFormat(options.tokenizer.templateFacts()?.text, config),
     directory,
     dispatcher,
     channels,
     admission,
     metrics,
+    traces: options.traces,
   };
   const notReady = (): readonly string[] => [
     ...(lifecycle.state === 'ready' ? [] : [`the router is ${lifecycle.state}`]),

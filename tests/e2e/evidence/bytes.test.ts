@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { segments } from '@causeway/kv';
+import { PageLayout } from '@causeway/kv';
 import { codecFromProto, codecToProto, descriptorFromProto } from '@causeway/kv-transport';
+import { objectFromProto } from '@causeway/kv-transport/internal';
 import type { kvV1 } from '@causeway/proto';
 import { eventually } from '@causeway/testkit';
 import { slotTokenBytes } from '@causeway/worker-runtime';
@@ -169,9 +170,10 @@ describe.each(CASES)('$model, $dtype pages', ({ path, elements, skip, note, dtyp
     const signal = new AbortController().signal;
     using pages = await engine.reserve(promptIds.length, signal);
     await engine.prefill(engineGeneration({ promptIds }), pages, signal);
-    return objects.map(({ kind }) => {
+    const layout = new PageLayout(pool.descriptor);
+    return objects.map((object) => {
       const hash = createHash('sha256');
-      for (const { page, offset, length } of segments(pool.descriptor, kind!.value)) {
+      for (const { page, offset, length } of layout.segments(objectFromProto(object, 0))) {
         hash.update(pool.bytes(pages.pages[page]!).subarray(offset, offset + length));
       }
       return hash.digest('hex');

@@ -42,12 +42,15 @@ export const MODEL = 'under-test';
 export const SMALL_MEMORY = { CAUSEWAY_KV_BUDGET_BYTES: '1GiB', CAUSEWAY_MAX_CONTEXT: '2048' } as const;
 
 /** A cluster with a channel pool of its own; `attempt` drives one attempt over two of its workers. */
-export interface TestCluster extends Pick<Cluster, 'nats' | 'redis' | 'worker' | 'startWorker'>, AsyncDisposable {
+export interface TestCluster extends Pick<Cluster, 'nats' | 'redis' | 'worker' | 'startWorker' | 'router'>, AsyncDisposable {
   channels: ChannelPool;
   /** Default workers: prefill-1 and decode-1. `local` leaves the prefill to the decode worker. */
   attempt(
     generation: AttemptGeneration,
-    options?: { prefill?: string; decode?: string; local?: boolean } & Pick<AttemptOptions, 'signal' | 'onEvent' | 'requestId'>,
+    options?: { prefill?: string; decode?: string; local?: boolean } & Pick<
+      AttemptOptions,
+      'signal' | 'onEvent' | 'requestId' | 'computeOrder'
+    >,
   ): Promise<AttemptResult>;
 }
 
@@ -62,6 +65,9 @@ export async function startTestCluster(options: ClusterOptions): Promise<TestClu
     nats: cluster.nats,
     redis: cluster.redis,
     worker: cluster.worker,
+    get router() {
+      return cluster.router;
+    },
     startWorker: cluster.startWorker,
     channels,
     attempt: (generation, { prefill = 'prefill-1', decode = 'decode-1', local = false, ...rest } = {}) =>

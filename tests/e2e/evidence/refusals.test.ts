@@ -121,6 +121,9 @@ describe('a worker of another model', () => {
           ...ticket,
           fingerprint: { ...fingerprint },
           descriptor: descriptorToProto(descriptor),
+          objects: ticket.objects.map((object) => ({
+            kind: { $case: 'tokens', value: { ...tokensOf(object), layerCount: descriptor.layers.length } },
+          })),
         })),
       );
       expect(second).toMatchObject({ code: 'failed_precondition', reason: 'fingerprint_mismatch' });
@@ -184,7 +187,7 @@ describe('frames of somebody else on the subject of a transfer', () => {
       what: 'three frames at the server',
     });
     expect(seen.map((frame) => `${frame.object}/${frame.part}`)).toEqual(['0/0', '0/1', '0/2']);
-    const rest = ticket!.objects[0]!.kind!.value.tokenCount * TOKEN_BYTES - 3 * seen[0]!.rawBytes;
+    const rest = tokensOf(ticket!.objects[0]).tokenCount * TOKEN_BYTES - 3 * seen[0]!.rawBytes;
     const stranger = await connect({ servers: cluster.nats.url });
     for (const { subject = seen[0]!.subject, data } of forge(seen[0]!, rest)) stranger.publish(subject, data);
     await stranger.flush();
@@ -284,7 +287,7 @@ async function registration(id: string): Promise<{ fingerprint: Fingerprint; des
 async function attemptWithTicket(prefill: ClusterWorker, alter: (ticket: kvV1.Ticket) => kvV1.Ticket): Promise<void> {
   const base = { requestId: 'altered-ticket', attempt: 1, model: MODEL, generation: completeGeneration(GENERATION) };
   const commands = new AsyncQueue<workerV1.DecodeCommand>(4);
-  commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: false } } });
+  commands.tryPush({ command: { $case: 'reserve', value: { ...base, local: false, computeOrder: undefined } } });
   const ended = new AbortController();
   try {
     const decoder = cluster.channels.client(workerV1.DecodeDefinition, cluster.worker('decode-1').address);
@@ -297,4 +300,9 @@ async function attemptWithTicket(prefill: ClusterWorker, alter: (ticket: kvV1.Ti
     ended.abort();
     commands.close();
   }
+}
+
+/** The models here keep tokens and nothing else. */
+function tokensOf(object: kvV1.KvObject | undefined): kvV1.TokensObject {
+  return object?.kind?.$case === 'tokens' ? object.kind.value : expect.fail('an object that holds no tokens');
 }

@@ -1,7 +1,7 @@
 /** Real engines over real tiny models, for tests. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type KvDescriptor, type KvDtype, PagePool } from '@causeway/kv';
+import { type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
 import { openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
@@ -64,7 +64,9 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
   await using stack = new AsyncDisposableStack();
   using checkpoint = await openCheckpoint(folder(name));
   const runtime = options.runtime ?? sharedRuntime();
-  const model = stack.use(await loadModel({ checkpoint, precision, runtime }));
+  const groups = layerGroups(checkpoint.config.layers, options.layerGroups ?? 1);
+  const cuts = groups.slice(1).map(({ firstLayer }) => firstLayer);
+  const model = stack.use(await loadModel({ checkpoint, precision, cuts, runtime }));
   const storage = { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));

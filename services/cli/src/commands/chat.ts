@@ -3,6 +3,7 @@ import { readRunState } from '../cluster/run-state.ts';
 import { fail, ServiceError } from '@causeway/errors';
 import type { RunPaths } from '../paths.ts';
 import { type RouterAddress, servedModel } from '../prompt/router-call.ts';
+import { shown } from '../prompt/shown.ts';
 import { type Message, streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
 import type { Output } from '../terminal/output.ts';
@@ -87,14 +88,13 @@ async function answer(
   out: Output,
 ): Promise<string | undefined> {
   let text = '';
-  const onText = (piece: string): void => {
+  const { onText, onReasoning } = shown(out, (piece) => {
     text += piece;
-    out.write(piece);
-  };
+  });
   const { maxTokens, temperature } = options;
   const wishes = { ...(maxTokens === undefined ? {} : { maxTokens }), ...(temperature === undefined ? {} : { temperature }) };
   try {
-    const result = await streamChat({ ...target, messages, signal, onText, ...wishes });
+    const result = await streamChat({ ...target, messages, signal, onText, onReasoning, ...wishes });
     out.line();
     out.line(out.dim(summarizeAnswer(result)));
     return text;

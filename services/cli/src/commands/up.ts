@@ -11,6 +11,7 @@ import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
 import { readCliConfig, routerKey } from '../config.ts';
 import type { RunPaths } from '../paths.ts';
+import { shown } from '../prompt/shown.ts';
 import { streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
 import type { Output } from '../terminal/output.ts';
@@ -152,7 +153,7 @@ async function firstPrompt(plan: ClusterPlan, model: string, out: Output, signal
     temperature: 0,
     placement: 'disaggregated',
     signal: AbortSignal.any([signal, AbortSignal.timeout(FIRST_PROMPT_TIMEOUT_MS)]),
-    onText: (text) => out.write(text),
+    ...shown(out),
   });
   out.line();
   out.line();

@@ -18,10 +18,10 @@ const report = z.object({
 
 const usage = z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), causeway: report });
 
+const delta = z.object({ content: z.string().nullish(), reasoning_content: z.string().nullish() });
+
 const chunk = z.object({
-  choices: z
-    .array(z.object({ delta: z.object({ content: z.string().nullish() }), finish_reason: z.string().nullish() }))
-    .default([]),
+  choices: z.array(z.object({ delta, finish_reason: z.string().nullish() })).default([]),
   usage: usage.nullish(),
   error: z.object({ message: z.string() }).optional(),
 });
@@ -54,6 +54,8 @@ export interface ChatCall extends RouterAddress {
   placement?: 'disaggregated' | 'local';
   signal: AbortSignal;
   onText: (text: string) => void;
+  /** What a model thinks before it answers. */
+  onReasoning: (text: string) => void;
 }
 
 /**
@@ -74,6 +76,11 @@ export async function streamChat(call: ChatCall): Promise<Answer> {
     const part = parseChunk(event.data);
     if (part.error !== undefined) throw broken(part.error.message);
     const choice = part.choices[0];
+    const reasoning = choice?.delta.reasoning_content ?? '';
+    if (reasoning !== '') {
+      firstAt ??= performance.now();
+      call.onReasoning(reasoning);
+    }
     const content = choice?.delta.content ?? '';
     if (content !== '') {
       firstAt ??= performance.now();

@@ -1,17 +1,21 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GeneratedToken, Generation } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
-import type { PageSet } from '@causeway/kv';
+import type { ComputeOrder, PageSet } from '@causeway/kv';
 import { type CommittedKv, ticketToProto } from '@causeway/kv-transport';
 import { abortable, deadlineSignal } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
+  chunkTimes,
+  computeOrderFromProto,
   finishReasonToProto,
   firstTokenDetail,
   generationFromProto,
   type RequestScope,
   requestScope,
+  reservePages,
   tokenToProto,
   type Worker,
 } from '@causeway/worker-runtime';
@@ -49,9 +53,14 @@ export async function* decode(
   assertServes(worker, reserve.model);
   const generation = generationFromProto(reserve.generation, worker.info, worker.maxContext);
   using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
+  // Reading the call and serving it are more than one section of the event loop should hold.
+  await nextTurn();
 
   let kv: ReadyKv | undefined;
-  if (!reserve.local) kv = yield* receiveKv(worker, generation, inbox, scope, context);
+  if (!reserve.local) {
+    const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, generation.promptIds.length);
+    kv = yield* receiveKv(worker, generation, order, inbox, scope, context);
+  }
   kv ??= yield* prefillHere(worker, generation, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
@@ -64,6 +73,7 @@ export async function* decode(
     if (kv.firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(kv.first, reserve.attempt) } };
   }
   if (reason === undefined) {
+    using _decoding = scope.span.child('decode.steps');
     for await (const token of worker.engine.decode(generation, kv.pages, kv.first, scope.signal)) {
       generated++;
       reason = token.finishReason;
@@ -71,6 +81,7 @@ export async function* decode(
       yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt) } };
     }
   }
+  scope.span.set({ 'gen_ai.usage.output_tokens': generated });
   scope.log.info({ generated, reason, outcome: kv.report.outcome }, 'decoded');
   yield {
     event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions } },
@@ -81,18 +92,22 @@ export async function* decode(
 async function* receiveKv(
   worker: Worker,
   generation: Generation,
+  order: ComputeOrder | undefined,
   inbox: CommandInbox,
   scope: RequestScope,
   context: CallContext,
 ): AsyncGenerator<workerV1.DecodeEvent, ReadyKv | undefined> {
-  const pages = await worker.engine.reserve(worker.engine.room(generation), scope.signal);
+  const pages = await reservePages(worker, worker.engine.room(generation), scope);
   let kept = false;
+  using receiving = scope.span.child('kv.receive');
   try {
     const deadlineMs = worker.config.ticketDeadlineMs;
-    const transfer = worker.endpoint.receive({ pages, tokens: generation.promptIds.length, deadlineMs, signal: scope.signal });
+    const tokens = generation.promptIds.length;
+    const transfer = worker.endpoint.receive({ pages, tokens, order, deadlineMs, signal: scope.signal });
     try {
       yield { event: { $case: 'ticket', value: ticketToProto(transfer.ticket) } };
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);
+      receiving.end();
       if (committed === undefined) return undefined;
       await failpoint('committed_before_first_token');
       const told = inbox.firstToken();
@@ -127,11 +142,13 @@ async function* prefillHere(
   scope: RequestScope,
   local: boolean,
 ): AsyncGenerator<workerV1.DecodeEvent, ReadyKv> {
-  const pages = await worker.engine.reserve(worker.engine.room(generation), scope.signal);
+  const pages = await reservePages(worker, worker.engine.room(generation), scope);
   let kept = false;
   try {
     if (local) yield { event: { $case: 'reserved', value: {} } };
-    const result = await worker.engine.prefill(generation, pages, scope.signal);
+    const chunks = chunkTimes();
+    const result = await worker.engine.prefill(generation, pages, scope.signal, (end) => chunks.ended(end));
+    chunks.record(scope.span, result.prefillMs);
     const seen = inbox.firstToken();
     const outcome = local ? KvOutcome.KV_OUTCOME_LOCAL : KvOutcome.KV_OUTCOME_RECOMPUTED;
     kept = true;

@@ -1,10 +1,13 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { workerV1 } from '@causeway/proto';
 import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
 import {
   assertServes,
+  chunkTimes,
   firstTokenOptions,
   generationFromProto,
   requestScope,
+  reservePages,
   statsToProto,
   tokenToProto,
   type Worker,
@@ -28,9 +31,12 @@ export async function* prefill(
   const generation = generationFromProto(request.generation, worker.info, worker.maxContext);
   const ticket = ticketFromProto(request.ticket);
   using scope = requestScope(worker, context, request.requestId, request.attempt);
+  // Reading the call and serving it are more than one section of the event loop should hold.
+  await nextTurn();
 
   yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
-  using pages = await worker.engine.reserve(generation.promptIds.length, scope.signal);
+  using pages = await reservePages(worker, generation.promptIds.length, scope);
+  using sending = scope.span.child('kv.send', { 'causeway.to': ticket.workerId });
   const transfer = worker.endpoint.send({ ticket, pages, signal: scope.signal });
   const inVain = (): void => scope.abort(transfer.failed.reason);
   transfer.failed.addEventListener('abort', inVain, { once: true });
@@ -44,10 +50,22 @@ export async function* prefill(
   const queueMs = performance.now() - arrived;
   yield { event: { $case: 'started', value: {} } };
 
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end) => transfer.offer(end));
+  const chunks = chunkTimes();
+  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end, layers) => {
+    chunks.ended(end);
+    transfer.offer(end, layers);
+    if (end === generation.promptIds.length) transfer.offerFinal(layers);
+  });
+  chunks.record(scope.span, prefillMs);
   if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
 
   const stats = await transfer.finish(firstTokenOptions(first));
+  sending.set({
+    'causeway.kv.codec': stats.codec,
+    'causeway.kv.bytes_raw': stats.rawBytes,
+    'causeway.kv.bytes_sent': stats.sentBytes,
+  });
+  sending.end();
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);

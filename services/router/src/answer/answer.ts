@@ -1,8 +1,9 @@
-import type { FinishReasonName, PlacementWish } from '@causeway/openai';
+import type { AnswerPart, FinishReasonName, PlacementWish } from '@causeway/openai';
 import type { workerV1 } from '@causeway/proto';
 import type { WorkerToken } from '../attempt/events.ts';
 import type { DecodeStream } from '../tokenizer/tokenizer.ts';
 import { KvReport } from './kv-report.ts';
+import type { OutputParser } from './output-parser.ts';
 import { StopMatcher } from './stop-matcher.ts';
 
 /** Sampling of one answer; the seed is always set, so that every attempt draws the same numbers. */
@@ -22,6 +23,8 @@ export interface AnswerOptions {
   readonly ignoreEos: boolean;
   readonly placement: PlacementWish | undefined;
   readonly detokenizer: DecodeStream;
+  /** Tells reasoning and calls apart from content, where they are looked for. */
+  readonly output?: OutputParser | undefined;
 }
 
 /** A token as a worker gave it. */
@@ -36,6 +39,8 @@ export interface AnswerPiece {
   readonly arrivedAt: number;
   /** New text, often empty: characters and possible stop strings are completed first. */
   readonly text: string;
+  /** The same told apart, where calls or reasoning are looked for: possible marks of theirs are held back too. */
+  readonly parts: readonly AnswerPart[] | undefined;
   /** Where the token's own text begins in the answer, in characters. */
   readonly offset: number;
   readonly logprob: number;
@@ -121,9 +126,14 @@ export class Answer {
     const added = reason === 'stop' ? '' : detokenizer.push(id);
     for (const _ of added) this.#characters++;
     const match = this.#stops.push(reason === undefined ? added : added + detokenizer.flush());
-    const end = match.stopped ? 'stop' : reason;
+    const textEnd = match.stopped ? 'stop' : reason;
+    const held = textEnd !== undefined && !match.stopped ? this.#stops.flush() : '';
+    const text = match.text + held;
+    const parts = this.options.output?.push(text);
+    const end = textEnd ?? (this.options.output?.complete === true ? 'stop' : undefined);
     this.#ended = end !== undefined;
-    const held = end !== undefined && !match.stopped ? this.#stops.flush() : '';
-    return { position, id, arrivedAt, text: match.text + held, offset, logprob, topLogprobs, end };
+    if (end !== undefined) parts?.push(...(this.options.output?.end() ?? []));
+    const called = end === 'stop' && this.options.output?.called === true;
+    return { position, id, arrivedAt, text, parts, offset, logprob, topLogprobs, end: called ? 'tool_calls' : end };
   }
 }

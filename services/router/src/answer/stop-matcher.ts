@@ -1,3 +1,5 @@
+import { partialMatch } from './partial-match.ts';
+
 /** What became of a piece of text. */
 export interface StopMatch {
   /** Text that may go to the client now. */
@@ -27,7 +29,7 @@ export class StopMatcher {
       this.#held = '';
       return { text: all.slice(0, at), stopped: true };
     }
-    const keep = this.#heldLength(all);
+    const keep = partialMatch(all, this.#stops, this.#longest);
     this.#held = all.slice(all.length - keep);
     return { text: all.slice(0, all.length - keep), stopped: false };
   }
@@ -42,14 +44,5 @@ export class StopMatcher {
   #earliest(text: string): number {
     const found = this.#stops.map((stop) => text.indexOf(stop)).filter((at) => at !== -1);
     return found.length === 0 ? -1 : Math.min(...found);
-  }
-
-  /** Length of the longest end of `text` that begins a stop string. */
-  #heldLength(text: string): number {
-    for (let length = Math.min(this.#longest - 1, text.length); length > 0; length--) {
-      const end = text.slice(text.length - length);
-      if (this.#stops.some((stop) => stop.length > length && stop.startsWith(end))) return length;
-    }
-    return 0;
   }
 }

@@ -2,7 +2,8 @@ import { ServiceError } from '@causeway/errors';
 import { AsyncQueue, linkSignals } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import type { WorkerRecord } from '@causeway/registry';
-import type { ChannelPool } from '@causeway/rpc';
+import type { ChannelPool, RpcCallOptions } from '@causeway/rpc';
+import type { TraceSpan } from '@causeway/telemetry';
 import type { RequestContext } from '../request-context.ts';
 import { type AttemptEvent, decodeEvent, prefillEvent, type Ticket, type WorkerToken } from './events.ts';
 
@@ -27,6 +28,7 @@ export interface AttemptOptions {
  */
 export class Attempt implements AsyncDisposable {
   readonly options: AttemptOptions;
+  readonly span: TraceSpan;
   readonly events = new AsyncQueue<AttemptEvent>(EVENT_BUFFER);
   readonly #ctx: RequestContext;
   readonly #channels: ChannelPool;
@@ -44,8 +46,20 @@ export class Attempt implements AsyncDisposable {
     this.#channels = channels;
     this.#scope = linkSignals(ctx.signal);
     this.#prefillScope = linkSignals(this.#scope.signal);
-    const { number, model, generation, prefill } = options;
-    const reserve = { requestId: ctx.id, attempt: number, model, generation, local: prefill === undefined };
+    const { number, model, generation, prefill, decode } = options;
+    this.span = ctx.span.child('attempt', {
+      'causeway.attempt': number,
+      'causeway.decode': decode.id,
+      'causeway.prefill': prefill?.id,
+    });
+    const reserve: workerV1.Reserve = {
+      requestId: ctx.id,
+      attempt: number,
+      model,
+      generation,
+      local: prefill === undefined,
+      computeOrder: prefill?.computeOrder,
+    };
     this.#commands.tryPush({ command: { $case: 'reserve', value: reserve } });
     this.#running.push(this.#read('decode_failed', this.#scope.signal, () => this.#decodeEvents()));
   }
@@ -70,6 +84,7 @@ export class Attempt implements AsyncDisposable {
     this.#commands.close();
     this.events.close();
     await Promise.all(this.#running);
+    this.span.end();
     this.#prefillScope[Symbol.dispose]();
     this.#scope[Symbol.dispose]();
   }
@@ -110,8 +125,8 @@ export class Attempt implements AsyncDisposable {
     if (!this.#decodeBegun) this.#commands.tryPush({ command: { $case: 'firstToken', value: { token: token.wire } } });
   }
 
-  #call(signal: AbortSignal): { signal: AbortSignal; requestId: string; deadlineMs: number } {
-    return { signal, requestId: this.#ctx.id, deadlineMs: this.#ctx.remainingMs() };
+  #call(signal: AbortSignal): RpcCallOptions & { signal: AbortSignal } {
+    return { signal, requestId: this.#ctx.id, deadlineMs: this.#ctx.remainingMs(), headers: this.span.headers() };
   }
 
   /** Moves a stream's events into the queue, as fast as they are taken; its failure is the last of them. */

@@ -39,7 +39,9 @@ export function openAttempt(ctx: RequestContext, answer: Answer, places: Places,
 
 /** Waits for room at the decode worker: a ticket, or its word that it prefills by itself. */
 export async function reserved(ctx: RequestContext, attempt: Attempt): Promise<Reservation> {
+  using span = attempt.span.child('reserve');
   const event = await attempt.events.shift(ctx.signal);
+  span.end();
   const { decode, prefill } = attempt.options;
   if (event?.kind === 'ticket' && prefill !== undefined) return { kind: 'ticket', ticket: event.ticket };
   if (event?.kind === 'reserved' && prefill === undefined) return { kind: 'local' };

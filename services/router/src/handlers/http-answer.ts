@@ -3,6 +3,7 @@ import {
   type AnswerForm,
   type AnswerHead,
   answerJson,
+  AnswerMessage,
   AnswerLogprobs,
   chunkLogprobs,
   kvHeader,
@@ -61,16 +62,22 @@ async function whole(
   events: AsyncIterable<ServedEvent>,
 ): Promise<void> {
   let text = '';
+  /** Where the answer's parts are told apart. */
+  let message: AnswerMessage | undefined;
   const entries = new AnswerLogprobs(form);
   for await (const event of events) {
     if (event.kind === 'piece') {
-      text += event.piece.text;
-      if (logprobs !== undefined) entries.add(logprobs(event.piece));
+      const { piece } = event;
+      if (piece.parts === undefined) text += piece.text;
+      else (message ??= new AnswerMessage()).add(piece.parts);
+      if (logprobs !== undefined) entries.add(logprobs(piece));
     }
     if (event.kind !== 'finished') continue;
     void reply.header('x-causeway-kv', kvHeader(event.usage.causeway));
     void reply.header('content-type', 'application/json; charset=utf-8');
-    await reply.send(answerJson(form, head, text, event.reason, event.usage, logprobs === undefined ? null : entries.toJson()));
+    await reply.send(
+      answerJson(form, head, message ?? text, event.reason, event.usage, logprobs === undefined ? null : entries.toJson()),
+    );
   }
 }
 
@@ -96,9 +103,12 @@ async function streamed(
     await writer.write(sse.start());
     for (; next.done !== true; next = await events.next()) {
       const event = next.value;
-      if (event.kind === 'piece' && logprobs !== undefined) {
-        await writer.write(sse.text(event.piece.text, chunkLogprobs(form, logprobs(event.piece))));
-      } else if (event.kind === 'piece' && event.piece.text !== '') await writer.write(sse.text(event.piece.text));
+      if (event.kind === 'piece') {
+        const { piece } = event;
+        const entry = logprobs === undefined ? undefined : chunkLogprobs(form, logprobs(piece));
+        if (piece.parts !== undefined) await writer.write(sse.parts(piece.parts, entry));
+        else if (entry !== undefined || piece.text !== '') await writer.write(sse.text(piece.text, entry));
+      }
       if (event.kind !== 'finished') continue;
       await writer.write(sse.finish(event.reason, event.usage));
       if (includeUsage) await writer.write(sse.usage(event.usage));

@@ -15,18 +15,21 @@ import { tokenized } from './tokenized.ts';
 
 /** Binds the service to the router. */
 export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger, forceSignal: AbortSignal): RpcService {
-  const open = (call: RpcContext): RequestContext => {
+  const open = (call: RpcContext, method: string): RequestContext => {
     checkKey(call, keys, router);
     return openRequest({
       id: call.requestId,
       log,
       timeoutMs: Math.min(router.config.requestTimeoutMs, call.remainingMs()),
       signals: [call.signal, forceSignal],
+      span: router.traces.begin(`causeway.inference.v1.Inference/${method}`, (name) => call.metadata.get(name), {
+        'causeway.request_id': call.requestId,
+      }),
     });
   };
   return rpcService(RawInferenceDefinition, {
     async *generate(body, call) {
-      using ctx = open(call);
+      using ctx = open(call, 'Generate');
       let logprobs: GenerationOptions['logprobs'];
       for await (const event of serve(ctx, { kind: 'generate', body }, router)) {
         if (event.kind === 'accepted') ({ logprobs } = event.fields.options);
@@ -36,7 +39,7 @@ export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger
       }
     },
     tokenize: async (body, call) => {
-      using ctx = open(call);
+      using ctx = open(call, 'Tokenize');
       return await tokenized(ctx, { kind: 'tokenize', body }, router);
     },
     listModels: async (_request, call) => {
@@ -63,6 +66,8 @@ const EMPTY: inferenceV1.GenerateResponse = {
   finishReason: '',
   usage: undefined,
   logprobs: [],
+  reasoningContent: '',
+  toolCalls: [],
 };
 
 function pieceMessage(
@@ -71,7 +76,7 @@ function pieceMessage(
   withLogprobs: boolean,
   { tokenizer }: RouterParts,
 ): inferenceV1.GenerateResponse {
-  const message = { ...EMPTY, requestId, text: piece.text, tokenIds: [piece.id] };
+  const message = { ...EMPTY, requestId, ...pieceText(piece), tokenIds: [piece.id] };
   if (!withLogprobs) return message;
   const named = (id: number, logprob: number, top: inferenceV1.TokenLogprob[]): inferenceV1.TokenLogprob => ({
     id,
@@ -83,11 +88,23 @@ function pieceMessage(
   return { ...message, logprobs: [named(piece.id, piece.logprob, top)] };
 }
 
+/** The piece's text, told apart where the answer has parts. */
+function pieceText({ text, parts }: AnswerPiece): Pick<inferenceV1.GenerateResponse, 'text' | 'reasoningContent' | 'toolCalls'> {
+  if (parts === undefined) return { text, reasoningContent: '', toolCalls: [] };
+  const joined = (kind: 'content' | 'reasoning'): string => parts.map((part) => (part.kind === kind ? part.text : '')).join('');
+  const toolCalls = parts.flatMap((part): inferenceV1.ToolCallDelta[] => {
+    if (part.kind === 'call') return [{ index: part.index, id: part.id, name: part.name, arguments: '' }];
+    return part.kind === 'arguments' ? [{ index: part.index, id: '', name: '', arguments: part.text }] : [];
+  });
+  return { text: joined('content'), reasoningContent: joined('reasoning'), toolCalls };
+}
+
 function usageMessage(usage: Usage): inferenceV1.Usage {
   const { causeway: kv } = usage;
   return {
     promptTokens: usage.prompt_tokens,
     completionTokens: usage.completion_tokens,
+    reasoningTokens: usage.completion_tokens_details?.reasoning_tokens ?? 0,
     kv: {
       outcome: kv.outcome,
       bytesRaw: BigInt(kv.bytes_raw),

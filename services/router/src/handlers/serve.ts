@@ -51,6 +51,7 @@ function note(
     if (times.second === undefined) {
       times.second = now;
       router.metrics.handoff((now - times.first) / 1000);
+      ctx.span.record('handoff', times.first, now);
     }
   }
   times.last = now;
@@ -74,14 +75,24 @@ function finish(
   const tokens = answer.emitted.length;
   const seconds = (performance.now() - ctx.startedAt) / 1000;
   router.metrics.finished({ seconds, reason, promptTokens, tokens, report });
+  ctx.span.set({
+    'gen_ai.request.model': answer.options.model,
+    'gen_ai.usage.input_tokens': promptTokens,
+    'gen_ai.usage.output_tokens': tokens,
+    'gen_ai.response.finish_reasons': [reason],
+    'gen_ai.latency.time_to_first_token': (first - ctx.startedAt) / 1000,
+    'causeway.kv.outcome': report.outcome,
+    'causeway.kv.bytes_sent': report.bytes_sent,
+  });
   ctx.log.info({ promptTokens, tokens, reason, seconds: round(seconds), kv: report }, 'answered');
-  return usageObject(promptTokens, tokens, report);
+  return usageObject(promptTokens, tokens, report, answer.options.output?.reasoningTokens);
 }
 
 /** Counts and logs a request that was refused or failed. */
 export function failed(ctx: RequestContext, thrown: unknown, router: RouterParts): ServiceError {
   const error = ServiceError.from(thrown);
   router.metrics.failed(error);
+  ctx.span.failed(error);
   const level = error.code === 'internal' || error.code === 'unknown' ? 'error' : error.code === 'unavailable' ? 'warn' : 'info';
   ctx.log[level]({ err: error }, error.code === 'cancelled' ? 'cancelled' : 'refused or failed');
   return error;

@@ -157,6 +157,14 @@ async function withContext(
     log: options.log,
     timeoutMs: router.config.requestTimeoutMs,
     signals: [gone.signal, options.forceSignal],
+    span: router.traces.begin(
+      `${request.method} ${request.routeOptions.url ?? ''}`,
+      (name) => {
+        const value = request.headers[name];
+        return typeof value === 'string' ? value : undefined;
+      },
+      { 'causeway.request_id': request.id },
+    ),
   });
   await work(ctx);
 }

@@ -1,6 +1,7 @@
 /** What refuses a request whose form is right. Everything here comes before anything is tokenized, or is about the tokens. */
 import { fail } from '@causeway/errors';
-import type { LogitBias } from '@causeway/openai';
+import type { LogitBias, OutputWish } from '@causeway/openai';
+import type { OutputFormat } from '../answer/output-format.ts';
 import { isAboutTokens, type ReadRequest, type RequestFields } from './request.ts';
 
 /** What can be served now. */
@@ -26,6 +27,14 @@ export function checkRequest({ fields, prompt }: ReadRequest, limits: ServedLimi
     checkIds(prompt.ids, fields.promptField, limits);
   }
   if (!isAboutTokens(fields.kind)) servedContext(limits);
+}
+
+/** @throws ServiceError `unsupported_parameter` for tools when nobody could tell the model's calls from its text */
+export function checkCalls(wish: OutputWish | undefined, { calls }: OutputFormat): void {
+  if (wish === undefined || wish.tools.length === 0 || calls !== undefined) return;
+  const message =
+    "'tools' is not supported here: how this model writes its calls is not known from its chat template; leave them out, or tell the router (CAUSEWAY_TOOL_PARSER)";
+  fail('invalid_argument', 'unsupported_parameter', message, { field: 'tools' });
 }
 
 /** @throws ServiceError `no_workers` */

@@ -1,14 +1,8 @@
 /** Messages of causeway.inference.v1 as requests. */
 import { fail } from '@causeway/errors';
-import {
-  type ChatMessage,
-  type GenerationOptions,
-  MAX_MESSAGES,
-  MAX_TOP_LOGPROBS,
-  stopStrings,
-  stopTokenIds,
-} from '@causeway/openai';
+import { type GenerationOptions, MAX_TOP_LOGPROBS, type OutputWish, stopStrings, stopTokenIds } from '@causeway/openai';
 import { inferenceV1 } from '@causeway/proto';
+import { type CallWish, grpcChat } from './grpc-chat.ts';
 import { samplingOptions } from './grpc-sampling.ts';
 import type { PromptInput, ReadRequest } from './request.ts';
 
@@ -18,7 +12,7 @@ const MAX_MODEL_LENGTH = 512;
 /** @throws ServiceError `invalid_argument` naming the field. */
 export function readGenerateRequest(body: Uint8Array): ReadRequest {
   const request = decoded(inferenceV1.GenerateRequest, 'GenerateRequest', body);
-  const { prompt, promptField } = generatePrompt(request.input);
+  const { prompt, promptField, output } = generatePrompt(request);
   const options: GenerationOptions = {
     ...NO_OPTIONS,
     maxTokens: request.maxTokens || undefined,
@@ -29,7 +23,8 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     ignoreEos: request.ignoreEos,
     placement: placement(request.placement),
   };
-  return { fields: { kind: 'generate', model: modelName(request.model), promptField, options }, prompt };
+  const fields = { kind: 'generate' as const, model: modelName(request.model), promptField, options };
+  return { fields: output === undefined ? fields : { ...fields, output }, prompt };
 }
 
 /** @throws ServiceError `invalid_argument` naming the field. */
@@ -38,9 +33,12 @@ export function readTokenizeRequest(body: Uint8Array): ReadRequest {
   if (input === undefined)
     fail('invalid_argument', 'empty_prompt', 'input is missing: give messages or text', { field: 'input' });
   const prompt: PromptInput =
-    input.$case === 'text' ? { kind: 'text', text: input.value } : { kind: 'chat', messages: chatMessages(input.value) };
+    input.$case === 'text' ? { kind: 'text', text: input.value } : grpcChat(input.value, NO_CALL_WISH).prompt;
   return { fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS }, prompt };
 }
+
+/** Of a request that asks for tokens only. */
+const NO_CALL_WISH: CallWish = { toolChoice: '', singleToolCall: false };
 
 /** Of a request that says nothing of them. */
 export const NO_OPTIONS: GenerationOptions = {
@@ -79,10 +77,11 @@ function modelName(model: string): string | undefined {
   return model === '' ? undefined : model;
 }
 
-function generatePrompt(input: inferenceV1.GenerateRequest['input']): { prompt: PromptInput; promptField: string } {
+function generatePrompt(request: inferenceV1.GenerateRequest): { prompt: PromptInput; promptField: string; output?: OutputWish } {
+  const { input } = request;
   switch (input?.$case) {
     case 'messages':
-      return { prompt: { kind: 'chat', messages: chatMessages(input.value) }, promptField: 'messages' };
+      return { ...grpcChat(input.value, request), promptField: 'messages' };
     case 'prompt':
       if (input.value === '') fail('invalid_argument', 'empty_prompt', 'prompt is empty', { field: 'prompt' });
       return { prompt: { kind: 'text', text: input.value }, promptField: 'prompt' };
@@ -91,27 +90,6 @@ function generatePrompt(input: inferenceV1.GenerateRequest['input']): { prompt: 
     case undefined:
       return fail('invalid_argument', 'empty_prompt', 'input is missing: give messages, prompt or token_ids', { field: 'input' });
   }
-}
-
-function chatMessages({ messages }: inferenceV1.Messages): ChatMessage[] {
-  if (messages.length === 0) fail('invalid_argument', 'empty_prompt', 'messages has no message', { field: 'messages' });
-  if (messages.length > MAX_MESSAGES) {
-    fail('invalid_argument', 'bad_request', `messages has ${messages.length} entries; at most ${MAX_MESSAGES} are taken`, {
-      field: 'messages',
-    });
-  }
-  return messages.map(({ role, content }, index) => {
-    const known = role === 'developer' ? 'system' : role;
-    if (known === 'system' || known === 'user' || known === 'assistant') return { role: known, content };
-    return fail(
-      'invalid_argument',
-      'bad_request',
-      `role ${JSON.stringify(role.slice(0, 40))} is not system, developer, user or assistant`,
-      {
-        field: `messages[${index}].role`,
-      },
-    );
-  });
 }
 
 function logprobs(count: number | undefined): number | undefined {

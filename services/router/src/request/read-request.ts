@@ -10,8 +10,8 @@ import type { ReadRequest, RequestKind } from './request.ts';
 export function readRequest(kind: RequestKind, body: Uint8Array): ReadRequest {
   switch (kind) {
     case 'chat': {
-      const { model, messages, options } = parseChatRequest(parseJson(body));
-      return { fields: { kind, model, promptField: 'messages', options }, prompt: { kind: 'chat', messages } };
+      const { model, messages, options, template, output } = parseChatRequest(parseJson(body));
+      return { fields: { kind, model, promptField: 'messages', options, output }, prompt: { kind: 'chat', messages, template } };
     }
     case 'completion': {
       const { model, prompt, options } = parseCompletionRequest(parseJson(body));

@@ -1,6 +1,7 @@
 /** A whole request in a tokenizer thread: what crosses back is small or handed over, however large the body. */
 import { inferenceV1 } from '@causeway/proto';
-import type { Tokenizer } from '@causeway/model-files';
+import type { RenderOptions, Tokenizer } from '@causeway/model-files';
+import type { TemplateInput } from '@causeway/openai';
 import { checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
 import { readRequest } from './read-request.ts';
 import { isAboutTokens, type PromptInput, type RequestFields, type RequestKind, type TokensKind } from './request.ts';
@@ -48,6 +49,15 @@ function json(value: object): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value));
 }
 
+/** What the chat template gets beside the messages, with nothing that says nothing. */
+export function renderOptions(template: TemplateInput | undefined): RenderOptions {
+  const { tools = [], variables = {} } = template ?? {};
+  return {
+    ...(tools.length === 0 ? {} : { tools }),
+    ...(Object.keys(variables).length === 0 ? {} : { variables }),
+  };
+}
+
 /** Bytes of a TokenizeResponse. */
 export function tokenizeResponse(ids: ArrayLike<number>): Uint8Array {
   return inferenceV1.TokenizeResponse.encode({ ids: Array.from(ids) }).finish();
@@ -61,7 +71,7 @@ function promptIds(tokenizer: Tokenizer, prompt: PromptInput, check: (text: stri
       check(prompt.text);
       return prompt.special === false ? tokenizer.encodeRendered(prompt.text) : tokenizer.encode(prompt.text);
     case 'chat': {
-      const text = tokenizer.renderChat(prompt.messages);
+      const text = tokenizer.renderChat(prompt.messages, renderOptions(prompt.template));
       check(text);
       return prompt.special === true ? tokenizer.encode(text) : tokenizer.encodeRendered(text);
     }

@@ -1,5 +1,5 @@
 /** A request for an answer or for token ids, whichever API it came by. */
-import type { ChatMessage, GenerationOptions } from '@causeway/openai';
+import type { ChatMessage, GenerationOptions, OutputWish, TemplateInput } from '@causeway/openai';
 
 /** How the bytes of a request for an answer are read: the bodies of two HTTP endpoints, a gRPC message. */
 type AnswerKind = 'chat' | 'completion' | 'generate';
@@ -16,7 +16,12 @@ export function isAboutTokens(kind: RequestKind): kind is TokensKind {
 
 /** `special`: with the tokenizer's own leading tokens; by default in a text, not in what a chat template wrote. */
 export type PromptInput =
-  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[]; readonly special?: boolean }
+  | {
+      readonly kind: 'chat';
+      readonly messages: readonly ChatMessage[];
+      readonly template?: TemplateInput;
+      readonly special?: boolean;
+    }
   | { readonly kind: 'text'; readonly text: string; readonly special?: boolean }
   | { readonly kind: 'tokens'; readonly ids: readonly number[] };
 
@@ -28,6 +33,8 @@ export interface RequestFields {
   /** Where the prompt stands, for refusals. */
   readonly promptField: string;
   readonly options: GenerationOptions;
+  /** Of a chat: what the answer may hold beside content. */
+  readonly output?: OutputWish;
 }
 
 /** A request whose form is right. Whether it can be served is another question: `checkRequest`. */

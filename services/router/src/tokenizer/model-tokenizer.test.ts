@@ -33,8 +33,8 @@ describe('openModelTokenizer', () => {
   it('renders long conversations in the thread alike', async () => {
     const messages = [{ role: 'user' as const, content: 'hi' }];
     const many = Array.from({ length: 20 }, () => messages[0] ?? { role: 'user' as const, content: '' });
-    const one = Array.from(await tokenizer.encodeChat(messages, signal));
-    const all = Array.from(await tokenizer.encodeChat(many, signal));
+    const one = Array.from(await tokenizer.encodeChat(messages, {}, signal));
+    const all = Array.from(await tokenizer.encodeChat(many, {}, signal));
     expect(all.slice(0, one.length - 1)).toEqual(one.slice(0, -1));
   });
 
@@ -44,7 +44,7 @@ describe('openModelTokenizer', () => {
     const text = JSON.stringify({ model: 'tiny-moe', messages: [{ role: 'user', content }], stop: ['END'], seed: -1 });
     const body = new Uint8Array(Buffer.from(text));
     const { fields, ids } = await tokenizer.request({ kind: 'chat', body, limits }, signal);
-    expect(Array.from(ids)).toEqual(Array.from(await tokenizer.encodeChat([{ role: 'user', content }], signal)));
+    expect(Array.from(ids)).toEqual(Array.from(await tokenizer.encodeChat([{ role: 'user', content }], {}, signal)));
     expect(fields).toMatchObject({ kind: 'chat', options: { stop: ['END'], seed: 2n ** 64n - 1n, maxTokens: undefined } });
     expect(body.byteLength).toBe(0);
     const bad = tokenizer.request({ kind: 'chat', body: new Uint8Array(Buffer.from('{"model":')), limits }, signal);

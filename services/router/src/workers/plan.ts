@@ -18,7 +18,8 @@ export function needOf(answer: Answer): Need {
  * Chooses workers for the next attempt and takes a place at each, waiting in line for them.
  * @throws ServiceError `no_workers`, `queue_full`, `no_capacity`, or the signal's reason.
  */
-export function plan(ctx: RequestContext, answer: Answer, need: Need, router: RouterParts): Promise<Places> {
+export async function plan(ctx: RequestContext, answer: Answer, need: Need, router: RouterParts): Promise<Places> {
+  using _span = ctx.span.child('queue');
   const { config } = router;
   const recovering = answer.failures > 0;
   const decided = decidePlacement(need.promptTokens, answer.options.placement, {
@@ -30,5 +31,5 @@ export function plan(ctx: RequestContext, answer: Answer, need: Need, router: Ro
     recovering ? Math.max(config.recoveryWaitMs, config.queueWaitMs) : config.queueWaitMs,
     ctx.remainingMs(),
   );
-  return router.dispatcher.acquire({ need, placement, waitMs, patient: recovering }, ctx.signal);
+  return await router.dispatcher.acquire({ need, placement, waitMs, patient: recovering }, ctx.signal);
 }

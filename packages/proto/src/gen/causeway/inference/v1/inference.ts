@@ -22,12 +22,50 @@ import {
 } from "@grpc/grpc-js";
 
 export interface Message {
+  /** system, developer, user, assistant or tool. */
   role: string;
   content: string;
+  /** Of an assistant: the calls that it made. */
+  toolCalls: ToolCall[];
+  /** Of a tool: the call that it answers. */
+  toolCallId: string;
+  /** Who speaks, or the tool that answers. */
+  name: string;
+  /** Of an assistant: what it thought, for templates that want it back. */
+  reasoningContent: string;
 }
 
 export interface Messages {
   messages: Message[];
+  /** Tools that the answer may call; the chat template must know them. */
+  tools: Tool[];
+  /** JSON object: variables of the chat template, such as {"enable_thinking": false}. */
+  chatTemplateKwargs: string;
+}
+
+export interface Tool {
+  name: string;
+  description: string;
+  /** JSON Schema of its arguments, as JSON text; empty: none. */
+  parameters: string;
+}
+
+export interface ToolCall {
+  id: string;
+  name: string;
+  /** JSON text, if the model wrote it well. */
+  arguments: string;
+}
+
+/** What a message of the stream adds to a call. */
+export interface ToolCallDelta {
+  /** Counts the calls of an answer, from 0. */
+  index: number;
+  /** Set once, with the name. */
+  id: string;
+  name: string;
+  /** More of the JSON text of the arguments. */
+  arguments: string;
 }
 
 export interface TokenIds {
@@ -54,7 +92,13 @@ export interface GenerateRequest {
   /** The model's own end of sequence ends nothing. */
   ignoreEos: boolean;
   /** Every token comes with its log-probability and those of so many of the most likely ones, at most 20; unset: none. */
-  logprobs?: number | undefined;
+  logprobs?:
+    | number
+    | undefined;
+  /** What an answer to messages may call: "" or "auto", what the model likes of the tools; "none". Calls can't be forced. */
+  toolChoice: string;
+  /** One call in an answer at most. */
+  singleToolCall: boolean;
 }
 
 export interface SamplingOptions {
@@ -91,10 +135,10 @@ export interface SamplingOptions_LogitBiasEntry {
 
 export interface GenerateResponse {
   requestId: string;
-  /** New text; never half a character. */
+  /** New text; never half a character. In answers to messages without reasoning and calls, where the model marks them. */
   text: string;
   tokenIds: number[];
-  /** "", "stop" or "length"; set on the last message. */
+  /** "", "stop", "length" or "tool_calls"; set on the last message. */
   finishReason: string;
   /** Set on the last message. */
   usage:
@@ -102,6 +146,9 @@ export interface GenerateResponse {
     | undefined;
   /** One for each of token_ids, when asked for. */
   logprobs: TokenLogprob[];
+  /** What the model thinks before it answers. */
+  reasoningContent: string;
+  toolCalls: ToolCallDelta[];
 }
 
 /** How likely a token was, by the model's own logits: before temperature, bias and penalties. */
@@ -118,7 +165,11 @@ export interface TokenLogprob {
 export interface Usage {
   promptTokens: number;
   completionTokens: number;
-  kv: KvReport | undefined;
+  kv:
+    | KvReport
+    | undefined;
+  /** Of completion_tokens, by models that reason. */
+  reasoningTokens: number;
 }
 
 /** What became of the KV cache of this request. */
@@ -165,7 +216,7 @@ export interface ListModelsResponse {
 }
 
 function createBaseMessage(): Message {
-  return { role: "", content: "" };
+  return { role: "", content: "", toolCalls: [], toolCallId: "", name: "", reasoningContent: "" };
 }
 
 export const Message: MessageFns<Message> = {
@@ -175,6 +226,18 @@ export const Message: MessageFns<Message> = {
     }
     if (message.content !== "") {
       writer.uint32(18).string(message.content);
+    }
+    for (const v of message.toolCalls) {
+      ToolCall.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.toolCallId !== "") {
+      writer.uint32(34).string(message.toolCallId);
+    }
+    if (message.name !== "") {
+      writer.uint32(42).string(message.name);
+    }
+    if (message.reasoningContent !== "") {
+      writer.uint32(50).string(message.reasoningContent);
     }
     return writer;
   },
@@ -208,6 +271,38 @@ export const Message: MessageFns<Message> = {
             message.content = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.toolCalls.push(ToolCall.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.toolCallId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.reasoningContent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -227,18 +322,28 @@ export const Message: MessageFns<Message> = {
     const message = createBaseMessage();
     message.role = object.role ?? "";
     message.content = object.content ?? "";
+    message.toolCalls = object.toolCalls?.map((e) => ToolCall.fromPartial(e)) || [];
+    message.toolCallId = object.toolCallId ?? "";
+    message.name = object.name ?? "";
+    message.reasoningContent = object.reasoningContent ?? "";
     return message;
   },
 };
 
 function createBaseMessages(): Messages {
-  return { messages: [] };
+  return { messages: [], tools: [], chatTemplateKwargs: "" };
 }
 
 export const Messages: MessageFns<Messages> = {
   encode(message: Messages, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.messages) {
       Message.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.tools) {
+      Tool.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.chatTemplateKwargs !== "") {
+      writer.uint32(26).string(message.chatTemplateKwargs);
     }
     return writer;
   },
@@ -264,6 +369,22 @@ export const Messages: MessageFns<Messages> = {
             message.messages.push(Message.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tools.push(Tool.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.chatTemplateKwargs = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -282,6 +403,257 @@ export const Messages: MessageFns<Messages> = {
   fromPartial(object: DeepPartial<Messages>): Messages {
     const message = createBaseMessages();
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.tools = object.tools?.map((e) => Tool.fromPartial(e)) || [];
+    message.chatTemplateKwargs = object.chatTemplateKwargs ?? "";
+    return message;
+  },
+};
+
+function createBaseTool(): Tool {
+  return { name: "", description: "", parameters: "" };
+}
+
+export const Tool: MessageFns<Tool> = {
+  encode(message: Tool, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.description !== "") {
+      writer.uint32(18).string(message.description);
+    }
+    if (message.parameters !== "") {
+      writer.uint32(26).string(message.parameters);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Tool {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTool();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.parameters = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Tool>): Tool {
+    return Tool.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Tool>): Tool {
+    const message = createBaseTool();
+    message.name = object.name ?? "";
+    message.description = object.description ?? "";
+    message.parameters = object.parameters ?? "";
+    return message;
+  },
+};
+
+function createBaseToolCall(): ToolCall {
+  return { id: "", name: "", arguments: "" };
+}
+
+export const ToolCall: MessageFns<ToolCall> = {
+  encode(message: ToolCall, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.arguments !== "") {
+      writer.uint32(26).string(message.arguments);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolCall {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolCall();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.arguments = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ToolCall>): ToolCall {
+    return ToolCall.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ToolCall>): ToolCall {
+    const message = createBaseToolCall();
+    message.id = object.id ?? "";
+    message.name = object.name ?? "";
+    message.arguments = object.arguments ?? "";
+    return message;
+  },
+};
+
+function createBaseToolCallDelta(): ToolCallDelta {
+  return { index: 0, id: "", name: "", arguments: "" };
+}
+
+export const ToolCallDelta: MessageFns<ToolCallDelta> = {
+  encode(message: ToolCallDelta, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.arguments !== "") {
+      writer.uint32(34).string(message.arguments);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ToolCallDelta {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseToolCallDelta();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.arguments = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ToolCallDelta>): ToolCallDelta {
+    return ToolCallDelta.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ToolCallDelta>): ToolCallDelta {
+    const message = createBaseToolCallDelta();
+    message.index = object.index ?? 0;
+    message.id = object.id ?? "";
+    message.name = object.name ?? "";
+    message.arguments = object.arguments ?? "";
     return message;
   },
 };
@@ -366,6 +738,8 @@ function createBaseGenerateRequest(): GenerateRequest {
     stopTokenIds: [],
     ignoreEos: false,
     logprobs: undefined,
+    toolChoice: "",
+    singleToolCall: false,
   };
 }
 
@@ -409,6 +783,12 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.logprobs !== undefined) {
       writer.uint32(88).uint32(message.logprobs);
+    }
+    if (message.toolChoice !== "") {
+      writer.uint32(98).string(message.toolChoice);
+    }
+    if (message.singleToolCall !== false) {
+      writer.uint32(104).bool(message.singleToolCall);
     }
     return writer;
   },
@@ -524,6 +904,22 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.logprobs = reader.uint32();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.toolChoice = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.singleToolCall = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -571,6 +967,8 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.stopTokenIds = object.stopTokenIds?.map((e) => e) || [];
     message.ignoreEos = object.ignoreEos ?? false;
     message.logprobs = object.logprobs ?? undefined;
+    message.toolChoice = object.toolChoice ?? "";
+    message.singleToolCall = object.singleToolCall ?? false;
     return message;
   },
 };
@@ -818,7 +1216,16 @@ export const SamplingOptions_LogitBiasEntry: MessageFns<SamplingOptions_LogitBia
 };
 
 function createBaseGenerateResponse(): GenerateResponse {
-  return { requestId: "", text: "", tokenIds: [], finishReason: "", usage: undefined, logprobs: [] };
+  return {
+    requestId: "",
+    text: "",
+    tokenIds: [],
+    finishReason: "",
+    usage: undefined,
+    logprobs: [],
+    reasoningContent: "",
+    toolCalls: [],
+  };
 }
 
 export const GenerateResponse: MessageFns<GenerateResponse> = {
@@ -844,6 +1251,12 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     }
     for (const v of message.logprobs) {
       TokenLogprob.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.reasoningContent !== "") {
+      writer.uint32(58).string(message.reasoningContent);
+    }
+    for (const v of message.toolCalls) {
+      ToolCallDelta.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -919,6 +1332,22 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
             message.logprobs.push(TokenLogprob.decode(reader, reader.uint32()));
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.reasoningContent = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.toolCalls.push(ToolCallDelta.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -942,6 +1371,8 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     message.finishReason = object.finishReason ?? "";
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
     message.logprobs = object.logprobs?.map((e) => TokenLogprob.fromPartial(e)) || [];
+    message.reasoningContent = object.reasoningContent ?? "";
+    message.toolCalls = object.toolCalls?.map((e) => ToolCallDelta.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1038,7 +1469,7 @@ export const TokenLogprob: MessageFns<TokenLogprob> = {
 };
 
 function createBaseUsage(): Usage {
-  return { promptTokens: 0, completionTokens: 0, kv: undefined };
+  return { promptTokens: 0, completionTokens: 0, kv: undefined, reasoningTokens: 0 };
 }
 
 export const Usage: MessageFns<Usage> = {
@@ -1051,6 +1482,9 @@ export const Usage: MessageFns<Usage> = {
     }
     if (message.kv !== undefined) {
       KvReport.encode(message.kv, writer.uint32(26).fork()).join();
+    }
+    if (message.reasoningTokens !== 0) {
+      writer.uint32(32).uint32(message.reasoningTokens);
     }
     return writer;
   },
@@ -1092,6 +1526,14 @@ export const Usage: MessageFns<Usage> = {
             message.kv = KvReport.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.reasoningTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1112,6 +1554,7 @@ export const Usage: MessageFns<Usage> = {
     message.promptTokens = object.promptTokens ?? 0;
     message.completionTokens = object.completionTokens ?? 0;
     message.kv = (object.kv !== undefined && object.kv !== null) ? KvReport.fromPartial(object.kv) : undefined;
+    message.reasoningTokens = object.reasoningTokens ?? 0;
     return message;
   },
 };

@@ -69,9 +69,34 @@ export interface LatentAttention {
   ropeDim: number;
 }
 
+/** Vectors of `width` numbers, one for every `ratio` whole tokens: compressed attention, keys of an indexer. */
+export interface EntriesGeometry {
+  /** Unique in the layer. */
+  name: string;
+  /** Divides the block. */
+  ratio: number;
+  width: number;
+}
+
+/** Numbers of fixed shape that stand for all tokens so far: linear attention, convolution, a compressor's unfinished entry. */
+export interface StateGeometry {
+  /** Unique in the layer. */
+  name: string;
+  dtype: KvDtype;
+  shape: number[];
+}
+
 /** Geometry of one layer. */
 export interface LayerGeometry {
-  kind: { $case: "full"; value: FullAttention } | { $case: "latent"; value: LatentAttention } | undefined;
+  /** What it keeps of each token; left out: nothing. */
+  kind:
+    | { $case: "full"; value: FullAttention }
+    | { $case: "latent"; value: LatentAttention }
+    | undefined;
+  /** Only the last so many tokens are kept (sliding window). */
+  window?: number | undefined;
+  entries: EntriesGeometry[];
+  states: StateGeometry[];
 }
 
 /** How a worker stores KV in its pages. */
@@ -99,7 +124,10 @@ export interface Fingerprint {
   geometry: string;
 }
 
-/** A run of tokens [first_token, first_token + token_count) of layers [first_layer, first_layer + layer_count). */
+/**
+ * A run of tokens [first_token, first_token + token_count) of those of the layers [first_layer, first_layer + layer_count) that keep
+ * all tokens.
+ */
 export interface TokensObject {
   firstLayer: number;
   layerCount: number;
@@ -107,9 +135,48 @@ export interface TokensObject {
   tokenCount: number;
 }
 
+/** Entries [first_entry, first_entry + entry_count) of one ratio of a layer. */
+export interface EntriesObject {
+  layer: number;
+  ratio: number;
+  firstEntry: number;
+  entryCount: number;
+}
+
+/** The prompt's last tokens [first_token, first_token + token_count) of a layer with a window, as the last chunk leaves them. */
+export interface WindowObject {
+  layer: number;
+  firstToken: number;
+  tokenCount: number;
+}
+
+/** A state of a layer, as the last chunk leaves it. */
+export interface StateObject {
+  layer: number;
+  name: string;
+  /** As in the descriptor. */
+  shape: number[];
+}
+
 /** One entry of a ticket's object table; its index is the object index in frames. */
 export interface KvObject {
-  kind: { $case: "tokens"; value: TokensObject } | undefined;
+  kind:
+    | { $case: "tokens"; value: TokensObject }
+    | { $case: "entries"; value: EntriesObject }
+    | { $case: "window"; value: WindowObject }
+    | { $case: "state"; value: StateObject }
+    | undefined;
+}
+
+/**
+ * In which order a prefill worker computes the KV of a prompt. Receivers order the object table by it, so that what is computed
+ * first can leave first.
+ */
+export interface ComputeOrder {
+  /** Tokens of a chunk at most. */
+  chunkTokens: number;
+  /** In each chunk one group of neighbouring layers after the other; the model's layers are cut evenly into so many. */
+  layerGroups: number;
 }
 
 /**
@@ -133,6 +200,8 @@ export interface Ticket {
   /** Remaining life of the ticket when it was sent. */
   deadlineMs: number;
   chip: string;
+  /** Of the prompt. */
+  tokens: number;
 }
 
 /** Sender to receiver, on the control connection. */
@@ -168,6 +237,8 @@ export interface Progress {
   publishedBytes: bigint;
   /** The sender has reconnected and wants Missing at once. */
   wantMissing: boolean;
+  /** Layers [0, finished_layers) have run the prompt's last chunk: windows and states of no other layer may be offered. */
+  finishedLayers: number;
 }
 
 /** The whole transfer in one hash; resent until answered by Committed or Refused. */
@@ -390,8 +461,180 @@ export const LatentAttention: MessageFns<LatentAttention> = {
   },
 };
 
+function createBaseEntriesGeometry(): EntriesGeometry {
+  return { name: "", ratio: 0, width: 0 };
+}
+
+export const EntriesGeometry: MessageFns<EntriesGeometry> = {
+  encode(message: EntriesGeometry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.ratio !== 0) {
+      writer.uint32(16).uint32(message.ratio);
+    }
+    if (message.width !== 0) {
+      writer.uint32(24).uint32(message.width);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EntriesGeometry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEntriesGeometry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ratio = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.width = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EntriesGeometry>): EntriesGeometry {
+    return EntriesGeometry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EntriesGeometry>): EntriesGeometry {
+    const message = createBaseEntriesGeometry();
+    message.name = object.name ?? "";
+    message.ratio = object.ratio ?? 0;
+    message.width = object.width ?? 0;
+    return message;
+  },
+};
+
+function createBaseStateGeometry(): StateGeometry {
+  return { name: "", dtype: 0, shape: [] };
+}
+
+export const StateGeometry: MessageFns<StateGeometry> = {
+  encode(message: StateGeometry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.dtype !== 0) {
+      writer.uint32(16).int32(message.dtype);
+    }
+    if (message.shape.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.shape) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StateGeometry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStateGeometry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.dtype = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.shape.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.shape.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StateGeometry>): StateGeometry {
+    return StateGeometry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StateGeometry>): StateGeometry {
+    const message = createBaseStateGeometry();
+    message.name = object.name ?? "";
+    message.dtype = object.dtype ?? 0;
+    message.shape = object.shape?.map((e) => e) || [];
+    return message;
+  },
+};
+
 function createBaseLayerGeometry(): LayerGeometry {
-  return { kind: undefined };
+  return { kind: undefined, window: undefined, entries: [], states: [] };
 }
 
 export const LayerGeometry: MessageFns<LayerGeometry> = {
@@ -403,6 +646,15 @@ export const LayerGeometry: MessageFns<LayerGeometry> = {
       case "latent":
         LatentAttention.encode(message.kind.value, writer.uint32(18).fork()).join();
         break;
+    }
+    if (message.window !== undefined) {
+      writer.uint32(24).uint32(message.window);
+    }
+    for (const v of message.entries) {
+      EntriesGeometry.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.states) {
+      StateGeometry.encode(v!, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -436,6 +688,30 @@ export const LayerGeometry: MessageFns<LayerGeometry> = {
             message.kind = { $case: "latent", value: LatentAttention.decode(reader, reader.uint32()) };
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.window = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.entries.push(EntriesGeometry.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.states.push(StateGeometry.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -467,6 +743,9 @@ export const LayerGeometry: MessageFns<LayerGeometry> = {
         break;
       }
     }
+    message.window = object.window ?? undefined;
+    message.entries = object.entries?.map((e) => EntriesGeometry.fromPartial(e)) || [];
+    message.states = object.states?.map((e) => StateGeometry.fromPartial(e)) || [];
     return message;
   },
 };
@@ -849,6 +1128,269 @@ export const TokensObject: MessageFns<TokensObject> = {
   },
 };
 
+function createBaseEntriesObject(): EntriesObject {
+  return { layer: 0, ratio: 0, firstEntry: 0, entryCount: 0 };
+}
+
+export const EntriesObject: MessageFns<EntriesObject> = {
+  encode(message: EntriesObject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.layer !== 0) {
+      writer.uint32(8).uint32(message.layer);
+    }
+    if (message.ratio !== 0) {
+      writer.uint32(16).uint32(message.ratio);
+    }
+    if (message.firstEntry !== 0) {
+      writer.uint32(24).uint32(message.firstEntry);
+    }
+    if (message.entryCount !== 0) {
+      writer.uint32(32).uint32(message.entryCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EntriesObject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEntriesObject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.layer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ratio = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.firstEntry = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.entryCount = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EntriesObject>): EntriesObject {
+    return EntriesObject.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EntriesObject>): EntriesObject {
+    const message = createBaseEntriesObject();
+    message.layer = object.layer ?? 0;
+    message.ratio = object.ratio ?? 0;
+    message.firstEntry = object.firstEntry ?? 0;
+    message.entryCount = object.entryCount ?? 0;
+    return message;
+  },
+};
+
+function createBaseWindowObject(): WindowObject {
+  return { layer: 0, firstToken: 0, tokenCount: 0 };
+}
+
+export const WindowObject: MessageFns<WindowObject> = {
+  encode(message: WindowObject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.layer !== 0) {
+      writer.uint32(8).uint32(message.layer);
+    }
+    if (message.firstToken !== 0) {
+      writer.uint32(16).uint32(message.firstToken);
+    }
+    if (message.tokenCount !== 0) {
+      writer.uint32(24).uint32(message.tokenCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WindowObject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWindowObject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.layer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.firstToken = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.tokenCount = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<WindowObject>): WindowObject {
+    return WindowObject.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WindowObject>): WindowObject {
+    const message = createBaseWindowObject();
+    message.layer = object.layer ?? 0;
+    message.firstToken = object.firstToken ?? 0;
+    message.tokenCount = object.tokenCount ?? 0;
+    return message;
+  },
+};
+
+function createBaseStateObject(): StateObject {
+  return { layer: 0, name: "", shape: [] };
+}
+
+export const StateObject: MessageFns<StateObject> = {
+  encode(message: StateObject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.layer !== 0) {
+      writer.uint32(8).uint32(message.layer);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.shape.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.shape) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StateObject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStateObject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.layer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.shape.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.shape.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StateObject>): StateObject {
+    return StateObject.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StateObject>): StateObject {
+    const message = createBaseStateObject();
+    message.layer = object.layer ?? 0;
+    message.name = object.name ?? "";
+    message.shape = object.shape?.map((e) => e) || [];
+    return message;
+  },
+};
+
 function createBaseKvObject(): KvObject {
   return { kind: undefined };
 }
@@ -858,6 +1400,15 @@ export const KvObject: MessageFns<KvObject> = {
     switch (message.kind?.$case) {
       case "tokens":
         TokensObject.encode(message.kind.value, writer.uint32(10).fork()).join();
+        break;
+      case "entries":
+        EntriesObject.encode(message.kind.value, writer.uint32(18).fork()).join();
+        break;
+      case "window":
+        WindowObject.encode(message.kind.value, writer.uint32(26).fork()).join();
+        break;
+      case "state":
+        StateObject.encode(message.kind.value, writer.uint32(34).fork()).join();
         break;
     }
     return writer;
@@ -884,6 +1435,30 @@ export const KvObject: MessageFns<KvObject> = {
             message.kind = { $case: "tokens", value: TokensObject.decode(reader, reader.uint32()) };
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.kind = { $case: "entries", value: EntriesObject.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kind = { $case: "window", value: WindowObject.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kind = { $case: "state", value: StateObject.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -908,7 +1483,92 @@ export const KvObject: MessageFns<KvObject> = {
         }
         break;
       }
+      case "entries": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "entries", value: EntriesObject.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "window": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "window", value: WindowObject.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "state": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "state", value: StateObject.fromPartial(object.kind.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseComputeOrder(): ComputeOrder {
+  return { chunkTokens: 0, layerGroups: 0 };
+}
+
+export const ComputeOrder: MessageFns<ComputeOrder> = {
+  encode(message: ComputeOrder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunkTokens !== 0) {
+      writer.uint32(8).uint32(message.chunkTokens);
+    }
+    if (message.layerGroups !== 0) {
+      writer.uint32(16).uint32(message.layerGroups);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ComputeOrder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseComputeOrder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.chunkTokens = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.layerGroups = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ComputeOrder>): ComputeOrder {
+    return ComputeOrder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ComputeOrder>): ComputeOrder {
+    const message = createBaseComputeOrder();
+    message.chunkTokens = object.chunkTokens ?? 0;
+    message.layerGroups = object.layerGroups ?? 0;
     return message;
   },
 };
@@ -927,6 +1587,7 @@ function createBaseTicket(): Ticket {
     acceptedCodecs: [],
     deadlineMs: 0,
     chip: "",
+    tokens: 0,
   };
 }
 
@@ -971,6 +1632,9 @@ export const Ticket: MessageFns<Ticket> = {
     }
     if (message.chip !== "") {
       writer.uint32(98).string(message.chip);
+    }
+    if (message.tokens !== 0) {
+      writer.uint32(104).uint32(message.tokens);
     }
     return writer;
   },
@@ -1094,6 +1758,14 @@ export const Ticket: MessageFns<Ticket> = {
             message.chip = reader.string();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.tokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1127,6 +1799,7 @@ export const Ticket: MessageFns<Ticket> = {
     message.acceptedCodecs = object.acceptedCodecs?.map((e) => e) || [];
     message.deadlineMs = object.deadlineMs ?? 0;
     message.chip = object.chip ?? "";
+    message.tokens = object.tokens ?? 0;
     return message;
   },
 };
@@ -1410,7 +2083,7 @@ export const Open: MessageFns<Open> = {
 };
 
 function createBaseProgress(): Progress {
-  return { offeredBytes: 0n, publishedBytes: 0n, wantMissing: false };
+  return { offeredBytes: 0n, publishedBytes: 0n, wantMissing: false, finishedLayers: 0 };
 }
 
 export const Progress: MessageFns<Progress> = {
@@ -1429,6 +2102,9 @@ export const Progress: MessageFns<Progress> = {
     }
     if (message.wantMissing !== false) {
       writer.uint32(24).bool(message.wantMissing);
+    }
+    if (message.finishedLayers !== 0) {
+      writer.uint32(32).uint32(message.finishedLayers);
     }
     return writer;
   },
@@ -1470,6 +2146,14 @@ export const Progress: MessageFns<Progress> = {
             message.wantMissing = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.finishedLayers = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1494,6 +2178,7 @@ export const Progress: MessageFns<Progress> = {
       ? BigInt(object.publishedBytes)
       : 0n;
     message.wantMissing = object.wantMissing ?? false;
+    message.finishedLayers = object.finishedLayers ?? 0;
     return message;
   },
 };

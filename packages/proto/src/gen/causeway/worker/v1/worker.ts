@@ -19,7 +19,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { KvCodec, Ticket } from "../../kv/v1/kv.ts";
+import { ComputeOrder, KvCodec, Ticket } from "../../kv/v1/kv.ts";
 
 export const FinishReason = {
   FINISH_REASON_UNSPECIFIED: 0,
@@ -200,6 +200,8 @@ export interface Reserve {
     | undefined;
   /** false: the KV comes over NATS, a ticket is answered. true: the prompt is prefilled here. */
   local: boolean;
+  /** Of the prefill worker; left out: all layers of a chunk at once. */
+  computeOrder: ComputeOrder | undefined;
 }
 
 /** The first token as the router saw it from the prefill worker. */
@@ -1617,7 +1619,7 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
 };
 
 function createBaseReserve(): Reserve {
-  return { requestId: "", attempt: 0, model: "", generation: undefined, local: false };
+  return { requestId: "", attempt: 0, model: "", generation: undefined, local: false, computeOrder: undefined };
 }
 
 export const Reserve: MessageFns<Reserve> = {
@@ -1636,6 +1638,9 @@ export const Reserve: MessageFns<Reserve> = {
     }
     if (message.local !== false) {
       writer.uint32(40).bool(message.local);
+    }
+    if (message.computeOrder !== undefined) {
+      ComputeOrder.encode(message.computeOrder, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -1693,6 +1698,14 @@ export const Reserve: MessageFns<Reserve> = {
             message.local = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.computeOrder = ComputeOrder.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1717,6 +1730,9 @@ export const Reserve: MessageFns<Reserve> = {
       ? Generation.fromPartial(object.generation)
       : undefined;
     message.local = object.local ?? false;
+    message.computeOrder = (object.computeOrder !== undefined && object.computeOrder !== null)
+      ? ComputeOrder.fromPartial(object.computeOrder)
+      : undefined;
     return message;
   },
 };

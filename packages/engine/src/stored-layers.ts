@@ -1,0 +1,39 @@
+import { type LayerRange, layerGroups, type PagePool } from '@causeway/kv';
+import type { LoadedModel } from '@causeway/models';
+import type { Runtime } from '@causeway/ort';
+import type { LoopTime } from './loop-time.ts';
+import { Packer } from './packing.ts';
+import type { Slots } from './slots.ts';
+
+/** Layers of a prompt whose KV goes to pages together. */
+export interface StoredLayers {
+  layers: LayerRange;
+  /** Index of the model's segment after which all of it is in the slot. */
+  segment: number;
+  packer: Packer;
+}
+
+/**
+ * The groups of layers that prefill stores one after another, each as soon as its last segment has run. `whole` is the packer of all
+ * layers, which serves a single group; those of several groups are made here and belong to the caller's stack.
+ * @throws ServiceError `bad_config` when the model has fewer layers than groups.
+ */
+export async function storedLayers(
+  o: { runtime: Runtime; model: LoadedModel; slots: Slots; pool: PagePool; time: LoopTime; groups: number; whole: Packer },
+  resources: AsyncDisposableStack,
+): Promise<StoredLayers[]> {
+  const { model, groups, whole, ...parts } = o;
+  const stored: StoredLayers[] = [];
+  for (const layers of layerGroups(model.layers.length, groups)) {
+    const packer = groups === 1 ? whole : resources.use(await Packer.create({ ...parts, layers, compare: false }));
+    stored.push({ layers, segment: lastSegment(model, layers), packer });
+  }
+  return stored;
+}
+
+/** The last segment that writes the caches of these layers. */
+function lastSegment(model: LoadedModel, { firstLayer, layerCount }: LayerRange): number {
+  return model.segments.findLastIndex(({ cacheLayers }) =>
+    cacheLayers.some((layer) => layer >= firstLayer && layer < firstLayer + layerCount),
+  );
+}

@@ -1,0 +1,34 @@
+import { type MemoryRun, type PageSet, type Segment, sliceSegments } from '@causeway/kv';
+import type { EndpointContext } from './context.ts';
+import type { PartLocation, PartTable } from './part-table.ts';
+
+/** A part's raw bytes in memory, in wire order, and the size of its numbers. */
+export interface RawPart {
+  raw: MemoryRun[];
+  elementBytes: 2 | 4;
+}
+
+/** Where the parts of a transfer lie in this worker's memory: asks how it keeps objects, once per object in a row. */
+export class ObjectRuns {
+  readonly #table: PartTable;
+  readonly #pages: PageSet;
+  readonly #context: EndpointContext;
+  #last: { object: number; segments: readonly Segment[] } | undefined;
+
+  constructor(o: { table: PartTable; pages: PageSet; context: EndpointContext }) {
+    this.#table = o.table;
+    this.#pages = o.pages;
+    this.#context = o.context;
+  }
+
+  of(part: PartLocation): RawPart {
+    if (this.#last?.object !== part.object) {
+      this.#last = { object: part.object, segments: this.#context.places.segments(this.#table.object(part)) };
+    }
+    const segments = sliceSegments(this.#last.segments, part.objectOffset, part.length);
+    return {
+      raw: segments.map((run) => this.#context.pageRun(this.#pages, run)),
+      elementBytes: this.#table.elementBytes(part),
+    };
+  }
+}

@@ -1,0 +1,35 @@
+import type { OutputWish } from '@causeway/openai';
+import type { RouterParts } from '../router-parts.ts';
+import type { AnswerOptions } from './answer.ts';
+import { spokenMarks } from './output-format.ts';
+import { OutputParser } from './output-parser.ts';
+import { THINK_BEGIN } from './reasoning.ts';
+
+/** Tokens at the end of a prompt among which the mark that opens reasoning is looked for. */
+const TAIL_TOKENS = 16;
+
+/** What turns one answer's tokens into text, and text into content, reasoning and calls. `wish`: of a chat. Anew for each answer. */
+export function answerText(
+  wish: OutputWish | undefined,
+  promptIds: ArrayLike<number>,
+  { tokenizer, output: format }: Pick<RouterParts, 'tokenizer' | 'output'>,
+): Pick<AnswerOptions, 'detokenizer' | 'output'> {
+  const calls =
+    wish === undefined || wish.tools.length === 0 || format.calls === undefined
+      ? undefined
+      : { format: format.calls, tools: wish.tools, parallel: wish.parallel };
+  const thinks = wish !== undefined && format.thinks;
+  if (calls === undefined && !thinks) return { detokenizer: tokenizer.decodeStream(), output: undefined };
+  const reasoning = !thinks ? undefined : opensReasoning(promptIds, tokenizer) ? 'open' : 'possible';
+  const marks = spokenMarks({ calls: calls?.format, thinks });
+  return {
+    detokenizer: tokenizer.decodeStream(marks),
+    output: new OutputParser({ reasoning, withReasoning: wish?.reasoning ?? true, calls }),
+  };
+}
+
+/** Whether the prompt ends with the mark that opens reasoning, as the templates of some models write it for the model. */
+function opensReasoning(ids: ArrayLike<number>, tokenizer: Pick<RouterParts['tokenizer'], 'decodeAll'>): boolean {
+  const tail = Array.from({ length: Math.min(TAIL_TOKENS, ids.length) }, (_, at) => ids[ids.length - 1 - at] ?? 0).reverse();
+  return tokenizer.decodeAll(tail).trimEnd().endsWith(THINK_BEGIN);
+}
