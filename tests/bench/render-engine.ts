@@ -1,5 +1,5 @@
 /** The engine's sections of docs/benchmarks.md. */
-import { showSpread, type Spread } from './bench-report.ts';
+import { showSpread, spread, type Spread } from './bench-report.ts';
 import { read, type Report, source } from './report-source.ts';
 
 interface ArmFigures {
@@ -37,16 +37,32 @@ function engineTable(rows: readonly EngineRow[]): string {
 ${lines.join('\n')}`;
 }
 
+/** CPU time per token of one sequence by that of several together, round by round. */
+function batchCpuRatio(report: Report<EngineSummary>, arm: string, sequences: number): Spread {
+  const repeats = report.repeats as { arm: string; sequences?: number; cpuMsPerToken?: number; discarded?: boolean }[];
+  const of = (count: number): number[] =>
+    repeats
+      .filter((one) => one.arm === arm && one.sequences === count && one.discarded !== true)
+      .map(({ cpuMsPerToken }) => cpuMsPerToken ?? Number.NaN);
+  const together = of(sequences);
+  return spread(of(1).map((alone, i) => alone / (together[i] as number)));
+}
+
 function engine(name: string): string {
   const report = read<EngineSummary>(name);
   const { prefill, decode, together } = report.summary;
   const { model, threads, steps } = report.setting as { model: string; threads: number; steps: number };
   const peers = Object.entries(report.peers).map(([arm, version]) => `- ${arm}: ${version}`);
   const rows = together.rows.map(
-    ({ arm, one, all, ratio }) => `| ${arm} | ${showSpread(one, 0)} | ${showSpread(all, 0)} | ${showSpread(ratio)} |`,
+    ({ arm, one, all, ratio }) =>
+      `| ${arm} | ${showSpread(one, 0)} | ${showSpread(all, 0)} | ${showSpread(ratio)} | ${showSpread(batchCpuRatio(report, arm, together.sequences))} |`,
   );
-  return `${model}, ${threads} threads each, prompts of tokens without meaning, greedy. A prefill's time ends with its first token; decode is the median time
-between ${steps} tokens after a prompt of so many. Of llama.cpp's two ways of attention each row has the faster one.
+  const busy = report.summary.othersCores;
+  return `${model}, ${threads} thread${threads === 1 ? '' : 's'} each, prompts of tokens without meaning, greedy. A prefill's time ends with its first token; decode is the
+median time between ${steps} tokens after a prompt of so many. Of llama.cpp's two ways of attention each row has the faster one.
+Other work kept ${showSpread(busy, 1)} of the machine's ${report.machine.cores} cores busy meanwhile (last column): tokens/s are of what was left, and ratios of tokens/s are as
+unsteady as that. CPU time per token is what the comparison rests on. One thread each, because llama.cpp's threads wait for one another by
+spinning: beside other work two of them measure the scheduler.
 
 ### Prefill
 
@@ -58,8 +74,8 @@ ${engineTable(decode)}
 
 ### ${together.sequences} sequences together
 
-| contexts of ${together.context} | one, tokens/s | ${together.sequences}, tokens/s | ratio |
-| --- | ---: | ---: | ---: |
+| contexts of ${together.context} | one, tokens/s | ${together.sequences}, tokens/s | ratio | ratio by CPU time per token |
+| --- | ---: | ---: | ---: | ---: |
 ${rows.join('\n')}
 
 ${peers.join('\n')}
@@ -170,7 +186,7 @@ what is shared.
 export function engineSections(): string {
   return `## The engine against llama.cpp
 
-${engine('engine')}
+${engine('engine-1-thread')}
 ## Where the engine's time goes
 
 ${operators('operators')}
