@@ -150,7 +150,7 @@ function quality(name: string): string {
   );
   return `${model} at every position of the reference's ${cases} answers, which each engine is fed: ${report.peers['reference']}. The divergence (KL, nats) is
 over the reference's five likeliest tokens and all others as a sixth outcome. The last column is the mean difference from llama.cpp's divergence at the
-same positions, with its standard error.
+same positions, with its standard error: where zero is within it, so many positions show no difference.
 
 | | likeliest token is the reference's | of those with a margin above 0.1 | KL: mean | median | largest | against llama.cpp |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -161,22 +161,23 @@ ${source(name, report)}
 }
 
 /** What was found in the profiles, and what was tried. */
-const FINDINGS = `**Decode** is bound by memory bandwidth: a step reads every weight once, and the KV of the context. Blocks of 32 weights take 16 bytes of quants,
-and in ONNX Runtime's packed form 4 of scale and 4 of block sum, and 4 more here for the minimum of Q4_1 (the \`Gemm\`s below), against 20 in
-llama.cpp; the cache is f32, against f16 there. What is left are some 600 small operators of a few microseconds. Tried:
+const FINDINGS = `**Decode** is behind llama.cpp by CPU time, more so at long context (aim: 1.2 times as fast at 128 tokens, 1.5 times beyond). It reads every weight
+once per step, and the KV of the context. 32 weights take 16 bytes of quants, in ONNX Runtime's packed form 4 of scale and 4 of block sum, and 4
+more here for the minimum of Q4_1 (the \`Gemm\`s above), together 28 against llama.cpp's 20; the cache is f32, for which \`GroupQueryAttention\` has its
+only exact kernel on CPUs, against f16 there: twice the bytes. The rest are small operators of a few microseconds each. Tried:
 
 - *No padding of lone rows where it is not needed* (taken): 4-bit products had a row of zeros below their input, because some processors' kernels give
   a lone row other bits; now the kernels are tried when a model is loaded (\`packages/models/src/lone-rows.ts\`), and processors with VNNI go without.
   It saves the second row's work and 240 operators per step. Level 0 (\`exact\`) needs the row everywhere, which is why its decode is slow: several
   rows go through a kernel that widens all weights.
 - *Q, K and V as one value into attention* (taken): 90 operators fewer per step, the same bits.
-- *Threads that spin briefly for more work* (\`CAUSEWAY_SPIN_US\`, off by default): between operators of some 50 µs a sleeping thread wakes too late
+- *Threads that spin briefly for more work* (\`CAUSEWAY_SPIN_US\`, off by default): between operators of some tens of µs a sleeping thread wakes too late
   to help, so that the second thread of a decode worker gains next to nothing; spinning for 100 µs it does. It costs CPU time, and where cores are
   shared it gains nothing; spinning without limit, ONNX Runtime's own default and what llama.cpp does, collapses there.
 - *The scale of attention folded into Q, and attention without its flash kernel*: no gain worth a process-wide switch.
 
-**Prefill** is bound by arithmetic: int8 products, and at long past attention in f32, which then takes half of a chunk. The flash and the plain kernel
-of \`GroupQueryAttention\` take the same CPU time to a tenth, in chunks of 64, 256 or 512 tokens.
+**Prefill** is bound by arithmetic: int8 products, and at long past attention in f32. The flash and the plain kernel of \`GroupQueryAttention\` take
+about the same CPU time, in chunks of 64, 256 and 512 tokens.
 
 **Sequences together**: the 8-bit vocabulary product gains little from several rows, and each sequence's attention is its own; the 4-bit products are
 what is shared.
@@ -190,6 +191,7 @@ ${engine('engine-1-thread')}
 ## Where the engine's time goes
 
 ${operators('operators')}
+${operators('operators-2048')}
 ${FINDINGS}
 ## Distance to the float32 reference
 
