@@ -1,28 +1,9 @@
 /** Writes docs/benchmarks.md from the raw reports in docs/reports, so that every figure in it has a file.  node tests/bench/render.ts */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
-
-const DOCS = resolve(import.meta.dirname, '../../docs');
-
-interface Report<S> {
-  date: string;
-  commit: string;
-  command: string;
-  machine: { cpu: string; cores: number; memoryGiB: number; node: string };
-  setting: Record<string, unknown>;
-  repeats: unknown[];
-  summary: S;
-}
-
-function read<S>(name: string): Report<S> {
-  return JSON.parse(readFileSync(join(DOCS, 'reports', `${name}.json`), 'utf8')) as Report<S>;
-}
-
-function source(name: string, report: Report<unknown>): string {
-  const { machine } = report;
-  return `\`${report.command}\` · [every repeat](reports/${name}.json) · commit ${report.commit}, ${machine.cpu} ${machine.cores} cores, Node ${machine.node}`;
-}
+import { engineSections } from './render-engine.ts';
+import { DOCS, read, source } from './report-source.ts';
 
 interface ClusterSummary {
   engineAlone: { ttftMs: Spread; tokensPerSecond: Spread; gapMs: Spread };
@@ -128,9 +109,10 @@ ${source(name, report)}
 const page = `# Benchmarks
 
 Figures of one machine that other work shares: read the ratios, which compare both arms alternating in one run, before the absolute
-numbers. Shown is the median (least–largest) of the repeats. This page is written by \`node tests/bench/render.ts\` from the raw
+numbers. Shown is the median (least–largest) of the repeats. This page is written by \`./causeway bench render\` from the raw
 reports beside it; each section names the command that makes its report.
 
+${engineSections()}
 ## Through the cluster against the engine alone
 
 The engine alone runs in one process with as many threads as a worker has. The cluster is router, prefill worker, NATS and decode worker

@@ -1,5 +1,5 @@
 import type { LoadedModel, Segment } from '@causeway/models';
-import type { Binding, Runtime, Session, Tensor } from '@causeway/ort';
+import type { Binding, Runtime, Session, SessionThreads, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
 import type { Slots } from './slots.ts';
 import { type RunSize, Workspace } from './workspace.ts';
@@ -54,8 +54,16 @@ export class Executor implements AsyncDisposable {
     time: LoopTime;
     /** Largest decode and prefill runs. */
     largest: readonly RunSize[];
+    /** As of EngineOptions. */
+    threads?: SessionThreads | undefined;
+    /** As of EngineDebug. */
+    profile?: string | undefined;
   }): Promise<Executor> {
     const sessions: Session[] = [];
+    const settings = {
+      ...(o.threads === undefined || o.model.segments.length > 1 ? {} : { threads: o.threads }),
+      ...(o.profile === undefined ? {} : { profile: o.profile }),
+    };
     let next = o.model.segments[0]?.weights();
     try {
       for (const [i, segment] of o.model.segments.entries()) {
@@ -63,7 +71,9 @@ export class Executor implements AsyncDisposable {
         next = o.model.segments[i + 1]?.weights();
         // Whoever waits for it hears of its failure.
         next?.catch(() => undefined);
-        sessions.push(await o.runtime.createSession(segment.graph, initializers === undefined ? {} : { initializers }));
+        sessions.push(
+          await o.runtime.createSession(segment.graph, { ...settings, ...(initializers === undefined ? {} : { initializers }) }),
+        );
         segment.releaseWeights();
       }
       return new Executor(o, sessions, new Workspace(o.model.segments, o.largest));

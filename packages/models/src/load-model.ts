@@ -1,5 +1,7 @@
 import { fail } from '@causeway/errors';
 import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
+import type { Runtime } from '@causeway/ort';
+import { loneRowsAlike } from './lone-rows.ts';
 import { findArchitecture } from './registry.ts';
 import type { SegmentDraft } from './segment-builder.ts';
 import type { LoadedModel, Precision, Segment } from './types.ts';
@@ -15,6 +17,8 @@ export interface LoadOptions {
   /** Stays the caller's; keep it open until `LoadedModel.releaseWeights` was called: mapped weights are read in place. */
   checkpoint: Checkpoint;
   precision: Precision;
+  /** Where the model will run: its kernels are tried, and spare work where they can. Default: as if the least of them were there. */
+  runtime?: Runtime;
   /** A new decoder segment starts at these layers; others start where experts end, and where a segment would have too many weights. */
   cuts?: readonly number[];
   /** Bytes of the files that a segment may have before it is cut again; default 128 MiB. */
@@ -80,12 +84,14 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const forMemory = cutsForMemory(checkpoint, options.segmentBytes ?? SEGMENT_BYTES);
   const cuts = checkCuts([...(options.cuts ?? []), ...forMemory], config.layers);
   const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
+  const alike = options.runtime !== undefined && precision === 'fast' && (await loneRowsAlike(options.runtime));
   const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
   try {
     const blueprint = architecture.build({
       config,
       weights: library,
       precision,
+      loneRowsAlike: alike,
       cuts,
       cutEnds: forMemory.length > 0,
       format: checkpoint.format,

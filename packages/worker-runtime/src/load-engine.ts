@@ -1,5 +1,12 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
-import { createEngine, type Engine, type EngineHooks, type EngineModelInfo, type ModelInfo } from '@causeway/engine';
+import {
+  createEngine,
+  type Engine,
+  type EngineDebug,
+  type EngineHooks,
+  type EngineModelInfo,
+  type ModelInfo,
+} from '@causeway/engine';
 import { fail } from '@causeway/errors';
 import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
@@ -12,6 +19,8 @@ export interface EngineRecipe {
   modelName?: string | undefined;
   chip: string;
   threads: number;
+  /** Microseconds that a thread without work spins before it sleeps. Default 0. */
+  spinUs?: number | undefined;
   precision: Precision;
   kvBudgetBytes: number;
   kvDtype?: KvDtype | undefined;
@@ -22,7 +31,7 @@ export interface EngineRecipe {
   chunkTokens: number;
   /** Groups of layers that prefill hands over one after another; default 1. */
   layerGroups?: number | undefined;
-  debug?: { fillNaN: boolean; checkPages: boolean };
+  debug?: EngineDebug;
   /** Made once the model's name is known. */
   hooks?: ((modelName: string) => EngineHooks) | undefined;
   /** Called as weights are converted, 0..1. */
@@ -66,6 +75,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     await loadModel({
       checkpoint,
       precision: recipe.precision,
+      runtime,
       cuts: cuts.slice(1),
       onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
       ...(recipe.signal === undefined ? {} : { signal: recipe.signal }),
@@ -97,6 +107,9 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       maxSequences,
       maxContext,
       chunkTokens: recipe.chunkTokens,
+      ...(recipe.spinUs === undefined || recipe.spinUs === 0 || recipe.threads === 1
+        ? {}
+        : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
       layerGroups: groups,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
       ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(about.name) }),

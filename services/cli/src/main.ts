@@ -1,37 +1,18 @@
 import { availableParallelism } from 'node:os';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { ServiceError } from '@causeway/errors';
+import { addBench } from './bench-program.ts';
 import type { VerifyFlags } from './commands/verify.ts';
 import { readCliConfig, routerKey } from './config.ts';
+import { decimal, integer, oneOf } from './option-values.ts';
 import { runPaths } from './paths.ts';
 import { createOutput } from './terminal/output.ts';
 
 const out = createOutput(process);
 
-function integer(min: number, max: number) {
-  return (text: string): number => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`must be a whole number from ${min} to ${max}.`);
-  };
-}
-
-function decimal(min: number, max: number) {
-  return (text: string): number => {
-    const value = text.trim() === '' ? Number.NaN : Number(text);
-    if (value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`must be a number from ${min} to ${max}.`);
-  };
-}
-
 /** An IPv6 address may come in brackets, as URLs have it. */
 function hostAddress(text: string): string {
   return text.replace(/^\[(.*)\]$/, '$1');
-}
-
-function precision(text: string): 'exact' | 'fast' {
-  if (text === 'exact' || text === 'fast') return text;
-  throw new InvalidArgumentError('must be exact or fast.');
 }
 
 /** Runs a command's function and keeps its exit code. Commands are imported when they run: `status` need not load an engine. */
@@ -140,7 +121,7 @@ function program(): Command {
     .option(
       '--precision <precision>',
       'exact keeps f32 activations; fast rounds them to int8 for quantised weights',
-      precision,
+      oneOf('exact', 'fast'),
       'exact',
     )
     .option('--threads <count>', 'threads of each process', integer(1, 1024), availableParallelism())
@@ -177,6 +158,7 @@ function program(): Command {
         composeRender({ topology: options.topology, check: options.check }, { config, out }),
       ),
     );
+  addBench(root, { out, signals: process, apiKey: config.apiKey });
   return root;
 }
 
