@@ -195,9 +195,11 @@ ${segments('segment-cut')}
 
 A decode worker from its start to \`ready\`, the file dropped from the page cache before, 256 MiB for KV. The peak is that of the resident
 memory: with pages of the mapped file, Node (some 200 MiB) and the KV. The aims are a peak of 2.5 times the file and the KV budget, and
-ready in 2.5 times the time in which the file is read cold. The first holds for large files but where \`exact\` makes f32 of 8-bit weights, which alone
-is 3.8 times the file; a small one weighs less than Node. The second was not reached here: the machine's two cores were shared by several programs
-that never rested, so the CPU time says more than the time on the clock. The random checkpoints are made by \`tests/bench/random-checkpoint.ts\`
+ready in 2.5 times the time in which the file is read cold. The first holds for files of a gigabyte, but where \`exact\` makes f32 of
+8-bit weights, which alone is 3.8 times the file; a small file weighs less than Node. The second is missed: the work takes several seconds
+of CPU for each gigabyte (hash, conversion, packing by ONNX Runtime, warm-up), and the two cores of this machine were busy with other
+work all the while, so that the clock shows several times that.
+The random checkpoints are made by \`tests/bench/random-checkpoint.ts\`
 (\`--type BF16 --layers 8\`, \`--type Q4_0 --layers 30\`, \`--type Q8_0 --layers 16\`).
 
 ${loading(['load-smollm2-exact', 'load-smollm2-fast', 'load-bf16', 'load-q4-exact', 'load-q8-fast', 'load-q8-exact'])}`;
