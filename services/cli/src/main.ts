@@ -86,7 +86,7 @@ function program(): Command {
     .command('chat')
     .description('talk to the model in the terminal')
     .option('--url <url>', 'router to talk to; default the cluster of this checkout')
-    .option('--model <name>', 'model to name in the request; default the one that the router serves')
+    .option('--model <name>', 'model to name in the request; default the first that the router serves')
     .option('--system <text>', 'a system message to begin with')
     .option('--max-tokens <count>', 'longest answer', integer(1, 1_000_000))
     .option('--temperature <t>', '0 is greedy', decimal(0, 2))

@@ -11,7 +11,7 @@ import type { Output } from '../terminal/output.ts';
 export interface ChatOptions {
   /** Router to talk to; default the cluster of this checkout. */
   url: string | undefined;
-  /** Default the one that the router serves. */
+  /** Default the first that the router serves. */
   model: string | undefined;
   system: string | undefined;
   maxTokens: number | undefined;
