@@ -171,9 +171,9 @@ only exact kernel on CPUs, against f16 there: twice the bytes. The rest are smal
   It saves the second row's work and 240 operators per step. Level 0 (\`exact\`) needs the row everywhere, which is why its decode is slow: several
   rows go through a kernel that widens all weights.
 - *Q, K and V as one value into attention* (taken): 90 operators fewer per step, the same bits.
-- *Threads that spin briefly for more work* (\`CAUSEWAY_SPIN_US\`, off by default): between operators of some tens of µs a sleeping thread wakes too late
-  to help, so that the second thread of a decode worker gains next to nothing; spinning for 100 µs it does. It costs CPU time, and where cores are
-  shared it gains nothing; spinning without limit, ONNX Runtime's own default and what llama.cpp does, collapses there.
+- *Threads that spin briefly for more work* (\`CAUSEWAY_SPIN_US\`, off by default): between operators of some tens of µs a sleeping thread wakes too
+  late to help, so that a decode worker's second thread gains little. Spinning for 100 µs shortened a step in this machine's few quiet moments and
+  gained nothing beside other work; figures need cores that nothing else uses.
 - *The scale of attention folded into Q, and attention without its flash kernel*: no gain worth a process-wide switch.
 
 **Prefill** is bound by arithmetic: int8 products, and at long past attention in f32. The flash and the plain kernel of \`GroupQueryAttention\` take

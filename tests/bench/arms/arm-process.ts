@@ -84,6 +84,8 @@ function serve(): void {
         return order satisfies never;
     }
   };
+  // Whoever started the arm has ended, or told it to: what it still computes is for nobody.
+  process.on('disconnect', () => process.kill(process.pid));
   process.on('message', (order: Order) => {
     carryOut(order).then(
       (value) => process.connected && process.send?.({ ok: true, value } satisfies Answer),
