@@ -136,6 +136,46 @@ ${reports.map(({ name, report }) => source(name, report)).join('\n\n')}
 `;
 }
 
+interface MaskRow {
+  format: string;
+  openMs: Spread;
+  p50Ms: Spread;
+  p99Ms: Spread;
+  maxMs: Spread;
+}
+
+function masks(name: string): string {
+  const report = read<{
+    masks: MaskRow[];
+    gaps: { freeMs: Spread; heldMs: Spread; ratio: Spread; freeP99Ms: Spread; heldP99Ms: Spread };
+  }>(name);
+  const { model, vocabulary, answerTokens, threads } = report.setting as {
+    model: string;
+    vocabulary: number;
+    answerTokens: number;
+    threads: number;
+  };
+  const { gaps } = report.summary;
+  const rows = report.summary.masks.map(
+    (row) =>
+      `| ${row.format} | ${showSpread(row.openMs, 1)} | ${showSpread(row.p50Ms, 3)} | ${showSpread(row.p99Ms)} | ${showSpread(row.maxMs, 1)} |`,
+  );
+  return `| format | compiled, first mask, ms | mask p50, ms | p99 | longest |
+| --- | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+Documents of random tokens, which visit more places than a model's; vocabulary of ${vocabulary} tokens (${model}). One sequence of ${answerTokens} tokens
+decoded by ${threads} threads, free and held to a format in turns:
+
+| ms between tokens | free | held | held / free |
+| --- | ---: | ---: | ---: |
+| median | ${showSpread(gaps.freeMs, 1)} | ${showSpread(gaps.heldMs, 1)} | ${showSpread(gaps.ratio)} |
+| p99 | ${showSpread(gaps.freeP99Ms, 1)} | ${showSpread(gaps.heldP99Ms, 1)} | |
+
+${source(name, report)}
+`;
+}
+
 const page = `# Benchmarks
 
 Figures of one machine that other work shares: read the ratios, which compare both arms alternating in one run, before the absolute
@@ -184,7 +224,13 @@ work all the while, so that the clock shows several times that.
 The random checkpoints are made by \`tests/bench/random-checkpoint.ts\`
 (\`--type BF16 --layers 8\`, \`--type Q4_0 --layers 30\`, \`--type Q8_0 --layers 16\`).
 
-${loading(['load-smollm2-exact', 'load-smollm2-fast', 'load-bf16', 'load-q4-exact', 'load-q8-fast', 'load-q8-exact'])}`;
+${loading(['load-smollm2-exact', 'load-smollm2-fast', 'load-bf16', 'load-q4-exact', 'load-q8-fast', 'load-q8-exact'])}
+
+## Structured output
+
+From a token to the mask of the next one, through the thread that computes it, while the model's next step runs.
+
+${masks('masks')}`;
 
 writeFileSync(join(DOCS, 'benchmarks.md'), page);
 console.log('wrote docs/benchmarks.md');

@@ -65,6 +65,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     scorer,
     time,
     hooks: options.hooks ?? {},
+    constraints: options.constraints,
     debug,
     maxSequences: options.maxSequences,
     maxContext,

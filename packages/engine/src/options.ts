@@ -1,3 +1,4 @@
+import type { TokenConstraints } from '@causeway/grammar';
 import type { PagePool } from '@causeway/kv';
 import type { LoadedModel } from '@causeway/models';
 import type { Runtime, SessionThreads } from '@causeway/ort';
@@ -11,6 +12,8 @@ export interface EngineHooks {
   onPrefillChunk?(chunk: { tokens: number; ms: number }): void;
   /** A sequence gave its memory up to older ones; it resumes later. */
   onPreemption?(): void;
+  /** The thread that holds answers to formats broke or hung; another one takes its place. */
+  onConstraintThreadLost?(cause: unknown): void;
   /** A sequence failed for a reason of the engine's own (a runtime error), not by its caller. */
   onError?(error: unknown): void;
 }
@@ -50,5 +53,7 @@ export interface EngineOptions {
    */
   threads?: SessionThreads | undefined;
   hooks?: EngineHooks;
+  /** Holds answers to formats; stays the caller's. Without it generations with a constraint are refused. */
+  constraints?: Pick<TokenConstraints, 'open'>;
   debug?: EngineDebug;
 }

@@ -11,6 +11,7 @@ export type { LogitBias } from './logit-bias.ts';
 export { MAX_TOP_LOGPROBS } from './logprobs-fields.ts';
 export { AnswerLogprobs, chunkLogprobs, promptChunkLogprobs } from './logprobs.ts';
 export type { NamedLogprob, PromptLogprob, TokenLogprob } from './logprobs.ts';
+export type { AnswerFormat } from './response-format.ts';
 export { answerJson, choiceJson, modelList, modelObject, streamEvents } from './responses.ts';
 export type { AnswerForm, AnswerHead, FinishReasonName, ModelEntry, StreamEvents } from './responses.ts';
 export { MAX_CHOICES } from './sampling-fields.ts';

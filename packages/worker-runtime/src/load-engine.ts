@@ -12,6 +12,7 @@ import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layer
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
+import { startConstraints } from './constraint.ts';
 import { planKvMemory } from './kv-budget.ts';
 
 export interface EngineRecipe {
@@ -59,7 +60,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   const family = chipFamily(recipe.chip);
   const storage = chipStorage(family, { dtype: recipe.kvDtype, blockTokens: recipe.blockTokens });
   using checkpoint = await openCheckpoint(recipe.modelPath);
-  const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
+  const tokenizer = checkpoint.tokenizerSource === undefined ? undefined : loadTokenizer(checkpoint.tokenizerSource);
   // The file is read once for its hash and once for its weights: together it comes from the disk once.
   const hashing = checkpoint.weightsHash();
   stack.defer(async () => void (await hashing.catch(() => undefined)));
@@ -98,6 +99,9 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     maxContext: recipe.maxContext,
   });
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
+  const hooks = recipe.hooks?.(about.name);
+  const constraints =
+    tokenizer && stack.use(startConstraints(tokenizer, model.vocabSize, (cause) => hooks?.onConstraintThreadLost?.(cause)));
   const engine = stack.use(
     await createEngine({
       runtime,
@@ -112,7 +116,8 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
         : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
       layerGroups: groups,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
-      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(about.name) }),
+      ...(hooks === undefined ? {} : { hooks }),
+      ...(constraints === undefined ? {} : { constraints }),
     }),
   );
   const info: ModelInfo = {
@@ -120,7 +125,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     fingerprint: fingerprint({
       architecture: model.architecture,
       weightsHash: await hashing,
-      tokenizerHash,
+      tokenizerHash: tokenizer?.hash ?? '',
       rope: checkpoint.config.rope,
       layers: model.layers,
       numerics: recipe.precision,

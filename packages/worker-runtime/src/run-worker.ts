@@ -65,7 +65,10 @@ export async function runWorker(
     log,
   });
   const rates = new RateMeter();
-  const hooks = (name: string) => engineHooks(metrics, name, (err) => log.error({ err }, 'engine error'));
+  const hooks = (name: string) => ({
+    ...engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
+    onConstraintThreadLost: (err: unknown) => log.warn({ err }, 'the thread that holds answers to formats is replaced'),
+  });
   await using loaded = await loadConfiguredEngine(ctx, config, role, log, hooks, (percent) => (loading.percent = percent));
   loading.percent = undefined;
   const { engine, info, pool, maxContext, maxSequences, shrunk } = loaded;

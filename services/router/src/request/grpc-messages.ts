@@ -10,6 +10,7 @@ import {
 } from '@causeway/openai';
 import { inferenceV1 } from '@causeway/proto';
 import { type CallWish, grpcChat } from './grpc-chat.ts';
+import { responseFormat } from './grpc-response-format.ts';
 import { samplingOptions } from './grpc-sampling.ts';
 import type { PromptInput, ReadRequest } from './request.ts';
 
@@ -29,6 +30,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     stop: stopStrings(request.stop),
     stopTokenIds: stopTokenIds(request.stopTokenIds),
     ignoreEos: request.ignoreEos,
+    format: responseFormat(request.responseFormat),
     placement: placement(request.placement),
   };
   const fields = { kind: 'generate' as const, model: modelName(request.model), promptField, options };
@@ -69,6 +71,7 @@ export const NO_OPTIONS: GenerationOptions = {
   stop: [],
   stopTokenIds: [],
   ignoreEos: false,
+  format: undefined,
   stream: true,
   includeUsage: false,
   user: undefined,
