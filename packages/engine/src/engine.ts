@@ -17,7 +17,7 @@ import type {
   GeneratedToken,
   Generation,
   LogitsOptions,
-  ModelInfo,
+  EngineModelInfo,
   PrefillListeners,
   PrefillResult,
   SequencePages,
@@ -25,7 +25,7 @@ import type {
 import { checkGeneration, checkIds, checkRoom } from './validate.ts';
 
 interface EngineState {
-  info: ModelInfo;
+  info: EngineModelInfo;
   pool: PagePool;
   parts: EngineParts;
   loop: EngineLoop;
@@ -36,7 +36,7 @@ interface EngineState {
 
 /** The engine behind `createEngine`: checks what comes in and hands it to the loop. */
 export class RunningEngine implements Engine {
-  readonly info: ModelInfo;
+  readonly info: EngineModelInfo;
   readonly #state: EngineState;
   readonly #running: Promise<void>;
   #disposing: Promise<void> | undefined;

@@ -141,18 +141,22 @@ export interface EngineStats {
   longestSection: string;
 }
 
-export interface ModelInfo {
+/** What an engine has to know of its model. */
+export interface EngineModelInfo {
   name: string;
   architecture: string;
   vocabSize: number;
   contextLength: number;
   eosTokenIds: readonly number[];
-  fingerprint: Fingerprint;
   descriptor: KvDescriptor;
 }
 
+export interface ModelInfo extends EngineModelInfo {
+  fingerprint: Fingerprint;
+}
+
 export interface Engine extends AsyncDisposable {
-  readonly info: ModelInfo;
+  readonly info: EngineModelInfo;
   stats(): EngineStats;
 
   /**

@@ -73,7 +73,7 @@ export interface TokenIds {
 }
 
 export interface GenerateRequest {
-  /** Empty: the only model served. */
+  /** Empty: the only model served; where several are, it is required. */
   model: string;
   input: { $case: "messages"; value: Messages } | { $case: "prompt"; value: string } | {
     $case: "tokenIds";
