@@ -34,7 +34,7 @@ describe('documents written by a random hand', () => {
       fc.property(schemas, fc.integer(), (value, seed) => {
         const reason = refusal(schema(value));
         if (reason !== '') {
-          expect(reason).toMatch(/no document can satisfy|"propertyNames"|no number lies|beside constant objects/);
+          expect(reason).toMatch(/no document can satisfy|"propertyNames"|no number lies|beside constant objects|too complex/);
           return;
         }
         const validate = ajv.compile(value);

@@ -4,12 +4,16 @@
  */
 import { refuse } from './grammar-error.ts';
 import { GRAMMAR_LIMITS } from './limits.ts';
+import type { CharDfa } from './regex/char-dfa.ts';
 
 let left: number = GRAMMAR_LIMITS.work;
+/** Automata of the patterns of this constraint: schemas have the same ones over and over. */
+export const patternsMade = new Map<string, CharDfa>();
 
 /** A new constraint begins. */
 export function beginWork(): void {
   left = GRAMMAR_LIMITS.work;
+  patternsMade.clear();
 }
 
 /** @throws GrammarError when the constraint has used up its share */

@@ -1,6 +1,6 @@
 import { refuse } from '../grammar-error.ts';
 import { GRAMMAR_LIMITS } from '../limits.ts';
-import { work } from '../work.ts';
+import { patternsMade, work } from '../work.ts';
 import { buildDfa, type CharDfa, complement, intersection, isEmpty } from './char-dfa.ts';
 import type { CharSet } from './char-set.ts';
 import { ANYTHING, parseRegex, type Regex } from './parse-regex.ts';
@@ -145,6 +145,13 @@ const begun = (body: Regex): Regex => ({ kind: 'sequence', parts: [body, ANYTHIN
  * @throws GrammarError as `parseRegex`, and when the automaton gets too large
  */
 export function patternDfa(pattern: string, whole: 'whole' | 'found' = 'whole'): CharDfa {
+  const key = `${whole} ${pattern}`;
+  const dfa = patternsMade.get(key) ?? makePatternDfa(pattern, whole);
+  patternsMade.set(key, dfa);
+  return dfa;
+}
+
+function makePatternDfa(pattern: string, whole: 'whole' | 'found'): CharDfa {
   const { body, lookaheads } = parseRegex(pattern);
   // Only an expression that is anchored has look-aheads at the beginning of the text.
   let dfa = dfaOf(whole === 'whole' ? body : surrounded(body));

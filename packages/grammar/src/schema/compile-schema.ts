@@ -7,7 +7,8 @@ import { call, either, oneOfTexts, repeat, sequence, text } from '../machine/pie
 import { allBut, type CharDfa, matches } from '../regex/char-dfa.ts';
 import type { TypeName } from './keywords.ts';
 import { type Found, keyword, membersOf, nodeOf, placeOf, type Part, SchemaReader, type SchemaNode, typesOf } from './node.ts';
-import { type Bound, numberDfa } from './numbers.ts';
+import { boundsOf } from './bounds.ts';
+import { numberDfa } from './numbers.ts';
 import { requireDisjoint, valuesOf } from './one-of.ts';
 import { countedMax, quoted, stringDfa, stringPiece, without } from './strings.ts';
 
@@ -263,44 +264,6 @@ function checkCounts(node: SchemaNode, names: number, required: number, closed: 
   if (max < names || (Number.isFinite(max) && !closed)) {
     unsupported(`"maxProperties" at ${placeOf(node)} is not supported unless all properties are named and no more than that`);
   }
-}
-
-interface Bounds {
-  low: Bound | undefined;
-  high: Bound | undefined;
-  multipleOf: number;
-  /** `multipleOf` is given: whole numbers. */
-  multiple: boolean;
-}
-
-function boundsOf(node: SchemaNode): Bounds {
-  const bounds = (inclusive: string, exclusive: string): Bound[] => [
-    ...keyword<number>(node, inclusive).map((value) => ({ value, exclusive: false })),
-    ...keyword<number>(node, exclusive).map((value) => ({ value, exclusive: true })),
-  ];
-  const stricter = (a: Bound, b: Bound): Bound => (a.value === b.value && b.exclusive ? b : a);
-  const int32 = keyword<string>(node, 'format').includes('int32') ? [2 ** 31 - 1] : [];
-  const lows = [...bounds('minimum', 'exclusiveMinimum'), ...int32.map((most) => ({ value: -most - 1, exclusive: false }))];
-  const highs = [...bounds('maximum', 'exclusiveMaximum'), ...int32.map((value) => ({ value, exclusive: false }))];
-  const multiples = keyword<number>(node, 'multipleOf');
-  for (const value of multiples) {
-    if (Number.isInteger(value) && value <= GRAMMAR_LIMITS.multipleOf) continue;
-    unsupported(
-      `"multipleOf" ${value} at ${placeOf(node)} is not supported: it must be a whole number up to ${GRAMMAR_LIMITS.multipleOf}`,
-    );
-  }
-  return {
-    low: lows.length === 0 ? undefined : lows.reduce((a, b) => (b.value > a.value ? b : stricter(a, b))),
-    high: highs.length === 0 ? undefined : highs.reduce((a, b) => (b.value < a.value ? b : stricter(a, b))),
-    multipleOf: multiples.reduce(leastCommonMultiple, 1),
-    multiple: multiples.length > 0,
-  };
-}
-
-function leastCommonMultiple(a: number, b: number): number {
-  let [x, y] = [a, b];
-  while (y !== 0) [x, y] = [y, x % y];
-  return (a / x) * b;
 }
 
 function typeOf(value: unknown): TypeName {
