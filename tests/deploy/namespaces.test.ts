@@ -27,8 +27,7 @@ describe('namespaces', () => {
   beforeAll(async () => {
     const specs = (namespace: string) =>
       renderProcesses(topology(namespace), {
-        modelPath: MODEL,
-        modelName: 'tiny-moe',
+        models: new Map([['tiny-moe', { name: 'tiny-moe', path: MODEL }]]),
         machineCores: 1,
         natsUrl,
         natsPassword: (worker) => `${namespace}-${worker}`,

@@ -1,15 +1,18 @@
 import { stringify } from 'yaml';
+import {
+  CONTAINER_PORTS,
+  extras,
+  hardened,
+  NATS_PASSWORD,
+  NETWORKS,
+  observers,
+  REDIS_PASSWORD,
+  servers,
+} from './compose-servers.ts';
+import { modelOf, modelsOf, type ModelTable, servedModel } from './models.ts';
 import { renderNatsConfig } from './nats-config.ts';
 import { renderProcesses, ROLE_ORDER, type ProcessSpec } from './processes.ts';
 import type { Topology } from './schema.ts';
-
-/** In a container each process has an address of its own, so all use the same ports. */
-const CONTAINER_PORTS = { rpc: 50_061, observability: 9100, http: 8000, grpc: 50_051 } as const;
-
-const MISSING = 'run ./causeway compose, which writes .env';
-/** Workers share one; what each may do goes by its user name. No port of NATS is published. */
-const NATS_PASSWORD = `\${CAUSEWAY_NATS_PASSWORD:?${MISSING}}`;
-const REDIS_PASSWORD = `\${CAUSEWAY_REDIS_PASSWORD:?${MISSING}}`;
 
 const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit. CI checks that it is up to date.
 #   ./causeway compose && docker compose up --build
@@ -18,31 +21,12 @@ const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit
 # With a load: docker compose --profile load up. With traces: CAUSEWAY_TRACES_ENDPOINT=http://jaeger:4318/v1/traces docker compose --profile trace up
 `;
 
-/** Planes: clients and people reach `front`; `control` has Redis and gRPC; `kv` has NATS, which no router and no client reaches. */
-const NETWORKS = { front: {}, control: { internal: true }, kv: { internal: true } } as const;
-type Network = keyof typeof NETWORKS;
-
-/** Memory of a worker beside its KV, and of the others. */
-const WORKER_BYTES = 2 * 1024 ** 3;
-const DEFAULT_KV_BYTES = 2 * 1024 ** 3;
-
-/** What every container has: no rights, nothing writable but /tmp, its networks, limits of memory and processes. */
-function hardened(networks: readonly Network[], memory: string): object {
-  return {
-    networks,
-    read_only: true,
-    tmpfs: ['/tmp'],
-    cap_drop: ['ALL'],
-    security_opt: ['no-new-privileges:true'],
-    mem_limit: memory,
-    pids_limit: 512,
-    restart: 'unless-stopped',
-  };
-}
-
-/** `docker-compose.yml` (Compose file format 3.8) of a topology: NATS, Redis, every process, Prometheus and Grafana. */
-export function renderCompose(topology: Topology): string {
-  const specs = composeProcesses(topology);
+/**
+ * `docker-compose.yml` (Compose file format 3.8) of a topology: NATS, Redis, every process, Prometheus and Grafana.
+ * @param models where they are on the host, relative to the file; default: folders in models/
+ */
+export function renderCompose(topology: Topology, models: ModelTable = builtIn(topology)): string {
+  const specs = composeProcesses(topology, models);
   const routers = specs.filter((spec) => spec.role === 'router').map((spec) => spec.name);
   const workers = specs.filter((spec) => spec.role !== 'router').map((spec) => spec.name);
   return (
@@ -52,7 +36,12 @@ export function renderCompose(topology: Topology): string {
         version: '3.8',
         services: {
           ...servers(),
-          ...Object.fromEntries(specs.map((spec) => [spec.name, service(spec, topology, spec === specs[0], workers)])),
+          ...Object.fromEntries(
+            specs.map((spec) => [
+              spec.name,
+              service(spec, topology, { published: spec === specs[0], workers, volumes: volumes(spec, topology, models) }),
+            ]),
+          ),
           ...observers(routers),
           ...extras(specs[0]?.name ?? 'router'),
         },
@@ -64,88 +53,9 @@ export function renderCompose(topology: Topology): string {
   );
 }
 
-function servers(): object {
-  const check = { interval: '2s', timeout: '2s', retries: 15 };
-  return {
-    nats: {
-      image: '${CAUSEWAY_NATS_IMAGE:-nats:2.10-alpine}',
-      command: ['-c', '/etc/causeway/nats.conf'],
-      user: '1000:1000',
-      volumes: ['./deploy/nats/nats.conf:/etc/causeway/nats.conf:ro'],
-      environment: { CAUSEWAY_NATS_PASSWORD: NATS_PASSWORD },
-      healthcheck: { test: ['CMD', 'wget', '-q', '-O', '/dev/null', 'http://127.0.0.1:8222/healthz'], ...check },
-      ...hardened(['kv'], '512m'),
-    },
-    redis: {
-      image: '${CAUSEWAY_REDIS_IMAGE:-redis:7-alpine}',
-      command: ['redis-server', '--save', '', '--appendonly', 'no', '--requirepass', REDIS_PASSWORD],
-      user: '1000:1000',
-      environment: { REDISCLI_AUTH: REDIS_PASSWORD },
-      healthcheck: { test: ['CMD', 'redis-cli', 'ping'], ...check },
-      ...hardened(['control'], '256m'),
-    },
-  };
-}
-
-function observers(routers: readonly string[]): object {
-  return {
-    prometheus: {
-      image: '${CAUSEWAY_PROMETHEUS_IMAGE:-prom/prometheus:v2.55.1}',
-      volumes: [
-        './deploy/prometheus/prometheus.yml:/etc/prometheus/prometheus.yml:ro',
-        './deploy/prometheus/rules:/etc/prometheus/rules:ro',
-      ],
-      ports: ['127.0.0.1:${CAUSEWAY_PROMETHEUS_PORT:-9090}:9090'],
-      depends_on: routers,
-      ...hardened(['front', 'control'], '1g'),
-    },
-    grafana: {
-      image: '${CAUSEWAY_GRAFANA_IMAGE:-grafana/grafana:11.3.1}',
-      environment: {
-        GF_AUTH_ANONYMOUS_ENABLED: 'true',
-        GF_AUTH_ANONYMOUS_ORG_ROLE: 'Viewer',
-        GF_SECURITY_ADMIN_PASSWORD: `\${CAUSEWAY_GRAFANA_PASSWORD:?${MISSING}}`,
-      },
-      volumes: [
-        './deploy/grafana/provisioning:/etc/grafana/provisioning:ro',
-        './deploy/grafana/dashboards:/etc/causeway/dashboards:ro',
-      ],
-      ports: ['127.0.0.1:${CAUSEWAY_GRAFANA_PORT:-3000}:3000'],
-      depends_on: ['prometheus'],
-      ...hardened(['front'], '512m'),
-      // Its database: dashboards are provisioned anew at each start.
-      tmpfs: ['/tmp', '/var/lib/grafana'],
-    },
-  };
-}
-
-/** What runs only when its profile is asked for. */
-function extras(router: string): object {
-  return {
-    load: {
-      profiles: ['load'],
-      image: '${CAUSEWAY_IMAGE:-causeway}',
-      command: ['services/load/src/main.ts'],
-      environment: {
-        CAUSEWAY_LOAD_URL: `http://${router}:${CONTAINER_PORTS.http}`,
-        CAUSEWAY_LOAD_RATE: '${CAUSEWAY_LOAD_RATE:-1}',
-        CAUSEWAY_API_KEYS: '${CAUSEWAY_API_KEYS:-}',
-      },
-      depends_on: { [router]: { condition: 'service_healthy' } },
-      ...hardened(['front'], '512m'),
-    },
-    jaeger: {
-      profiles: ['trace'],
-      image: '${CAUSEWAY_JAEGER_IMAGE:-jaegertracing/all-in-one:1.62.0}',
-      ports: ['127.0.0.1:${CAUSEWAY_JAEGER_PORT:-16686}:16686'],
-      ...hardened(['front', 'control'], '1g'),
-    },
-  };
-}
-
 /** `prometheus.yml`: every process of the topology by name. */
 export function renderPrometheus(topology: Topology): string {
-  const specs = composeProcesses(topology);
+  const specs = composeProcesses(topology, builtIn(topology));
   const jobs = ROLE_ORDER.map((role) => ({
     job_name: role,
     static_configs: [...new Set(specs.filter((spec) => spec.role === role).map((spec) => spec.pool))].map((pool) => ({
@@ -167,7 +77,7 @@ export function renderPrometheus(topology: Topology): string {
 export function renderComposeNats(topology: Topology): string {
   return (
     '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.\n' +
-    renderNatsConfig(topology, composeProcesses(topology), {
+    renderNatsConfig(topology, composeProcesses(topology, builtIn(topology)), {
       listen: '0.0.0.0:4222',
       http: '127.0.0.1:8222',
       password: () => '$CAUSEWAY_NATS_PASSWORD',
@@ -175,10 +85,36 @@ export function renderComposeNats(topology: Topology): string {
   );
 }
 
-function composeProcesses(topology: Topology): ProcessSpec[] {
+function builtIn(topology: Topology): ModelTable {
+  return new Map(modelsOf(topology).map((word) => [word, { name: word, path: `./models/${word}` }]));
+}
+
+/** One model can be exchanged by the environment; of several each has a folder of its own in the containers. */
+function inContainer(topology: Topology, models: ModelTable): ModelTable {
+  const words = modelsOf(topology);
+  return new Map(
+    words.map((word, index) => {
+      const { name } = servedModel(models, word);
+      const only = { name: `\${CAUSEWAY_MODEL_NAME:-${name}}`, path: '/model' };
+      return [word, words.length === 1 ? only : { name, path: `/models/${index}` }];
+    }),
+  );
+}
+
+/** What a process mounts: its model, or every model for a router. */
+function volumes(spec: ProcessSpec, topology: Topology, models: ModelTable): string[] {
+  const words = modelsOf(topology);
+  const [only] = words;
+  if (words.length === 1 && only !== undefined) return [`\${CAUSEWAY_MODEL_DIR:-${servedModel(models, only).path}}:/model:ro`];
+  const inside = inContainer(topology, models);
+  const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
+  const mounted = pool === undefined || pool.role === 'router' ? words : [modelOf(topology, pool)];
+  return mounted.map((word) => `${servedModel(models, word).path}:${servedModel(inside, word).path}:ro`);
+}
+
+function composeProcesses(topology: Topology, models: ModelTable): ProcessSpec[] {
   return renderProcesses(topology, {
-    modelPath: '/model',
-    modelName: `\${CAUSEWAY_MODEL_NAME:-${topology.model}}`,
+    models: inContainer(topology, models),
     // The machine is not known when the file is written: two threads for each worker that says auto, unless the environment says more.
     machineCores: 1,
     natsUrl: 'nats://nats:4222',
@@ -190,11 +126,15 @@ function composeProcesses(topology: Topology): ProcessSpec[] {
   });
 }
 
-/**
- * @param published the host opens its ports: the first router
- * @param workers what routers depend on, so that they are stopped first
- */
-function service(spec: ProcessSpec, topology: Topology, published: boolean, workers: readonly string[]): object {
+interface ServiceSetting {
+  /** The host opens its ports: the first router. */
+  published: boolean;
+  /** What routers depend on, so that they are stopped first. */
+  workers: readonly string[];
+  volumes: readonly string[];
+}
+
+function service(spec: ProcessSpec, topology: Topology, { published, workers, volumes: mounted }: ServiceSetting): object {
   const env = { ...spec.env };
   const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
   if (pool !== undefined && pool.role !== 'router' && pool.cores === undefined && typeof pool.threads !== 'number') {
@@ -220,9 +160,7 @@ function service(spec: ProcessSpec, topology: Topology, published: boolean, work
     },
     command: [spec.entry],
     environment: env,
-    volumes: [
-      `\${CAUSEWAY_MODEL_DIR:-${topology.model.includes('/') ? topology.model : `./models/${topology.model}`}}:/model:ro`,
-    ],
+    volumes: mounted,
     ...ports,
     ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
     depends_on: Object.fromEntries(
@@ -238,6 +176,10 @@ function service(spec: ProcessSpec, topology: Topology, published: boolean, work
     ...hardened(spec.role === 'router' ? ['front', 'control'] : ['control', 'kv'], memory(pool)),
   };
 }
+
+/** Memory of a worker beside its KV; KV when the pool names none. */
+const WORKER_BYTES = 2 * 1024 ** 3;
+const DEFAULT_KV_BYTES = 2 * 1024 ** 3;
 
 /** Its KV and room for weights; `CAUSEWAY_WORKER_MEMORY` is for larger models. */
 function memory(pool: Topology['pools'][number] | undefined): string {

@@ -6,6 +6,8 @@ export { renderDashboards } from './grafana/render.ts';
 export { SCALING_METRICS } from './kubernetes/workloads.ts';
 export { renderKubernetes } from './kubernetes/render.ts';
 export { SECRET_KEYS } from './kubernetes/names.ts';
+export { modelsOf, withModels } from './models.ts';
+export type { ModelTable, ServedModel } from './models.ts';
 export { natsAccount, natsUsers, renderNatsConfig } from './nats-config.ts';
 export type { NatsConfigOptions } from './nats-config.ts';
 export { parseTopology } from './parse-topology.ts';

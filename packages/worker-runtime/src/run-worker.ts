@@ -41,6 +41,8 @@ export async function runWorker(
 
   const registry = new Registry();
   const metrics = createWorkerMetrics(registry);
+  /** Of the weights' bytes; undefined: all of them are there. */
+  const loading: { percent?: number | undefined } = { percent: 0 };
   /** Filled once NATS is reached; /readyz answers before that. */
   const transport: { endpoint?: KvEndpoint } = {};
   await using observability = createObservabilityServer({
@@ -48,7 +50,10 @@ export async function runWorker(
     port: config.observabilityPort,
     registry,
     lifecycle: ctx.lifecycle,
-    ready: () => (transport.endpoint?.connected === false ? ['NATS is not connected'] : []),
+    ready: () => [
+      ...(loading.percent === undefined ? [] : [`the model is being loaded: ${loading.percent} %`]),
+      ...(transport.endpoint?.connected === false ? ['NATS is not connected'] : []),
+    ],
   });
   await observability.listen();
   log.info(
@@ -64,9 +69,12 @@ export async function runWorker(
     log,
   });
   const rates = new RateMeter();
-  await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
-    engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
-  );
+  const hooks = (name: string) => ({
+    ...engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
+    onConstraintThreadLost: (err: unknown) => log.warn({ err }, 'the thread that holds answers to formats is replaced'),
+  });
+  await using loaded = await loadConfiguredEngine(ctx, config, role, log, hooks, (percent) => (loading.percent = percent));
+  loading.percent = undefined;
   const { engine, info, pool, maxContext, maxSequences, shrunk } = loaded;
   if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
@@ -192,6 +200,7 @@ async function loadConfiguredEngine(
   role: WorkerRole,
   log: Logger,
   hooks: (modelName: string) => ReturnType<typeof engineHooks>,
+  onPercent: (percent: number) => void,
 ): Promise<LoadedEngine> {
   let reported = 0;
   const debug = config.debugChecks === 'on';
@@ -204,9 +213,10 @@ async function loadConfiguredEngine(
     hooks,
     signal: ctx.lifecycle.drainSignal,
     onProgress: (fraction) => {
+      onPercent(Math.round(fraction * 100));
       if (fraction - reported < 0.1 && fraction < 1) return;
       reported = fraction;
-      log.info({ percent: Math.round(fraction * 100) }, 'converting weights');
+      log.info({ percent: Math.round(fraction * 100) }, 'loading weights');
     },
   });
 }

@@ -1,5 +1,6 @@
 /** The pools of a topology as Kubernetes runs them: replicas of one pod instead of processes with names of their own. */
 import { fail } from '@causeway/errors';
+import { modelsOf } from '../models.ts';
 import { type Placement, type ProcessSpec, renderProcesses } from '../processes.ts';
 import type { Role, Topology } from '../schema.ts';
 import { MODEL, POD_PORTS } from './names.ts';
@@ -88,8 +89,7 @@ function ceiling(replicas: number): number {
 
 function placement(topology: Topology): Placement {
   return {
-    modelPath: MODEL.mount,
-    modelName: modelName(topology),
+    models: new Map(modelsOf(topology).map((word) => [word, { name: modelName(topology), path: MODEL.mount }])),
     // Nodes are not known when the files are written: `auto` is AUTO_THREADS below.
     machineCores: 1,
     natsUrl: `nats://nats:${POD_PORTS.nats}`,
@@ -101,8 +101,13 @@ function placement(topology: Topology): Placement {
   };
 }
 
-/** What clients call the model. */
+/**
+ * What clients call the model.
+ * @throws ServiceError `bad_config` for several models: the manifests have one claim
+ */
 export function modelName(topology: Topology): string {
-  const model = topology.pools.find((pool) => pool.model !== undefined)?.model ?? topology.model;
-  return model.slice(model.lastIndexOf('/') + 1).replace(/\.gguf$/i, '');
+  const [only = topology.model, ...others] = modelsOf(topology);
+  if (others.length > 0)
+    fail('invalid_argument', 'bad_config', 'the Kubernetes manifests serve one model; this topology names several');
+  return only.slice(only.lastIndexOf('/') + 1).replace(/\.gguf$/i, '');
 }
