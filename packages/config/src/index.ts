@@ -4,7 +4,7 @@ export { configHelp, configTable } from './config-table.ts';
 export { defineConfig } from './field.ts';
 export type { ConfigField, ConfigFields, ConfigOf } from './field.ts';
 export { hostPort } from './host-port.ts';
-export { LIMITS } from './limits.ts';
+export { LIMITS, NAMESPACE } from './limits.ts';
 export { REASONING_PARSERS, TOOL_PARSERS } from './parsers.ts';
 export type { ReasoningParser, ToolParser } from './parsers.ts';
 export { readConfig } from './read-config.ts';

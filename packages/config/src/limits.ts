@@ -21,3 +21,6 @@ export const LIMITS = {
   maxBodyBytes: { min: 1, max: 256 * 1024 * 1024 },
   defaultMaxTokens: { min: 1 },
 } as const satisfies Readonly<Record<string, { min?: number; max?: number }>>;
+
+/** Names of namespaces: part of Redis keys, and of NATS account names. */
+export const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;

@@ -108,7 +108,7 @@ function numbered(pool: Pool): Set<string> {
   return new Set(Array.from({ length: pool.count }, (_, index) => `${pool.name}-${index}`));
 }
 
-const RESERVED = new Set(['nats', 'redis', 'prometheus', 'grafana', 'up']);
+const RESERVED = new Set(['nats', 'redis', 'prometheus', 'grafana', 'load', 'jaeger', 'model', 'up']);
 
 function checkWorkerPool(pool: WorkerPool, path: PropertyKey[]): Problem[] {
   const problems: Problem[] = [];

@@ -1,5 +1,6 @@
 import { workerKvBudget } from './kv-share.ts';
 import { modelOf, modelsOf, type ModelTable, type ServedModel, servedModel } from './models.ts';
+import { natsUser } from './nats-config.ts';
 import type { Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
 import { workerCores, workerThreads } from './threads.ts';
 
@@ -50,12 +51,14 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
       const name = pool.count === 1 ? pool.name : `${pool.name}-${index}`;
       const ports = placement.ports(name, pool.role, pool.role === 'router' ? routers++ : 0);
       const env = {
-        ...sharedEnv(topology, placement, name, ports.observability),
+        ...sharedEnv(topology, placement, ports.observability),
         ...(pool.role === 'router'
           ? { ...routerModels(topology, placement.models), ...routerEnv(pool, ports) }
           : {
               ...modelEnv(servedModel(placement.models, modelOf(topology, pool))),
-              CAUSEWAY_NATS_USER: name,
+              CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
+              CAUSEWAY_NATS_URL: placement.natsUrl,
+              CAUSEWAY_NATS_USER: natsUser(topology.namespace, name),
               CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
               ...workerEnv(pool, name, ports.rpc, {
                 threads: workerThreads(topology, pool, placement.machineCores),
@@ -80,16 +83,15 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
 /** Threads of libuv's pool in a worker: runs of ONNX Runtime wait there beside file reads; Node's 4 would let long runs hold those up. */
 const UV_THREADPOOL_SIZE = '8';
 
-function sharedEnv(topology: Topology, placement: Placement, name: string, observability: number): Record<string, string> {
+function sharedEnv(topology: Topology, placement: Placement, observability: number): Record<string, string> {
   return {
-    CAUSEWAY_NATS_URL: placement.natsUrl,
     CAUSEWAY_REDIS_URL: placement.redisUrl,
     CAUSEWAY_LOG_LEVEL: topology.logLevel,
     CAUSEWAY_HOST: placement.host,
-    CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
     CAUSEWAY_OBSERVABILITY_PORT: String(observability),
     CAUSEWAY_DRAIN_MS: String(topology.drain),
     ...given({
+      CAUSEWAY_NAMESPACE: topology.namespace,
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: topology.traces?.endpoint,
       CAUSEWAY_TRACE_RATIO: topology.traces?.ratio,
     }),

@@ -1,5 +1,5 @@
 import { CHIP_NAMES } from '@causeway/chips';
-import { byteSize, integer, LIMITS, oneOf, REASONING_PARSERS, TOOL_PARSERS } from '@causeway/config';
+import { byteSize, integer, LIMITS, NAMESPACE, oneOf, REASONING_PARSERS, TOOL_PARSERS } from '@causeway/config';
 import { z } from 'zod';
 import { parseCores, parseDurationMs } from './units.ts';
 
@@ -80,6 +80,8 @@ export const topologySchema = z.strictObject({
   version: z.literal(1, { error: 'must be 1' }),
   /** Of pools that name none: as `up --model` takes it; relative paths start at the topology file. */
   model: model.default('tiny-moe'),
+  /** Keeps clusters that share NATS and Redis apart: an account at NATS, a prefix of keys in Redis. */
+  namespace: z.string().regex(NAMESPACE, 'must be lower-case letters, digits and dashes, at most 32').optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   /** How long a process may finish its work after SIGTERM. */
   drain: duration(LIMITS.drainMs).default(30_000),

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { networkInterfaces } from 'node:os';
 import { hostPort } from '@causeway/config';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { KvEndpoint } from '@causeway/kv-transport';
@@ -7,6 +8,7 @@ import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } fro
 import { createRpcServer, type RpcService } from '@causeway/rpc';
 import { createLogger, createObservabilityServer, type Logger, monitorEventLoop, startTracing } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
+import { advertisedHost, checkReachable } from './advertise.ts';
 import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
 import { loadEngine, type LoadedEngine } from './load-engine.ts';
@@ -34,6 +36,8 @@ export async function runWorker(
   ctx.configure({ drainMs: config.drainMs, log });
   // A bad spec is told at once; it is armed after the warm-up, whose frames are not a request's.
   if (config.failpoints !== undefined) parseFailpoints(config.failpoints);
+
+  const host = advertisedHost(config, networkInterfaces());
 
   const registry = new Registry();
   const metrics = createWorkerMetrics(registry);
@@ -124,11 +128,14 @@ export async function runWorker(
 
   await using redis = await connectRedis({
     url: config.redisUrl,
+    namespace: config.namespace,
     deadlineMs: config.startupDeadlineMs,
     signal: ctx.lifecycle.drainSignal,
     log,
   });
-  const host = config.advertiseHost ?? config.host;
+  // Both planes are proved before anybody is told of this worker: KV by the warm-up over NATS, control here.
+  await checkReachable('gRPC', host, rpcPort);
+  await checkReachable('/metrics', host, observability.port);
   const state = (): WorkerState => ({
     load: pickLoad(worker),
     rates: rates.update(engine.stats()),

@@ -159,6 +159,20 @@ function program(): Command {
       ),
     );
   addBench(root, { out, signals: process, apiKey: config.apiKey });
+
+  root
+    .command('doctor')
+    .description(
+      'check this machine, and NATS, Redis and workers as seen from here; exit code 1 when something keeps it from working',
+    )
+    .option('--nats-url <url>', 'default: CAUSEWAY_NATS_URL, or the cluster of this checkout')
+    .option('--redis-url <url>', 'default: CAUSEWAY_REDIS_URL, or the cluster of this checkout')
+    .option('--namespace <name>', 'of the workers; default: CAUSEWAY_NAMESPACE, or that of the cluster of this checkout')
+    .option('--json', 'as JSON', false)
+    .action((options: { natsUrl?: string; redisUrl?: string; namespace?: string; json: boolean }) => {
+      const { natsUrl, redisUrl, namespace, json } = options;
+      return run(import('./commands/doctor.ts'), ({ doctor }) => doctor({ natsUrl, redisUrl, namespace, json }, deps));
+    });
   return root;
 }
 

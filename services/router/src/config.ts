@@ -5,6 +5,7 @@ import {
   defineConfig,
   integer,
   milliseconds,
+  NAMESPACE,
   number,
   oneOf,
   port,
@@ -83,6 +84,13 @@ export const routerConfig = defineConfig({
     schema: urls(['redis:', 'rediss:']),
     default: 'redis://127.0.0.1:6379',
     doc: 'Redis that holds the registry of workers.',
+  },
+  namespace: {
+    env: 'CAUSEWAY_NAMESPACE',
+    flag: 'namespace',
+    schema: text({ max: 32, pattern: NAMESPACE, what: 'lower-case letters, digits and dashes' }),
+    optional: true,
+    doc: 'Keeps clusters that share a Redis apart: only processes of the same namespace see each other.',
   },
   modelPath: {
     env: 'CAUSEWAY_MODEL_PATH',

@@ -50,6 +50,7 @@ await runMain(process, async (ctx) => {
   await using models = await openModels(config);
   await using redis = await connectRedis({
     url: config.redisUrl,
+    namespace: config.namespace,
     deadlineMs: config.startupDeadlineMs,
     name: 'causeway-router',
     signal: ctx.lifecycle.drainSignal,

@@ -36,6 +36,7 @@ export interface ClusterPlan {
   grpcAddress: string;
   natsUrl: string;
   redisUrl: string;
+  namespace: string | undefined;
   /** Things the user should know, such as a port that was not free. */
   notes: string[];
 }
@@ -106,6 +107,7 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
     grpcAddress: hostPort(shownHost(host), grpc),
     natsUrl,
     redisUrl,
+    namespace: topology.namespace,
     notes,
   };
 }

@@ -30,6 +30,8 @@ const runState = z.object({
   grpcAddress: z.string(),
   natsUrl: z.string(),
   redisUrl: z.string(),
+  /** Of the topology; absent when it names none. */
+  namespace: z.string().optional(),
   /** How long its drain takes at most. */
   stopWithinMs: z.number().optional(),
   services: z.array(serviceState),

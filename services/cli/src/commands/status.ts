@@ -84,7 +84,7 @@ async function collect(paths: RunPaths): Promise<StatusReport> {
   const alive = isAlive(state.supervisor);
   const [services, registry] = await Promise.all([
     Promise.all(state.services.map(probe)),
-    alive ? readWorkers(state.redisUrl) : { workers: [] as WorkerReport[] },
+    alive ? readWorkers(state.redisUrl, state.namespace) : { workers: [] as WorkerReport[] },
   ]);
   return {
     running: alive,
@@ -142,9 +142,12 @@ async function answers(service: ServiceState, signal: AbortSignal): Promise<read
   return probeReadyz(service.observability ?? '', signal);
 }
 
-async function readWorkers(url: string): Promise<{ workers: WorkerReport[]; registryError?: string }> {
+async function readWorkers(
+  url: string,
+  namespace: string | undefined,
+): Promise<{ workers: WorkerReport[]; registryError?: string }> {
   try {
-    await using redis = await connectRedis({ url, deadlineMs: PROBE_MS });
+    await using redis = await connectRedis({ url, namespace, deadlineMs: PROBE_MS });
     await using view = new RegistryView({ redis });
     await abortable(view.loaded, AbortSignal.timeout(PROBE_MS));
     return { workers: view.snapshot.workers.map(workerReport) };

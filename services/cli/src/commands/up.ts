@@ -6,6 +6,7 @@ import { stopLeftovers } from '../cluster/leftovers.ts';
 import { chooseModels, type ChosenModels } from '../cluster/load-topology.ts';
 import { type ClusterPlan, planCluster } from '../cluster/plan-cluster.ts';
 import { identify } from '../cluster/process-identity.ts';
+import { requireRoom } from '../cluster/run-folder.ts';
 import { readRunState, removeRunState, type RunState, writeRunState } from '../cluster/run-state.ts';
 import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
@@ -51,6 +52,7 @@ const FIRST_PROMPT_TIMEOUT_MS = 120_000;
  */
 export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   const { paths, out } = deps;
+  requireRoom(paths.folder);
   const chosen = await choose(options, deps);
   if (chosen === undefined) return 130;
   const { topology, models } = chosen;
@@ -68,7 +70,18 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   for (const note of plan.notes) out.line(`  ${note}`);
   let phase: RunState['phase'] = 'starting';
   const startedAt = new Date().toISOString();
-  const save = (): void => writeRunState(paths, stateOf(plan, cluster, { phase, startedAt, models: served }));
+  let saved = true;
+  /** A disk that fills up must not end a cluster, nor keep it from being ended. */
+  const save = (): void => {
+    try {
+      writeRunState(paths, stateOf(plan, cluster, { phase, startedAt, models: served }));
+      saved = true;
+    } catch (error) {
+      if (saved)
+        out.warn(`cannot write ${paths.state}: ${(error as Error).message}; \`status\` and \`down\` see what was written last`);
+      saved = false;
+    }
+  };
   const width = Math.max(10, ...plan.services.map(({ name }) => name.length));
   const show = (service: ServicePlan, event: ServiceEvent): void => showEvent(out, service, event, width);
   const cluster = new Cluster(plan.services, { onEvent: show, onChange: save });
@@ -128,12 +141,13 @@ function stateOf(
   cluster: Cluster,
   rest: { phase: RunState['phase']; startedAt: string; models: RunState['models'] },
 ): RunState {
-  const { httpUrl, grpcAddress, natsUrl, redisUrl } = plan;
+  const { httpUrl, grpcAddress, natsUrl, redisUrl, namespace } = plan;
   const supervisor = identify(process.pid);
   if (supervisor === undefined) throw new Error('/proc does not know this process: is /proc mounted?');
   const services = cluster.services.map((service) => service.state);
   const { stopWithinMs } = cluster;
-  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, stopWithinMs, services };
+  const named = namespace === undefined ? {} : { namespace };
+  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, ...named, stopWithinMs, services };
 }
 
 function showEvent(out: Output, service: ServicePlan, event: ServiceEvent, width: number): void {
