@@ -46,7 +46,7 @@ describe('parseChatRequest', () => {
         placement: undefined,
       },
       template: { tools: [], variables: {} },
-      output: { tools: [], parallel: true, reasoning: true },
+      output: { tools: [], parallel: true, reasoning: true, forced: false },
     });
   });
 

@@ -2,7 +2,7 @@ export { AnswerMessage, partDelta } from './answer-parts.ts';
 export type { AnswerPart } from './answer-parts.ts';
 export { MAX_CONTENT_PARTS, MAX_MESSAGE_CALLS, MAX_MESSAGES } from './chat-messages.ts';
 export type { ChatMessage, ChatRole, ChatToolCall } from './chat-messages.ts';
-export { parseChatRequest } from './chat-request.ts';
+export { isForced, parseChatRequest, withForced } from './chat-request.ts';
 export type { ChatRequest, OutputWish, TemplateInput } from './chat-request.ts';
 export { MAX_PROMPTS, parseCompletionRequest } from './completion-request.ts';
 export type { CompletionPrompt, CompletionRequest } from './completion-request.ts';

@@ -17,7 +17,7 @@ const NAME = /^[a-zA-Z0-9_-]{1,64}$/;
 const READERS: Readonly<Record<string, (value: unknown, field: string) => AnswerFormat | undefined>> = {
   response_format: responseFormat,
   structured_outputs: structuredOutputs,
-  guided_json: jsonSchema,
+  guided_json: schemaFormat,
   guided_regex: regex,
   guided_choice: choice,
 };
@@ -77,10 +77,11 @@ function namedSchema(value: unknown, field: string): AnswerFormat {
   }
   if (strict !== undefined && strict !== null && typeof strict !== 'boolean')
     wrongType(strict, `${field}.strict`, 'true or false');
-  return jsonSchema(schema, `${field}.schema`);
+  return schemaFormat(schema, `${field}.schema`);
 }
 
-function jsonSchema(value: unknown, field: string): AnswerFormat {
+/** Documents of a JSON Schema. @throws ServiceError `bad_request` naming the field */
+export function schemaFormat(value: unknown, field: string): AnswerFormat {
   // vLLM takes the schema's text as well.
   if (typeof value === 'string') return bounded({ kind: 'json_schema', schema: value }, value, field);
   if (typeof value !== 'boolean') object(value, field, 'a JSON Schema');
@@ -116,7 +117,7 @@ function choice(value: unknown, field: string): AnswerFormat {
 
 function structuredOutputs(value: unknown, field: string): AnswerFormat | undefined {
   const options = object(value, field, 'an object such as {"json": {...}}');
-  const readers = { json: jsonSchema, regex, choice } as const;
+  const readers = { json: schemaFormat, regex, choice } as const;
   const given = Object.keys(options).filter(
     (name) => options[name] !== undefined && options[name] !== null && options[name] !== false,
   );

@@ -5,6 +5,8 @@ import {
   MAX_CHOICES,
   MAX_TOP_LOGPROBS,
   type OutputWish,
+  type ToolUse,
+  withForced,
   stopStrings,
   stopTokenIds,
 } from '@causeway/openai';
@@ -20,8 +22,8 @@ const MAX_MODEL_LENGTH = 512;
 /** @throws ServiceError `invalid_argument` naming the field. */
 export function readGenerateRequest(body: Uint8Array): ReadRequest {
   const request = decoded(inferenceV1.GenerateRequest, 'GenerateRequest', body);
-  const { prompt, promptField, output } = generatePrompt(request);
-  const options: GenerationOptions = {
+  const { prompt, promptField, output, use } = generatePrompt(request);
+  const wanted: GenerationOptions = {
     ...NO_OPTIONS,
     n: choiceCount(request.n),
     maxTokens: request.maxTokens || undefined,
@@ -33,6 +35,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     format: responseFormat(request.responseFormat),
     placement: placement(request.placement),
   };
+  const options = use === undefined ? wanted : withForced(wanted, use);
   const fields = { kind: 'generate' as const, model: modelName(request.model), promptField, options };
   return { fields: output === undefined ? fields : { ...fields, output }, prompts: [prompt] };
 }
@@ -93,7 +96,12 @@ function modelName(model: string): string | undefined {
   return model === '' ? undefined : model;
 }
 
-function generatePrompt(request: inferenceV1.GenerateRequest): { prompt: PromptInput; promptField: string; output?: OutputWish } {
+function generatePrompt(request: inferenceV1.GenerateRequest): {
+  prompt: PromptInput;
+  promptField: string;
+  output?: OutputWish;
+  use?: ToolUse | undefined;
+} {
   const { input } = request;
   switch (input?.$case) {
     case 'messages':

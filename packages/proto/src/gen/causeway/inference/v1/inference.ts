@@ -95,7 +95,10 @@ export interface GenerateRequest {
   logprobs?:
     | number
     | undefined;
-  /** What an answer to messages may call: "" or "auto", what the model likes of the tools; "none". Calls can't be forced. */
+  /**
+   * What an answer to messages may call: "" or "auto", what the model likes of the tools; "none"; "required", a call of
+   * one of them, whatever the model's own format of calls is.
+   */
   toolChoice: string;
   /** One call in an answer at most. */
   singleToolCall: boolean;
