@@ -2,8 +2,8 @@
 const test = '\\.test\\.ts$|/testing/';
 // Where messages of the wire become domain types, and nowhere else.
 const edges = [
-  '^packages/(proto|rpc|kv-transport|worker-runtime|testkit)/',
-  '^services/(router|prefill|decode)/src/',
+  '^packages/(proto|rpc|kv-transport|experts|worker-runtime|testkit)/',
+  '^services/(router|prefill|decode|expert)/src/',
   '^services/cli/src/verify/',
   '^tests/',
   test,

@@ -50,7 +50,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
-  const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest }));
+  const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest, experts: options.experts }));
   model.releaseWeights();
   const parts: EngineParts = {
     executor,

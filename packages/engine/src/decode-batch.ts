@@ -1,6 +1,7 @@
 import { ServiceError } from '@causeway/errors';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
+import { addCalls } from './remote-experts.ts';
 import { sampleToken } from './sample-token.ts';
 import type { Sequence } from './sequence.ts';
 import type { SampledToken } from './types.ts';
@@ -166,7 +167,8 @@ export class DecodeBatch {
     // A run that serves one request ends with it; a shared one finishes its step.
     const signal = batch.length === 1 ? batch[0]?.signal : undefined;
     this.runs++;
-    await executor.run(0, rows, [...rows.keys()], signal);
+    const calls = await executor.run(0, rows, [...rows.keys()], signal);
+    for (const [row, sequence] of batch.entries()) addCalls(sequence.expertCalls, calls[row]);
   }
 
   /** Samples and emits where the last known token was fed. */

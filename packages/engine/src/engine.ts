@@ -95,14 +95,16 @@ export class RunningEngine implements Engine {
       };
     };
     checkRoom(pages, promptIds.length, parts.blockTokens);
+    const expertCalls = new Map<string, number>();
     const prefillMs = await loop.prefills.read({
       ids: promptIds,
       pages,
       signal,
       onTokens,
+      expertCalls,
       ...(replayIds.length === 0 ? { onLast } : {}),
     });
-    return { first, prefillMs };
+    return { first, prefillMs, expertCalls };
   }
 
   decode(

@@ -1,6 +1,7 @@
 import type { PagePool } from '@causeway/kv';
 import type { LoadedModel } from '@causeway/models';
 import type { Runtime } from '@causeway/ort';
+import type { RemoteExperts } from './remote-experts.ts';
 import type { ModelInfo } from './types.ts';
 
 /** Called synchronously by the engine's loop; must be quick and must not throw. */
@@ -42,6 +43,8 @@ export interface EngineOptions {
   maxWaiting?: number;
   /** Answer tokens to reserve before any answer was seen; default 128. */
   initialGrowth?: number;
+  /** For a model loaded without its routed experts; stays the caller's. */
+  experts?: RemoteExperts | undefined;
   hooks?: EngineHooks;
   debug?: EngineDebug;
 }

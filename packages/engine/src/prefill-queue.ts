@@ -3,6 +3,7 @@ import type { LayerRange, PageSet } from '@causeway/kv';
 import { nextChunk } from './chunks.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
+import { addCalls } from './remote-experts.ts';
 import type { StoredLayers } from './stored-layers.ts';
 
 /** A prompt to be read into pages. */
@@ -12,6 +13,8 @@ export interface PrefillJob {
   signal: AbortSignal;
   /** Set for preempted sequences: they go before new prompts, oldest first. */
   arrival?: number;
+  /** Takes the calls of experts elsewhere, by shard. */
+  expertCalls?: Map<string, number>;
   /** Tokens per chunk; default the engine's. */
   chunkTokens?: number;
   /** Pages hold the tokens [0, end) of these layers. What it returns is awaited. */
@@ -110,7 +113,9 @@ export class PrefillQueue {
     const count = nextChunk(done, job.ids.length, Math.min(chunkTokens, job.chunkTokens ?? chunkTokens));
     const row = { ids: job.ids.subarray(done, done + count), position: done };
     const wanted = job.onLogits === undefined ? [count - 1] : Array.from({ length: count }, (_, t) => t);
-    await executor.run(slots.prefillRow, [row], wanted, job.signal, (segment) => this.#store(entry, segment, done + count));
+    const store = (segment: number): Promise<void> => this.#store(entry, segment, done + count);
+    const [calls] = await executor.run(slots.prefillRow, [row], wanted, job.signal, store);
+    if (job.expertCalls !== undefined) addCalls(job.expertCalls, calls);
     if (this.#queue[0] !== entry) return;
     entry.done += count;
     this.tokens += count;

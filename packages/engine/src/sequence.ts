@@ -47,6 +47,8 @@ export class Sequence {
   generated: number;
   /** Times that it gave its memory up. */
   preemptions = 0;
+  /** Calls of experts elsewhere, by shard. */
+  readonly expertCalls = new Map<string, number>();
   /** Ended, failed or cancelled: nothing more is computed or emitted. */
   left = false;
   readonly #leaving: AbortController;
@@ -97,7 +99,7 @@ export class Sequence {
     const reason = finishReason(this.generation, limits, token.id, this.generated, this.ids.length);
     return reason === undefined
       ? { ...token, position }
-      : { ...token, position, finishReason: reason, preemptions: this.preemptions };
+      : { ...token, position, finishReason: reason, preemptions: this.preemptions, expertCalls: this.expertCalls };
   }
 
   /** Answer position of the next token to be sampled. */

@@ -3,7 +3,7 @@ import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
 import type { Tensor } from '@causeway/ort';
 import { findArchitecture } from './registry.ts';
 import type { SegmentDraft } from './segment-builder.ts';
-import type { LoadedModel, Precision, Segment } from './types.ts';
+import type { ExpertsPlace, LoadedModel, Precision, Segment } from './types.ts';
 import { WeightLibrary } from './weight-library.ts';
 
 /** How far loading is. Bytes count converted weights only: mapped ones cost nothing. */
@@ -16,6 +16,8 @@ export interface LoadOptions {
   /** Stays the caller's; keep it open until `LoadedModel.releaseWeights` was called: mapped weights are read in place. */
   checkpoint: Checkpoint;
   precision: Precision;
+  /** Default `local`. */
+  experts?: ExpertsPlace;
   /** A new decoder segment starts at these layers; others start where experts end. Default none. */
   cuts?: readonly number[];
   onProgress?: (progress: LoadProgress) => void;
@@ -42,14 +44,16 @@ function finish(draft: SegmentDraft, library: WeightLibrary): Segment {
  * `bad_config` (cuts) or `cancelled`; nothing stays allocated then.
  */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
-  const { checkpoint, precision, onProgress, signal } = options;
+  const { checkpoint, precision, onProgress, signal, experts = 'local' } = options;
   const architecture = findArchitecture(checkpoint);
   const { config } = checkpoint;
+  if (experts === 'remote' && config.moe === undefined)
+    fail('invalid_argument', 'bad_config', `${checkpoint.name} has no experts: they can't be remote`);
   const cuts = checkCuts(options.cuts ?? [], config.layers);
   const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
   const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
   try {
-    const blueprint = architecture.build({ config, weights: library, precision, cuts, format: checkpoint.format });
+    const blueprint = architecture.build({ config, weights: library, precision, experts, cuts, format: checkpoint.format });
     await library.convert({
       signal,
       onProgress: (convertedBytes, totalBytes) => onProgress?.({ convertedBytes, totalBytes }),
