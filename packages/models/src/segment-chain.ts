@@ -68,10 +68,17 @@ export class SegmentChain {
   /** As `experts`, computed elsewhere: reads rows, ids and weights, the first of `live`, and writes `output`. */
   remoteExperts(layer: number, live: readonly [LiveValue, LiveValue, LiveValue, ...LiveValue[]], output: ValueSpec): void {
     this.#end(live);
-    const inputs = live.slice(0, 3).map(({ value: _, ...spec }) => spec);
+    const inputs = live.slice(0, 3).map(({ name, type, shape }) => ({ name, type, shape }));
     const content = { kind: 'remote-experts', layer } as const;
-    const name = `experts.${layer}`;
-    this.#done.push({ name, content, graph: new Uint8Array(0), weights: [], inputs, outputs: [output], cacheLayers: [] });
+    this.#done.push({
+      name: `experts.${layer}`,
+      content,
+      graph: new Uint8Array(0),
+      weights: [],
+      inputs,
+      outputs: [output],
+      cacheLayers: [],
+    });
     this.#current = this.#open();
   }
 

@@ -1,8 +1,9 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
 import { createEngine, type Engine, type EngineHooks, type ModelInfo } from '@causeway/engine';
 import { fail } from '@causeway/errors';
+import type { ExpertClient } from '@causeway/experts';
 import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
-import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
+import { type Checkpoint, loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
 import { planKvMemory } from './kv-budget.ts';
@@ -27,7 +28,16 @@ export interface EngineRecipe {
   hooks?: ((modelName: string) => EngineHooks) | undefined;
   /** Called as weights are converted, 0..1. */
   onProgress?: ((fraction: number) => void) | undefined;
+  /** Connects to experts elsewhere; left out: they are computed here. */
+  connectExperts?: ((of: ExpertsOf) => Promise<ExpertClient>) | undefined;
   signal?: AbortSignal | undefined;
+}
+
+/** What experts elsewhere are connected for. */
+export interface ExpertsOf {
+  runtime: Runtime;
+  checkpoint: Checkpoint;
+  model: string;
 }
 
 /** An engine with everything under it. Disposing ends it and frees the memory. */
@@ -37,6 +47,9 @@ export interface LoadedEngine extends AsyncDisposable {
   pool: PagePool;
   maxContext: number;
   maxSequences: number;
+  /** Bytes of this process's weights, mapped or converted: without routed experts where they are elsewhere. */
+  weightBytes: number;
+  experts: ExpertClient | undefined;
   /** Why there are fewer sequences or tokens than by default. */
   shrunk: string | undefined;
 }
@@ -60,8 +73,12 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   }
   const cuts = layerGroups(layers, groups).map(({ firstLayer }) => firstLayer);
   const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
+  const name = recipe.modelName ?? checkpoint.name;
+  const experts = await recipe.connectExperts?.({ runtime, checkpoint, model: name });
+  if (experts !== undefined) stack.use(experts);
   const model = stack.use(
     await loadModel({
+      experts: experts === undefined ? 'local' : 'remote',
       checkpoint,
       precision: recipe.precision,
       cuts: cuts.slice(1),
@@ -71,7 +88,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   );
   const descriptor: KvDescriptor = { version: DESCRIPTOR_VERSION, layers: model.layers, storage };
   const info: ModelInfo = {
-    name: recipe.modelName ?? checkpoint.name,
+    name,
     architecture: model.architecture,
     vocabSize: model.vocabSize,
     contextLength: model.contextLength,
@@ -104,10 +121,22 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       maxContext,
       chunkTokens: recipe.chunkTokens,
       layerGroups: groups,
+      experts,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
       ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(info.name) }),
     }),
   );
+  const { weightBytes } = model;
   const owned = stack.move();
-  return { engine, info, pool, maxContext, maxSequences, shrunk, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return {
+    engine,
+    info,
+    pool,
+    maxContext,
+    maxSequences,
+    shrunk,
+    weightBytes,
+    experts,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }

@@ -3,15 +3,16 @@ import { hostPort } from '@causeway/config';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { KvEndpoint } from '@causeway/kv-transport';
 import type { MainContext } from '@causeway/lifecycle';
-import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
+import { connectRedis, type RedisConnection, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
 import { createRpcServer, type RpcService } from '@causeway/rpc';
 import { createLogger, createObservabilityServer, type Logger, monitorEventLoop, startTracing } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
 import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
-import { loadEngine, type LoadedEngine } from './load-engine.ts';
+import { type EngineRecipe, loadEngine, type LoadedEngine } from './load-engine.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
 import { RateMeter } from './rate-meter.ts';
+import { expertConnector } from './remote-experts.ts';
 import { keyOfLayerZero } from './tamper.ts';
 import { warmUp, warmUpTransport } from './warm-up.ts';
 import type { Worker, WorkerRole } from './worker.ts';
@@ -60,15 +61,21 @@ export async function runWorker(
     log,
   });
   const rates = new RateMeter();
-  await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
+  const toRedis = (): Promise<RedisConnection> =>
+    connectRedis({ url: config.redisUrl, deadlineMs: config.startupDeadlineMs, signal: ctx.lifecycle.drainSignal, log });
+  // Experts elsewhere are found in Redis; otherwise a worker needs it only to be found itself.
+  await using early = config.experts === 'remote' ? await toRedis() : undefined;
+  const connectExperts = early === undefined ? undefined : expertConnector({ config, redis: early, registry, log, ctx });
+  await using loaded = await loadConfiguredEngine(ctx, config, role, log, connectExperts, (name) =>
     engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
   );
-  const { engine, info, pool, maxContext, maxSequences, shrunk } = loaded;
+  const { engine, info, pool, maxContext, maxSequences, shrunk, weightBytes } = loaded;
+  await loaded.experts?.ready(config.startupDeadlineMs, ctx.lifecycle.drainSignal);
   if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
   const before = engine.stats();
   log.info(
-    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext, maxSequences },
+    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext, maxSequences, weightBytes },
     'model loaded; connecting to NATS and Redis',
   );
 
@@ -114,12 +121,8 @@ export async function runWorker(
   await using server = createRpcServer({ host: config.host, port: config.rpcPort, services: services(worker), log });
   const rpcPort = await server.listen();
 
-  await using redis = await connectRedis({
-    url: config.redisUrl,
-    deadlineMs: config.startupDeadlineMs,
-    signal: ctx.lifecycle.drainSignal,
-    log,
-  });
+  await using late = early === undefined ? await toRedis() : undefined;
+  const redis = (early ?? late) as RedisConnection;
   const host = config.advertiseHost ?? config.host;
   const state = (): WorkerState => ({
     load: pickLoad(worker),
@@ -184,6 +187,7 @@ async function loadConfiguredEngine(
   config: WorkerConfig,
   role: WorkerRole,
   log: Logger,
+  connectExperts: EngineRecipe['connectExperts'],
   hooks: (modelName: string) => ReturnType<typeof engineHooks>,
 ): Promise<LoadedEngine> {
   let reported = 0;
@@ -195,6 +199,7 @@ async function loadConfiguredEngine(
     layerGroups: role === 'prefill' ? config.layerGroups : 1,
     debug: { fillNaN: debug, checkPages: debug },
     hooks,
+    connectExperts,
     signal: ctx.lifecycle.drainSignal,
     onProgress: (fraction) => {
       if (fraction - reported < 0.1 && fraction < 1) return;
