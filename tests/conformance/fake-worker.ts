@@ -207,6 +207,7 @@ async function* decode(
           receivedBytes: BigInt(bytes ? SENT_BYTES : 0),
           prefilledTokens,
           prefillMs: 0,
+          expertCalls: [],
         },
       },
     };
@@ -219,7 +220,10 @@ async function* decode(
       yield { event: { $case: 'token', value: token(self.script, position, call) } };
     }
     yield {
-      event: { $case: 'finished', value: { reason: FinishReason.FINISH_REASON_LENGTH, generatedTokens: end, preemptions: 0 } },
+      event: {
+        $case: 'finished',
+        value: { reason: FinishReason.FINISH_REASON_LENGTH, generatedTokens: end, preemptions: 0, expertCalls: [] },
+      },
     };
   } finally {
     note({ what: 'decode ended' });
@@ -283,6 +287,7 @@ function stats(): workerV1.TransferStats {
     transferMs: 3.5,
     prefillMs: 7.25,
     queueMs: 0.5,
+    expertCalls: [],
   };
 }
 

@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import { renderNatsConfig } from './nats-config.ts';
-import { renderProcesses, type ProcessSpec } from './processes.ts';
+import { renderProcesses, ROLE_ORDER, type ProcessSpec } from './processes.ts';
 import type { Topology } from './schema.ts';
 
 /** In a container each process has an address of its own, so all use the same ports. */
@@ -67,7 +67,7 @@ export function renderCompose(topology: Topology): string {
 
 /** `prometheus.yml`: every process of the topology by name. */
 export function renderPrometheus(topology: Topology): string {
-  const jobs = (['router', 'prefill', 'decode'] as const).map((role) => ({
+  const jobs = ROLE_ORDER.map((role) => ({
     job_name: role,
     static_configs: [
       {
@@ -146,7 +146,7 @@ function service(spec: ProcessSpec, topology: Topology, published: boolean, work
     ],
     ...ports,
     ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
-    depends_on: ['nats', 'redis', ...(spec.role === 'router' ? workers : [])],
+    depends_on: [...(spec.role === 'expert' ? [] : ['nats']), 'redis', ...(spec.role === 'router' ? workers : [])],
     healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '4s', retries: 3, start_period: '60s' },
     // The process drains on SIGTERM; Docker must not kill it before.
     stop_grace_period: `${Math.ceil(topology.drain / 1000) + 10}s`,

@@ -1,8 +1,9 @@
 import { topologySchema, type Topology } from './schema.ts';
 
 /**
- * What `causeway up` runs when no file is named: one router, one prefill worker, one decode worker on the CPU. Quantised checkpoints
- * are computed exactly: with activations rounded to int8 a small one may answer nonsense where its two best tokens are close.
+ * What `causeway up` runs when no file is named: one router, one prefill worker, one decode worker on the CPU, and two shards that hold
+ * the experts of tiny-moe, the hottest of each layer twice. Quantised checkpoints are computed exactly: with activations rounded to
+ * int8 a small one may answer nonsense where its two best tokens are close.
  */
 export function defaultTopology(): Topology {
   return topologySchema.parse({
@@ -12,6 +13,12 @@ export function defaultTopology(): Topology {
       { name: 'router', role: 'router' },
       { name: 'prefill', role: 'prefill', threads: 'auto', precision: 'exact' },
       { name: 'decode', role: 'decode', threads: 'auto', precision: 'exact' },
+      { name: 'expert', role: 'expert', count: 2, threads: 1, precision: 'exact', hotCopies: 1 },
     ],
   });
+}
+
+/** The same without expert shards: every worker computes its own experts, if its model has any. */
+export function withoutExperts(topology: Topology): Topology {
+  return { ...topology, pools: topology.pools.filter(({ role }) => role !== 'expert') };
 }

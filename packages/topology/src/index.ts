@@ -1,5 +1,5 @@
 export { renderCompose, renderComposeNats, renderPrometheus } from './compose.ts';
-export { defaultTopology } from './default-topology.ts';
+export { defaultTopology, withoutExperts } from './default-topology.ts';
 export { renderNatsConfig } from './nats-config.ts';
 export type { NatsConfigOptions } from './nats-config.ts';
 export { parseTopology } from './parse-topology.ts';

@@ -13,7 +13,7 @@ export interface NatsConfigOptions {
 /** nats-server's configuration for these processes: each worker is a user of its own that may publish and hear no more than it needs. */
 export function renderNatsConfig(topology: Topology, specs: readonly ProcessSpec[], options: NatsConfigOptions): string {
   const users = specs.flatMap(({ name, role }) => {
-    if (role === 'router') return [];
+    if (role === 'router' || role === 'expert') return [];
     const { publish, subscribe } = subjectPermissions(role, name);
     return [
       `    { user: ${JSON.stringify(name)}, password: ${options.password(name)},`,

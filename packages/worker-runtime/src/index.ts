@@ -2,6 +2,7 @@ export { computeOrderFromProto } from './compute-order.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {
+  callsToProto,
   finishReasonToProto,
   firstTokenDetail,
   firstTokenOptions,

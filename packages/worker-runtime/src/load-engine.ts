@@ -28,8 +28,8 @@ export interface EngineRecipe {
   hooks?: ((modelName: string) => EngineHooks) | undefined;
   /** Called as weights are converted, 0..1. */
   onProgress?: ((fraction: number) => void) | undefined;
-  /** Connects to experts elsewhere; left out: they are computed here. */
-  connectExperts?: ((of: ExpertsOf) => Promise<ExpertClient>) | undefined;
+  /** Connects to experts elsewhere; left out, or giving none: they are computed here, if there are any. */
+  connectExperts?: ((of: ExpertsOf) => Promise<ExpertClient | undefined>) | undefined;
   signal?: AbortSignal | undefined;
 }
 

@@ -32,6 +32,10 @@ export function expertConnector(o: {
 }): NonNullable<EngineRecipe['connectExperts']> {
   const { config, redis, log, ctx } = o;
   return async ({ runtime, checkpoint, model }) => {
+    if (checkpoint.config.moe === undefined) {
+      log.info({ model }, 'the model has no experts; none are looked for elsewhere');
+      return undefined;
+    }
     await using stack = new AsyncDisposableStack();
     const shape = expertShape(checkpoint);
     const onCrash = (error: unknown): void => ctx.crash(error, 'following the expert placement failed');

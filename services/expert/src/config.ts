@@ -1,4 +1,4 @@
-import { byteSize, type ConfigOf, defineConfig, integer, milliseconds, number } from '@causeway/config';
+import { byteSize, type ConfigOf, defineConfig, integer, LIMITS, milliseconds, number } from '@causeway/config';
 import { workerConfig } from '@causeway/worker-runtime';
 
 const {
@@ -50,14 +50,14 @@ export const expertConfig = defineConfig({
   copies: {
     env: 'CAUSEWAY_EXPERT_COPIES',
     flag: 'expert-copies',
-    schema: integer({ min: 1, max: 64 }),
+    schema: integer(LIMITS.expertCopies),
     default: 1,
     doc: 'Shards that have each expert at least, as far as there are so many; with 2 any one may die.',
   },
   hotCopies: {
     env: 'CAUSEWAY_EXPERT_HOT_COPIES',
     flag: 'expert-hot-copies',
-    schema: integer({ min: 0, max: 4096 }),
+    schema: integer(LIMITS.expertHotCopies),
     default: 0,
     doc: 'Further copies in each layer, of its most used experts.',
   },

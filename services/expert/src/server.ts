@@ -5,7 +5,7 @@ import { type MainContext, sleep } from '@causeway/lifecycle';
 import { openCheckpoint } from '@causeway/model-files';
 import { Runtime } from '@causeway/ort';
 import { connectRedis } from '@causeway/registry';
-import { createLogger, createObservabilityServer, monitorEventLoop } from '@causeway/telemetry';
+import { createLogger, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
 import type { ExpertConfig } from './config.ts';
 import { createShardMetrics, exportShard } from './shard-metrics.ts';
@@ -24,7 +24,7 @@ export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<
   ctx.configure({ drainMs: config.drainMs, log });
   const registry = new Registry();
   const metrics = createShardMetrics(registry);
-  const serving: { node?: ShardNode } = {};
+  const serving: { node?: Pick<ShardNode, 'missing'> } = {};
   await using observability = createObservabilityServer({
     host: config.host,
     port: config.observabilityPort,
@@ -35,6 +35,7 @@ export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<
   await observability.listen();
 
   using checkpoint = await openCheckpoint(config.modelPath);
+  if (checkpoint.config.moe === undefined) return idle(ctx, serving, checkpoint.name, log);
   await using runtime = Runtime.create({ threads: config.threads });
   using _loop = monitorEventLoop(registry, {
     watchSections: config.watchSections,
@@ -86,4 +87,12 @@ export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<
 
   await ctx.lifecycle.drainRequested();
   await node.drain(ctx.forceSignal);
+}
+
+/** A dense model has nothing to hold here: the shard is ready, registers nothing and waits for its end. */
+async function idle(ctx: MainContext, serving: { node?: Pick<ShardNode, 'missing'> }, model: string, log: Logger): Promise<void> {
+  serving.node = { missing: [] };
+  ctx.lifecycle.ready();
+  log.warn({ model }, 'the model has no experts: this shard does nothing');
+  await ctx.lifecycle.drainRequested();
 }

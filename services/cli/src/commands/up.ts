@@ -10,6 +10,7 @@ import { readRunState, removeRunState, type RunState, writeRunState } from '../c
 import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
 import { readCliConfig, routerKey } from '../config.ts';
+import { withoutExperts } from '@causeway/topology';
 import type { RunPaths } from '../paths.ts';
 import { shown } from '../prompt/shown.ts';
 import { streamChat } from '../prompt/stream-chat.ts';
@@ -48,8 +49,10 @@ const FIRST_PROMPT_TIMEOUT_MS = 120_000;
  */
 export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   const { paths, out } = deps;
-  const topology = loadTopology(options.topology);
-  const model = chooseModel(options.model, topology, options.topology);
+  const named = loadTopology(options.topology);
+  const model = chooseModel(options.model, named, options.topology);
+  // The built-in topology has shards for its own model's experts; another model may have none.
+  const topology = options.topology === undefined && model.name !== named.model ? withoutExperts(named) : named;
   await using lock = await acquireInstanceLock(paths);
   if (lock === undefined) {
     out.warn(describeRunning(readRunState(paths)));

@@ -8,6 +8,7 @@ import { abortable, deadlineSignal } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
+  callsToProto,
   chunkTimes,
   computeOrderFromProto,
   finishReasonToProto,
@@ -67,6 +68,7 @@ export async function* decode(
   yield { event: { $case: 'kvReady', value: kv.report } };
   let generated = 0;
   let preemptions = 0;
+  let expertCalls: GeneratedToken['expertCalls'];
   let reason = kv.first?.finishReason;
   if (kv.first !== undefined) {
     generated++;
@@ -78,14 +80,14 @@ export async function* decode(
       generated++;
       reason = token.finishReason;
       preemptions = token.preemptions ?? 0;
+      expertCalls = token.expertCalls;
       yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt) } };
     }
   }
   scope.span.set({ 'gen_ai.usage.output_tokens': generated });
   scope.log.info({ generated, reason, outcome: kv.report.outcome }, 'decoded');
-  yield {
-    event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions } },
-  };
+  const finished = { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions };
+  yield { event: { $case: 'finished', value: { ...finished, expertCalls: callsToProto(expertCalls) } } };
 }
 
 /** Gives a ticket and waits for the commit; undefined when the router wants the prompt prefilled here instead. */
@@ -163,6 +165,7 @@ async function* prefillHere(
         receivedBytes: 0n,
         prefilledTokens: generation.promptIds.length,
         prefillMs: result.prefillMs,
+        expertCalls: callsToProto(result.expertCalls),
       },
     };
   } finally {
@@ -187,5 +190,6 @@ function reportUsed(committed: CommittedKv): workerV1.KvReady {
     receivedBytes: BigInt(committed.receivedBytes),
     prefilledTokens: 0,
     prefillMs: 0,
+    expertCalls: [],
   };
 }

@@ -51,7 +51,7 @@ export async function* prefill(
   yield { event: { $case: 'started', value: {} } };
 
   const chunks = chunkTimes();
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end, layers) => {
+  const { first, prefillMs, expertCalls } = await worker.engine.prefill(generation, pages, scope.signal, (end, layers) => {
     chunks.ended(end);
     transfer.offer(end, layers);
     if (end === generation.promptIds.length) transfer.offerFinal(layers);
@@ -73,7 +73,7 @@ export async function* prefill(
     { ...stats, prefillMs, queueMs, tokens: generation.promptIds.length, to: ticket.workerId },
     'prefilled and sent',
   );
-  yield { event: { $case: 'sent', value: { stats: statsToProto(stats, prefillMs, queueMs) } } };
+  yield { event: { $case: 'sent', value: { stats: statsToProto(stats, { prefillMs, queueMs, expertCalls }) } } };
 }
 
 /** What went over the wire counts, whatever became of the transfer. */

@@ -144,7 +144,7 @@ function takeEvent(
       return undefined;
     case 'finished':
       progress.decodeDone = true;
-      answer.report.preemptions += event.preemptions;
+      answer.report.finished(event);
       return undefined;
     case 'kv_failed':
     case 'prefill_failed':
@@ -260,7 +260,7 @@ async function lastWords(ctx: RequestContext, answer: Answer, attempt: Attempt, 
     const event = await attempt.events.shift(limit.signal).catch(() => undefined);
     if (event === undefined) return;
     if (event.kind === 'sent') answer.report.sent(event.report);
-    if (event.kind === 'finished') answer.report.preemptions += event.preemptions;
+    if (event.kind === 'finished') answer.report.finished(event);
     progress.prefillDone ||= event.kind === 'sent' || event.kind === 'prefill_failed';
     progress.decodeDone ||= event.kind === 'finished' || event.kind === 'decode_failed';
   }
