@@ -40,6 +40,8 @@ test('up answers a first prompt through two workers, heals, refuses a second up,
     ['router', true],
     ['prefill', true],
     ['decode', true],
+    ['expert-0', true],
+    ['expert-1', true],
   ]);
   expect(first.workers.map((worker) => [worker.id, worker.role, worker.chip])).toEqual([
     ['decode', 'decode', 'cpu'],
@@ -122,7 +124,7 @@ test('up --detach returns when it is ready; what a killed one leaves is cleaned 
   expect(await at.status()).toMatchObject({ running: false, phase: 'crashed' });
   const down = await at.run(['down']);
   expect(down.code).toBe(0);
-  expect(down.output).toMatch(/had ended abruptly; stopped nats, redis, router, prefill, decode/);
+  expect(down.output).toMatch(/had ended abruptly; stopped nats, redis, router, prefill, decode, expert-0, expert-1/);
   expect(pids.filter(alive)).toEqual([]);
   expect(existsSync(join(at.path, 'run', 'state.json'))).toBe(false);
 }, 180_000);

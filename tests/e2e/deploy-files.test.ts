@@ -53,7 +53,17 @@ interface Compose {
 describe('docker-compose.yml', () => {
   test('runs NATS, Redis, every process of the topology, Prometheus and Grafana', () => {
     const { services } = parse(renderCompose(defaultTopology())) as Compose;
-    expect(Object.keys(services)).toEqual(['nats', 'redis', 'router', 'prefill', 'decode', 'prometheus', 'grafana']);
+    expect(Object.keys(services)).toEqual([
+      'nats',
+      'redis',
+      'router',
+      'prefill',
+      'decode',
+      'expert-0',
+      'expert-1',
+      'prometheus',
+      'grafana',
+    ]);
     for (const name of ['router', 'prefill', 'decode']) {
       expect(services[name]?.command).toEqual([`services/${name}/src/main.ts`]);
       expect(services[name]?.environment).toMatchObject({
@@ -71,6 +81,6 @@ describe('docker-compose.yml', () => {
       scrape_configs: { static_configs: { targets: string[] }[] }[];
     };
     const targets = config.scrape_configs.flatMap((job) => job.static_configs.flatMap((entry) => entry.targets));
-    expect(targets).toEqual(['router:9100', 'prefill:9100', 'decode:9100']);
+    expect(targets).toEqual(['router:9100', 'prefill:9100', 'decode:9100', 'expert-0:9100', 'expert-1:9100']);
   });
 });

@@ -1,14 +1,6 @@
 export { ExpertClient } from './client/expert-client.ts';
 export type { ExpertClientOptions, LayerTimes } from './client/expert-client.ts';
 export { expertFingerprint } from './fingerprint.ts';
-export { ExpertView } from './placement/expert-view.ts';
-export type { ExpertSnapshot } from './placement/expert-view.ts';
-export { readLoads } from './placement/load-report.ts';
-export { planPlacement, shardLoads } from './placement/plan.ts';
-export type { ExpertLoads, PlannedShard, PlanOptions } from './placement/plan.ts';
-export { checkPlacement, expertsOf, homesOf } from './placement/placement.ts';
-export type { Placement } from './placement/placement.ts';
-export type { ShardRecord } from './placement/shard-record.ts';
 export { ShardNode } from './shard/shard-node.ts';
 export type { ShardNodeOptions } from './shard/shard-node.ts';
 export { ROW_TYPES } from './wire/frame.ts';

@@ -1,5 +1,6 @@
 /** A worker's way to expert shards, with its metrics. */
-import { ExpertClient, ExpertView, expertFingerprint, shardLoads } from '@causeway/experts';
+import { ExpertClient, expertFingerprint } from '@causeway/experts';
+import { ExpertView, shardLoads } from '@causeway/experts/placing';
 import type { MainContext } from '@causeway/lifecycle';
 import { expertShape } from '@causeway/models';
 import type { RedisConnection } from '@causeway/registry';

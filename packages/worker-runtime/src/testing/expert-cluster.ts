@@ -1,7 +1,8 @@
 /** Expert shards and engines in one process, over a real Redis and real gRPC, for tests. */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Placement, ExpertView, ShardNode, type ShardNodeOptions } from '@causeway/experts';
+import { ShardNode, type ShardNodeOptions } from '@causeway/experts';
+import { ExpertView, type Placement } from '@causeway/experts/placing';
 import { openCheckpoint } from '@causeway/model-files';
 import { expertShape } from '@causeway/models';
 import { Runtime } from '@causeway/ort';

@@ -1,5 +1,7 @@
 import { abortable } from '@causeway/lifecycle';
+import { ExpertView, type ShardRecord } from '@causeway/experts/placing';
 import { connectRedis, RegistryView, type WorkerRecord } from '@causeway/registry';
+import { formatBytes } from '@causeway/topology';
 import { isAlive } from '../cluster/process-identity.ts';
 import { probeNats, probeReadyz, probeRedis } from '../cluster/probes.ts';
 import { readRunState, type RunState, type ServiceState } from '../cluster/run-state.ts';
@@ -23,6 +25,10 @@ export interface StatusReport {
   services: ServiceReport[];
   /** Workers as registered in Redis. */
   workers: WorkerReport[];
+  /** Expert shards as registered in Redis. */
+  shards: ShardReport[];
+  /** The expert placement in force; 0: none. */
+  expertEpoch?: number;
   /** Why the registry could not be read. */
   registryError?: string;
 }
@@ -56,6 +62,11 @@ interface WorkerReport {
   contextLength: number;
 }
 
+type ShardReport = Pick<
+  ShardRecord,
+  'id' | 'address' | 'draining' | 'held' | 'capacity' | 'usedBytes' | 'budgetBytes' | 'queued' | 'pairs'
+>;
+
 /** Shows what runs. Exit code 0 when every process is ready, 1 when something is not, 3 when no cluster is up. */
 export async function status(options: { json: boolean }, deps: { paths: RunPaths; out: Output }): Promise<number> {
   const report = await collect(deps.paths);
@@ -67,11 +78,11 @@ export async function status(options: { json: boolean }, deps: { paths: RunPaths
 
 async function collect(paths: RunPaths): Promise<StatusReport> {
   const state = readRunState(paths);
-  if (state === undefined) return { running: false, services: [], workers: [] };
+  if (state === undefined) return { running: false, services: [], workers: [], shards: [] };
   const alive = isAlive(state.supervisor);
   const [services, registry] = await Promise.all([
     Promise.all(state.services.map(probe)),
-    alive ? readWorkers(state.redisUrl) : { workers: [] as WorkerReport[] },
+    alive ? readRegistry(state.redisUrl, state.model.name) : { workers: [], shards: [] },
   ]);
   return {
     running: alive,
@@ -116,18 +127,32 @@ async function answers(service: ServiceState, signal: AbortSignal): Promise<read
   return probeReadyz(service.observability ?? '', signal);
 }
 
-async function readWorkers(url: string): Promise<{ workers: WorkerReport[]; registryError?: string }> {
+type RegistryReport = Pick<StatusReport, 'workers' | 'shards' | 'expertEpoch' | 'registryError'>;
+
+async function readRegistry(url: string, model: string): Promise<RegistryReport> {
   try {
     await using redis = await connectRedis({ url, deadlineMs: PROBE_MS });
     await using view = new RegistryView({ redis });
-    await abortable(view.loaded, AbortSignal.timeout(PROBE_MS));
-    return { workers: view.snapshot.workers.map(workerReport) };
+    await using experts = new ExpertView({ redis, model });
+    await abortable(Promise.all([view.loaded, experts.loaded]), AbortSignal.timeout(PROBE_MS));
+    const { shards, placement } = experts.snapshot;
+    return {
+      workers: view.snapshot.workers.map(workerReport),
+      shards: [...shards.values()].map(shardReport),
+      expertEpoch: placement?.epoch ?? 0,
+    };
   } catch (error) {
     return {
       workers: [],
+      shards: [],
       registryError: `the registry cannot be read: ${error instanceof Error ? error.message : String(error)}`,
     };
   }
+}
+
+function shardReport(shard: ShardRecord): ShardReport {
+  const { id, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs } = shard;
+  return { id, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs };
 }
 
 function workerReport(worker: WorkerRecord): WorkerReport {
@@ -191,4 +216,16 @@ function show(report: StatusReport, out: Output): void {
   ]);
   if (workers.length > 0)
     for (const line of table(['WORKER', 'ROLE', 'CHIP', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
+  if (report.shards.length === 0) return;
+  out.line();
+  const shards = report.shards.map((shard) => [
+    shard.id,
+    `${shard.held} of ${shard.capacity}`,
+    `${formatBytes(shard.usedBytes)} of ${formatBytes(shard.budgetBytes)}`,
+    `${shard.queued} waiting, ${shard.pairs} calls answered`,
+    shard.address,
+    shard.draining ? 'draining' : '',
+  ]);
+  out.line(`expert placement ${report.expertEpoch === 0 ? 'not made yet' : report.expertEpoch}`);
+  for (const line of table(['SHARD', 'EXPERTS', 'MEMORY', 'LOAD', 'ADDRESS', ''], shards)) out.line(line);
 }
