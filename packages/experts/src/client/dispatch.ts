@@ -47,6 +47,9 @@ export interface DispatcherOptions {
 
 /** A shard is not thought slow before this time: one pause of a garbage collector must not cost a second run. */
 const LEAST_HEDGE_MS = 4;
+/** Without a budget: how long, and how many times its usual slowest answer, a shard may say nothing before others are asked. */
+const LEAST_STALL_MS = 200;
+const STALL_FACTOR = 4;
 /** While a shard's times aren't known. */
 const FIRST_HEDGE_MS = 100;
 /** Failures that another shard, or a newer placement, may not have. */
@@ -143,8 +146,14 @@ export class Dispatcher {
     const late = await withinMs(direct, hedgeMs);
     if (late.kind === 'answer') return late.value;
     if (late.kind === 'error') return this.#elsewhere(run, content, late.error, without, until);
-    if (!budget.spend()) return direct.catch((error: unknown) => this.#elsewhere(run, content, error, without, until));
-    counters.hedgesSent++;
+    if (budget.spend()) counters.hedgesSent++;
+    else {
+      // Nothing is left to spend on a shard that is merely slow; one that says nothing for much longer counts as failed.
+      const dead = await withinMs(direct, Math.max(LEAST_STALL_MS, hedgeMs * STALL_FACTOR));
+      if (dead.kind === 'answer') return dead.value;
+      if (dead.kind === 'error') return this.#elsewhere(run, content, dead.error, without, until);
+      counters.retries++;
+    }
     return this.#race(run, direct, pending, content, without, until);
   }
 

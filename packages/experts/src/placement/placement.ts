@@ -38,7 +38,11 @@ export function parsePlacement(text: string): Placement | string {
  * Checks that a placement gives every expert of every layer a home among known shards.
  * @throws ServiceError `bad_config` naming layer, expert and shard.
  */
-export function checkPlacement(placement: Placement, shape: ExpertShape, known: ReadonlySet<string>): void {
+export function checkPlacement(
+  placement: Placement,
+  shape: Pick<ExpertShape, 'layers' | 'experts'>,
+  known: ReadonlySet<string>,
+): void {
   const bad = (what: string): never => fail('failed_precondition', 'bad_config', `placement ${placement.epoch}: ${what}`);
   if (new Set(placement.shards).size !== placement.shards.length) bad('a shard is named twice');
   const stranger = placement.shards.find((id) => !known.has(id));

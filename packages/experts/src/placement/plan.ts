@@ -19,7 +19,7 @@ export type ExpertLoads = ReadonlyMap<number, readonly number[]>;
 export interface PlanOptions {
   model: string;
   fingerprint: string;
-  shape: ExpertShape;
+  shape: Pick<ExpertShape, 'layers' | 'experts' | 'groups'>;
   shards: readonly PlannedShard[];
   loads: ExpertLoads;
   /** Shards that have each expert at least; as many as there are shards at most. */
@@ -32,7 +32,7 @@ export interface PlanOptions {
   repair?: boolean;
 }
 
-/** Loads that differ by less than this share of a shard's mean are taken as equal. */
+/** A shard may go over its even share of a layer's load by this much to keep an expert, or a group of them, together. */
 const TOLERANCE = 0.05;
 
 /**
@@ -87,9 +87,10 @@ function planLayer(o: PlanOptions, layer: number, room: number[], layersLeft: nu
   const weight = (expert: number): number => (loads[expert] ?? 0) / (copies[expert] ?? 1);
   const first = (item: { expert: number; copy: number }): number => ((homes[item.expert]?.length ?? 0) + item.copy === 0 ? 0 : 1);
   items.sort((a, b) => first(a) - first(b) || weight(b.expert) - weight(a.expert) || a.expert - b.expert);
+  const fair = loads.reduce((sum, value) => sum + value, 0) / shards.length;
   const fewest = Math.ceil(copies.reduce((sum, count) => sum + count, 0) / shards.length);
   for (const { expert } of items) {
-    const shard = choose(o, { expert, homes, load, share, room, fewest, before: before(expert) });
+    const shard = choose(o, { expert, homes, load, share, room, fewest, before: before(expert), weight: weight(expert), fair });
     if (shard !== undefined) place(expert, shard);
     else if (homes[expert]?.length === 0) refuse(o, layer, expert);
   }
@@ -129,9 +130,12 @@ interface Choice {
   room: readonly number[];
   fewest: number;
   before: readonly string[];
+  /** Load of this copy, and a shard's even share of the layer's. */
+  weight: number;
+  fair: number;
 }
 
-/** The least loaded shard with room that has not got the expert; among about equals one that had it, then one with its group. */
+/** A shard with room that has not got the expert: within its even share one that had it, then one with its group; else the least loaded. */
 function choose({ shards, shape }: PlanOptions, c: Choice): number | undefined {
   const held = (shard: number): number => c.homes.reduce((sum, list) => sum + (list.includes(shard) ? 1 : 0), 0);
   const fits = (limit: readonly number[]): number[] =>
@@ -141,8 +145,7 @@ function choose({ shards, shape }: PlanOptions, c: Choice): number | undefined {
   const even = candidates.filter((shard) => held(shard) < c.fewest);
   const open = even.length > 0 ? even : candidates;
   if (open.length === 0) return undefined;
-  const least = Math.min(...open.map((shard) => c.load[shard] ?? 0));
-  const slack = (TOLERANCE * c.load.reduce((sum, value) => sum + value, 0)) / shards.length;
+  const within = open.filter((shard) => (c.load[shard] ?? 0) + c.weight <= c.fair * (1 + TOLERANCE));
   const perGroup = shape.experts / Math.max(1, shape.groups);
   const group = Math.floor(c.expert / perGroup);
   const score = (shard: number): number => {
@@ -153,9 +156,9 @@ function choose({ shards, shape }: PlanOptions, c: Choice): number | undefined {
       together += c.homes[expert]?.includes(shard) ? 1 : 0;
     return had * shape.experts + together;
   };
-  return open
-    .filter((shard) => (c.load[shard] ?? 0) <= least + slack)
-    .sort((a, b) => score(b) - score(a) || (c.load[a] ?? 0) - (c.load[b] ?? 0) || a - b)[0];
+  const lighter = (a: number, b: number): number => (c.load[a] ?? 0) - (c.load[b] ?? 0) || a - b;
+  if (within.length === 0) return open.sort(lighter)[0];
+  return within.sort((a, b) => score(b) - score(a) || lighter(a, b))[0];
 }
 
 function refuse({ shape, shards, model }: PlanOptions, layer: number, expert: number): never {

@@ -20,6 +20,8 @@ const shardRecordSchema = z.object({
   usedBytes: count,
   budgetBytes: count,
   draining: z.boolean(),
+  /** How placements are made of this model: least copies, further ones of hot experts, groups of its router. */
+  placing: z.object({ copies: count, hotCopies: count, groups: count.min(1) }),
   /** Placements whose experts are loaded. */
   epochs: z.array(count).max(64),
   /** A placement that it could not load, and why. */

@@ -125,6 +125,11 @@ export class ShardNode implements AsyncDisposable {
       usedBytes: this.held.usedBytes,
       budgetBytes,
       draining: this.#draining,
+      placing: {
+        copies: this.#o.placing?.minCopies ?? 1,
+        hotCopies: this.#o.placing?.hotCopies ?? 0,
+        groups: Math.max(1, this.shape.groups),
+      },
       epochs: [...this.held.epochs],
       ...(this.#agent.refused === undefined ? {} : { refused: this.#agent.refused }),
       queued: this.shard.stats.queued,
