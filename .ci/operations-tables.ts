@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { configTable } from '../packages/config/src/index.ts';
 import { METRICS } from '../packages/telemetry/src/index.ts';
 import { workerConfig } from '../packages/worker-runtime/src/config.ts';
+import { expertConfig } from '../services/expert/src/config.ts';
 import { routerConfig } from '../services/router/src/config.ts';
 
 const FILE = new URL('../docs/operations.md', import.meta.url);
@@ -21,6 +22,7 @@ const metrics = [
 const tables = new Map([
   ['router settings', configTable(routerConfig)],
   ['worker settings', configTable(workerConfig)],
+  ['expert settings', configTable(expertConfig)],
   ['metrics', metrics],
 ]);
 

@@ -177,7 +177,12 @@ describe('a shard', () => {
   });
 
   it.each([
-    ['an older protocol', () => hello({ protocolVersion: 0 }), 'failed_precondition', /speaks version 0 of Dispatch, this shard 1/],
+    [
+      'an older protocol',
+      () => hello({ protocolVersion: 0 }),
+      'failed_precondition',
+      /speaks version 0 of Dispatch, this shard 1/,
+    ],
     ['another model', () => hello({ fingerprint: 'f'.repeat(64) }), 'failed_precondition', /another model or precision/],
     ['an unknown row type', () => hello({ rowType: 9 as never }), 'invalid_argument', /row_type 9 is not known/],
     ['rows before hello', () => rows(), 'invalid_argument', /the first message must be hello/],
