@@ -35,7 +35,7 @@ export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<
   await observability.listen();
 
   using checkpoint = await openCheckpoint(config.modelPath);
-  if (checkpoint.config.moe === undefined) return idle(ctx, serving, checkpoint.name, log);
+  if (checkpoint.config.moe === undefined) return await idle(ctx, serving, checkpoint.name, log);
   await using runtime = Runtime.create({ threads: config.threads });
   using _loop = monitorEventLoop(registry, {
     watchSections: config.watchSections,

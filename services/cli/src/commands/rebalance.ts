@@ -42,7 +42,7 @@ export async function rebalance(options: RebalanceOptions, deps: { paths: RunPat
       out.warn('the placement is being changed by somebody else; try again when that is done');
       return 1;
     }
-    return await follow(state, next, options.wait, out);
+    return follow(state, next, options.wait, out);
   });
 }
 

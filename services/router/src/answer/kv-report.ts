@@ -87,7 +87,7 @@ export class KvReport {
       decode_chip: this.#decode === undefined ? '' : chipName(this.#decode),
       attempts: this.attempts,
       preemptions: this.preemptions,
-      ...(this.#expertCalls.size === 0 ? {} : { expert_calls: Object.fromEntries([...this.#expertCalls].sort()) }),
+      ...(this.#expertCalls.size === 0 ? {} : { expert_calls: Object.fromEntries(this.#expertCalls) }),
     };
   }
 
