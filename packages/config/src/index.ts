@@ -9,4 +9,4 @@ export { REASONING_PARSERS, TOOL_PARSERS } from './parsers.ts';
 export type { ReasoningParser, ToolParser } from './parsers.ts';
 export { readConfig } from './read-config.ts';
 export type { ConfigSources } from './read-config.ts';
-export { bool, byteSize, integer, milliseconds, number, oneOf, port, text, urls } from './schemas.ts';
+export { bool, byteSize, integer, milliseconds, number, oneOf, port, text, textsByName, urls } from './schemas.ts';

@@ -7,6 +7,7 @@ const MAX_TIMER_MS = 2_147_483_647;
  */
 export const LIMITS = {
   threads: { min: 1, max: 1024 },
+  spinUs: { min: 0, max: 100_000 },
   kvBudgetBytes: { min: 1 },
   blockTokens: { min: 1, max: 1024 },
   maxContext: { min: 16, max: 16_777_216 },

@@ -10,6 +10,7 @@ import { AnswerLengths } from './growth.ts';
 import { LoopTime } from './loop-time.ts';
 import type { EngineOptions } from './options.ts';
 import { Packer } from './packing.ts';
+import { PromptScorer } from './prompt-scorer.ts';
 import { Sampler } from './sampler.ts';
 import { Slots } from './slots.ts';
 import { storedLayers } from './stored-layers.ts';
@@ -50,7 +51,19 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
-  const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest, experts: options.experts }));
+  const executor = resources.use(
+    await Executor.create({
+      runtime,
+      model,
+      slots,
+      time,
+      largest,
+      experts: options.experts,
+      threads: options.threads,
+      profile: debug.profile,
+    }),
+  );
+  const scorer = resources.use(await PromptScorer.create({ runtime, vocabSize: model.vocabSize, time }));
   model.releaseWeights();
   const parts: EngineParts = {
     executor,
@@ -58,8 +71,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     stored,
     slots,
     sampler: await warmSampler(model.vocabSize),
+    scorer,
     time,
     hooks: options.hooks ?? {},
+    constraints: options.constraints,
     debug,
     maxSequences: options.maxSequences,
     maxContext,

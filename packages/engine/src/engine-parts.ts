@@ -1,8 +1,10 @@
 import { fail } from '@causeway/errors';
+import type { TokenConstraints } from '@causeway/grammar';
 import type { Executor } from './executor.ts';
 import type { LoopTime } from './loop-time.ts';
 import type { EngineDebug, EngineHooks } from './options.ts';
 import type { BlockPlace, Packer } from './packing.ts';
+import type { PromptScorer } from './prompt-scorer.ts';
 import type { Sampler } from './sampler.ts';
 import type { Slots } from './slots.ts';
 import type { StoredLayers } from './stored-layers.ts';
@@ -16,8 +18,10 @@ export interface EngineParts {
   stored: readonly StoredLayers[];
   slots: Slots;
   sampler: Sampler;
+  scorer: PromptScorer;
   time: LoopTime;
   hooks: EngineHooks;
+  constraints: Pick<TokenConstraints, 'open'> | undefined;
   debug: EngineDebug;
   maxSequences: number;
   maxContext: number;

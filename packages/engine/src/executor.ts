@@ -1,6 +1,6 @@
 import { fail } from '@causeway/errors';
 import type { LoadedModel, Segment } from '@causeway/models';
-import type { Binding, Runtime, Session, Tensor } from '@causeway/ort';
+import type { Binding, Runtime, Session, SessionThreads, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
 import { addCalls, type ExpertCalls, type RemoteExperts, type StartedExpertRun } from './remote-experts.ts';
 import type { Slots } from './slots.ts';
@@ -46,7 +46,10 @@ export class Executor implements AsyncDisposable {
   readonly #time: LoopTime;
   readonly #bound = new Map<string, BoundModel>();
 
-  /** Makes a session of each segment, one after another (weights are copied while ONNX Runtime packs them). */
+  /**
+   * Makes a session of each segment, one after another: its weights are copied while ONNX Runtime packs them, and freed then. Those of the
+   * next are made meanwhile.
+   */
   static async create(o: {
     runtime: Runtime;
     model: LoadedModel;
@@ -56,20 +59,38 @@ export class Executor implements AsyncDisposable {
     largest: readonly RunSize[];
     /** For models whose routed experts are computed elsewhere. */
     experts?: RemoteExperts | undefined;
+    /** As of EngineOptions. */
+    threads?: SessionThreads | undefined;
+    /** As of EngineDebug. */
+    profile?: string | undefined;
   }): Promise<Executor> {
     const sessions: (Session | undefined)[] = [];
+    const settings = {
+      ...(o.threads === undefined || o.model.segments.length > 1 ? {} : { threads: o.threads }),
+      ...(o.profile === undefined ? {} : { profile: o.profile }),
+    };
+    let next = o.model.segments[0]?.weights();
     try {
-      for (const segment of o.model.segments) {
+      for (const [i, segment] of o.model.segments.entries()) {
+        const initializers = await next;
+        next = o.model.segments[i + 1]?.weights();
+        // Whoever waits for it hears of its failure.
+        next?.catch(() => undefined);
         if (segment.content.kind === 'remote-experts') {
           if (o.experts === undefined)
             fail('internal', 'internal', `segment ${segment.name} needs remote experts; the engine has none`);
           sessions.push(undefined);
           continue;
         }
-        sessions.push(await o.runtime.createSession(segment.graph, { initializers: segment.initializers }));
+        sessions.push(
+          await o.runtime.createSession(segment.graph, { ...settings, ...(initializers === undefined ? {} : { initializers }) }),
+        );
+        segment.releaseWeights();
       }
       return new Executor(o, sessions, new Workspace(o.model.segments, o.largest));
     } catch (error) {
+      // Nothing may write into memory that the caller is about to free.
+      await next?.catch(() => undefined);
       for (const session of sessions) await session?.[Symbol.asyncDispose]();
       throw error;
     }
@@ -145,6 +166,11 @@ export class Executor implements AsyncDisposable {
   logits(index: number, count = 1): Float32Array {
     const bytes = this.#workspace.bytes('logits');
     return new Float32Array(bytes.buffer, bytes.byteOffset + index * this.vocabSize * 4, count * this.vocabSize);
+  }
+
+  /** The first `rows` of the last run's logit rows for ONNX Runtime: f32 [rows, vocabSize], in the same memory. */
+  logitsTensor(rows: number): Tensor {
+    return this.#workspace.tensor('logits', { batch: 1, tokens: rows, logitRows: rows });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,6 +4,7 @@ export { addCalls } from './remote-experts.ts';
 export type { ExpertCalls, ExpertRun, RemoteExperts, StartedExpertRun } from './remote-experts.ts';
 export type { EngineDebug, EngineHooks, EngineOptions } from './options.ts';
 export type {
+  ChoicesPrefillResult,
   Engine,
   EngineStats,
   FinishReason,
@@ -11,10 +12,13 @@ export type {
   Generation,
   LogitBias,
   LogitsOptions,
+  EngineModelInfo,
   ModelInfo,
+  PrefillListeners,
   PrefillResult,
   SampledToken,
   Sampling,
+  ScoredToken,
   SequencePages,
   TopLogprob,
 } from './types.ts';

@@ -32,16 +32,19 @@ export class SegmentBuilder {
   readonly graph: GraphBuilder;
   readonly library: WeightLibrary;
   readonly precision: Precision;
+  /** Products with int8 activations give a row the same bits alone as among others (lone-rows.ts). */
+  readonly loneRowsAlike: boolean;
   readonly #inputs = new Map<string, ValueSpec>();
   readonly #outputs: ValueSpec[] = [];
   readonly #weights = new Map<string, WeightRef>();
   readonly #cacheLayers: number[] = [];
   readonly #derived = new Map<string, Value>();
 
-  constructor(name: string, library: WeightLibrary, precision: Precision) {
+  constructor(name: string, library: WeightLibrary, precision: Precision, loneRowsAlike = false) {
     this.graph = new GraphBuilder(name);
     this.library = library;
     this.precision = precision;
+    this.loneRowsAlike = loneRowsAlike;
   }
 
   reserved(name: ReservedInput): Value {

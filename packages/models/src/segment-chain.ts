@@ -54,7 +54,7 @@ export class SegmentChain {
   /** Ends the decoder segment, adds one for the routed experts of `layer`, and opens the next decoder segment. */
   experts(layer: number, live: readonly LiveValue[], build: (segment: SegmentBuilder) => void): void {
     this.#end(live);
-    const segment = new SegmentBuilder(`experts.${layer}`, this.#context.weights, this.#context.precision);
+    const segment = this.#builder(`experts.${layer}`);
     build(segment);
     this.#done.push(segment.finish({ kind: 'experts', layer }));
     this.#current = this.#open();
@@ -95,7 +95,12 @@ export class SegmentChain {
   }
 
   #open(): SegmentBuilder {
-    return new SegmentBuilder(`decoder.${this.#done.length}`, this.#context.weights, this.#context.precision);
+    return this.#builder(`decoder.${this.#done.length}`);
+  }
+
+  #builder(name: string): SegmentBuilder {
+    const { weights, precision, loneRowsAlike } = this.#context;
+    return new SegmentBuilder(name, weights, precision, loneRowsAlike);
   }
 
   /** Later segments read `live` by name. */

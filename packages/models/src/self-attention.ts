@@ -5,7 +5,7 @@ import type { ModelConfig } from '@causeway/model-files';
 import type { Value } from '@causeway/onnx-graph';
 import type { BuildContext } from './architecture.ts';
 import { groupQueryAttention } from './attention-gqa.ts';
-import { linear, linears } from './linear.ts';
+import { joinedLinears, linear, linears } from './linear.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rotaryTables } from './rope.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
@@ -39,16 +39,21 @@ export function selfAttention(context: BuildContext, o: SelfAttention = {}) {
       { name: `${name}.v_proj`, outputs: kvHeads * headDim },
     ];
     if (o.biases === true) for (const part of parts) weights.info(`${part.name}.bias`, [part.outputs]);
-    const [q = '', k = '', v = ''] = linears(segment, x, parts, hiddenSize);
-    const norm = (value: Value, part: string, count: number): Value =>
-      o.headNorms === true ? headNorm(segment, value, `${name}.${part}`, count, config) : value;
-    const mixed = groupQueryAttention(segment, norm(q, 'q_norm', heads), norm(k, 'k_norm', kvHeads), v, {
+    const shape = {
       layer,
       heads,
       kvHeads,
       headDim,
       rotary: { ...rotaryTables(weights, config, headDim), interleaved: o.interleaved ?? false },
-    });
+    };
+    const joined = o.headNorms === true ? undefined : joinedLinears(segment, x, parts, hiddenSize);
+    if (joined !== undefined) {
+      return linear(segment, groupQueryAttention(segment, { joined }, shape), `${name}.o_proj`, hiddenSize, heads * headDim);
+    }
+    const [q = '', k = '', v = ''] = linears(segment, x, parts, hiddenSize);
+    const norm = (value: Value, part: string, count: number): Value =>
+      o.headNorms === true ? headNorm(segment, value, `${name}.${part}`, count, config) : value;
+    const mixed = groupQueryAttention(segment, { q: norm(q, 'q_norm', heads), k: norm(k, 'k_norm', kvHeads), v }, shape);
     return linear(segment, mixed, `${name}.o_proj`, hiddenSize, heads * headDim);
   };
 }

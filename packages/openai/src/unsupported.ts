@@ -13,8 +13,6 @@ const isEmpty = (value: unknown): boolean => typeof value === 'object' && value 
 
 /** Fields of OpenAI's API that would change the answer and aren't served; silently ignoring them would be a wrong answer. */
 const UNSUPPORTED: readonly Unsupported[] = [
-  { field: 'n', harmless: (v) => v === 1, what: 'only one answer per request (n = 1) is served' },
-  { field: 'best_of', harmless: (v) => v === 1, what: 'only best_of = 1 is served' },
   { field: 'tools', harmless: isEmpty, what: 'tools are called in chats: use /v1/chat/completions' },
   {
     field: 'tool_choice',
@@ -26,11 +24,6 @@ const UNSUPPORTED: readonly Unsupported[] = [
     field: 'function_call',
     harmless: (v) => v === 'none' || v === 'auto',
     what: 'functions gave way to tools: use "tools" and "tool_choice"',
-  },
-  {
-    field: 'response_format',
-    harmless: (v) => typeof v === 'object' && v !== null && (v as { type?: unknown }).type === 'text',
-    what: 'only {"type": "text"} is served',
   },
   { field: 'min_tokens', harmless: (v) => v === 0, what: 'min_tokens is not served; leave it 0' },
   // OpenAI's default asks for nothing; a model that reasons on demand isn't served.
@@ -54,12 +47,12 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { field: 'continue_final_message', harmless: (v) => v === false, what: 'only false is served' },
   { field: 'chat_template', harmless: () => false, what: "the model's own template is used" },
   { field: 'chat_template_kwargs', harmless: isEmpty, what: 'chat templates are for chats: use /v1/chat/completions' },
-  { field: 'guided_json', harmless: () => false, what: 'structured output is not served' },
-  { field: 'guided_regex', harmless: () => false, what: 'structured output is not served' },
-  { field: 'guided_choice', harmless: () => false, what: 'structured output is not served' },
-  { field: 'guided_grammar', harmless: () => false, what: 'structured output is not served' },
-  { field: 'structured_outputs', harmless: isEmpty, what: 'structured output is not served' },
-  { field: 'echo', harmless: (v) => v === false, what: 'echo is not served' },
+  {
+    field: 'guided_grammar',
+    harmless: () => false,
+    what: 'grammars are not served; use response_format, guided_regex or guided_choice',
+  },
+  { field: 'echo', harmless: (v) => v === false, what: 'prompts are given back by /v1/completions only' },
   { field: 'suffix', harmless: (v) => v === '', what: 'suffix is not served' },
   { field: 'audio', harmless: () => false, what: 'audio is not served' },
   {

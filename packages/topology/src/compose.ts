@@ -1,4 +1,5 @@
 import { stringify } from 'yaml';
+import { modelOf, modelsOf, type ModelTable, servedModel } from './models.ts';
 import { renderNatsConfig } from './nats-config.ts';
 import { renderProcesses, ROLE_ORDER, type ProcessSpec } from './processes.ts';
 import type { Topology } from './schema.ts';
@@ -14,9 +15,12 @@ const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit
 # Another model: CAUSEWAY_MODEL_DIR=/path/to/checkpoint CAUSEWAY_MODEL_NAME=name docker compose up
 `;
 
-/** `docker-compose.yml` (Compose file format 3.8) of a topology: NATS, Redis, every process, Prometheus and Grafana. */
-export function renderCompose(topology: Topology): string {
-  const specs = composeProcesses(topology);
+/**
+ * `docker-compose.yml` (Compose file format 3.8) of a topology: NATS, Redis, every process, Prometheus and Grafana.
+ * @param models where they are on the host, relative to the file; default: folders in models/
+ */
+export function renderCompose(topology: Topology, models: ModelTable = builtIn(topology)): string {
+  const specs = composeProcesses(topology, models);
   const routers = specs.filter((spec) => spec.role === 'router').map((spec) => spec.name);
   const workers = specs.filter((spec) => spec.role !== 'router').map((spec) => spec.name);
   return (
@@ -38,7 +42,12 @@ export function renderCompose(topology: Topology): string {
             command: ['redis-server', '--save', '', '--appendonly', 'no', '--protected-mode', 'no'],
             restart: 'unless-stopped',
           },
-          ...Object.fromEntries(specs.map((spec) => [spec.name, service(spec, topology, spec === specs[0], workers)])),
+          ...Object.fromEntries(
+            specs.map((spec) => [
+              spec.name,
+              service(spec, topology, { published: spec === specs[0], workers, volumes: volumes(spec, topology, models) }),
+            ]),
+          ),
           prometheus: {
             image: '${CAUSEWAY_PROMETHEUS_IMAGE:-prom/prometheus:v2.55.1}',
             volumes: ['./deploy/prometheus/prometheus.yml:/etc/prometheus/prometheus.yml:ro'],
@@ -71,7 +80,7 @@ export function renderPrometheus(topology: Topology): string {
     job_name: role,
     static_configs: [
       {
-        targets: composeProcesses(topology)
+        targets: composeProcesses(topology, builtIn(topology))
           .filter((spec) => spec.role === role)
           .map((spec) => `${spec.name}:${CONTAINER_PORTS.observability}`),
       },
@@ -90,7 +99,7 @@ export function renderPrometheus(topology: Topology): string {
 export function renderComposeNats(topology: Topology): string {
   return (
     '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.\n' +
-    renderNatsConfig(topology, composeProcesses(topology), {
+    renderNatsConfig(topology, composeProcesses(topology, builtIn(topology)), {
       listen: '0.0.0.0:4222',
       http: '0.0.0.0:8222',
       password: () => '$CAUSEWAY_NATS_PASSWORD',
@@ -98,10 +107,36 @@ export function renderComposeNats(topology: Topology): string {
   );
 }
 
-function composeProcesses(topology: Topology): ProcessSpec[] {
+function builtIn(topology: Topology): ModelTable {
+  return new Map(modelsOf(topology).map((word) => [word, { name: word, path: `./models/${word}` }]));
+}
+
+/** One model can be exchanged by the environment; of several each has a folder of its own in the containers. */
+function inContainer(topology: Topology, models: ModelTable): ModelTable {
+  const words = modelsOf(topology);
+  return new Map(
+    words.map((word, index) => {
+      const { name } = servedModel(models, word);
+      const only = { name: `\${CAUSEWAY_MODEL_NAME:-${name}}`, path: '/model' };
+      return [word, words.length === 1 ? only : { name, path: `/models/${index}` }];
+    }),
+  );
+}
+
+/** What a process mounts: its model, or every model for a router. */
+function volumes(spec: ProcessSpec, topology: Topology, models: ModelTable): string[] {
+  const words = modelsOf(topology);
+  const [only] = words;
+  if (words.length === 1 && only !== undefined) return [`\${CAUSEWAY_MODEL_DIR:-${servedModel(models, only).path}}:/model:ro`];
+  const inside = inContainer(topology, models);
+  const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
+  const mounted = pool === undefined || pool.role === 'router' ? words : [modelOf(topology, pool)];
+  return mounted.map((word) => `${servedModel(models, word).path}:${servedModel(inside, word).path}:ro`);
+}
+
+function composeProcesses(topology: Topology, models: ModelTable): ProcessSpec[] {
   return renderProcesses(topology, {
-    modelPath: '/model',
-    modelName: `\${CAUSEWAY_MODEL_NAME:-${topology.model}}`,
+    models: inContainer(topology, models),
     // The machine is not known when the file is written: two threads for each worker that says auto, unless the environment says more.
     machineCores: 1,
     natsUrl: 'nats://nats:4222',
@@ -113,11 +148,15 @@ function composeProcesses(topology: Topology): ProcessSpec[] {
   });
 }
 
-/**
- * @param published the host opens its ports: the first router
- * @param workers what routers depend on, so that they are stopped first
- */
-function service(spec: ProcessSpec, topology: Topology, published: boolean, workers: readonly string[]): object {
+interface ServiceSetting {
+  /** The host opens its ports: the first router. */
+  published: boolean;
+  /** What routers depend on, so that they are stopped first. */
+  workers: readonly string[];
+  volumes: readonly string[];
+}
+
+function service(spec: ProcessSpec, topology: Topology, { published, workers, volumes: mounted }: ServiceSetting): object {
   const env = { ...spec.env };
   const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
   if (pool !== undefined && pool.role !== 'router' && pool.cores === undefined && typeof pool.threads !== 'number') {
@@ -141,9 +180,7 @@ function service(spec: ProcessSpec, topology: Topology, published: boolean, work
     },
     command: [spec.entry],
     environment: env,
-    volumes: [
-      `\${CAUSEWAY_MODEL_DIR:-${topology.model.includes('/') ? topology.model : `./models/${topology.model}`}}:/model:ro`,
-    ],
+    volumes: mounted,
     ...ports,
     ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
     depends_on: [...(spec.role === 'expert' ? [] : ['nats']), 'redis', ...(spec.role === 'router' ? workers : [])],

@@ -1,5 +1,7 @@
 export { renderCompose, renderComposeNats, renderPrometheus } from './compose.ts';
 export { defaultTopology, withoutExperts } from './default-topology.ts';
+export { modelsOf, withModels } from './models.ts';
+export type { ModelTable, ServedModel } from './models.ts';
 export { renderNatsConfig } from './nats-config.ts';
 export type { NatsConfigOptions } from './nats-config.ts';
 export { parseTopology } from './parse-topology.ts';

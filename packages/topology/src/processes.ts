@@ -1,3 +1,5 @@
+import { workerKvBudget } from './kv-share.ts';
+import { modelOf, modelsOf, type ModelTable, type ServedModel, servedModel } from './models.ts';
 import type { ExpertPool, Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
 import { workerCores, workerThreads } from './threads.ts';
 
@@ -7,6 +9,8 @@ export interface ProcessSpec {
   name: string;
   role: Role;
   pool: string;
+  /** What a worker serves, by the name that clients use. */
+  model?: string;
   /** Path of the program, relative to the repository. */
   entry: string;
   env: Readonly<Record<string, string>>;
@@ -16,9 +20,11 @@ export interface ProcessSpec {
 
 /** Where the cluster runs: what differs between processes on this machine and containers. */
 export interface Placement {
-  modelPath: string;
-  modelName: string;
+  /** Every model of the topology. */
+  models: ModelTable;
   machineCores: number;
+  /** Memory of the machine; undefined: not known. */
+  machineBytes?: number | undefined;
   natsUrl: string;
   /** A worker's password at NATS, where its name is its user name. */
   natsPassword: (worker: string) => string;
@@ -52,6 +58,7 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
         name,
         role: pool.role,
         pool: pool.name,
+        ...(pool.role === 'router' ? {} : { model: servedModel(placement.models, modelOf(topology, pool)).name }),
         entry: `services/${pool.role}/src/main.ts`,
         env,
         ...(cores === undefined ? {} : { cores }),
@@ -67,16 +74,22 @@ function roleEnv(
   ports: ReturnType<Placement['ports']>,
   placement: Placement,
 ): Record<string, string> {
-  if (pool.role === 'router') return { CAUSEWAY_NATS_URL: placement.natsUrl, ...routerEnv(pool, ports) };
-  const compute = computeEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores));
-  const experts = topology.pools.filter((other) => other.role === 'expert');
+  if (pool.role === 'router') {
+    return { CAUSEWAY_NATS_URL: placement.natsUrl, ...routerModels(topology, placement.models), ...routerEnv(pool, ports) };
+  }
+  const model = modelOf(topology, pool);
+  const compute = {
+    ...modelEnv(servedModel(placement.models, model)),
+    ...computeEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores)),
+  };
+  const experts = topology.pools.filter((other) => other.role === 'expert' && modelOf(topology, other) === model);
   if (pool.role === 'expert') return { ...compute, ...expertEnv(pool, experts) };
   return {
     CAUSEWAY_NATS_URL: placement.natsUrl,
     CAUSEWAY_NATS_USER: name,
     CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
     ...compute,
-    ...workerEnv(pool),
+    ...workerEnv(pool, workerKvBudget(topology, pool, placement.machineBytes)),
     ...remoteExpertsEnv(experts[0]),
   };
 }
@@ -92,13 +105,24 @@ function sharedEnv(topology: Topology, placement: Placement, name: string, obser
     CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
     CAUSEWAY_OBSERVABILITY_PORT: String(observability),
     CAUSEWAY_DRAIN_MS: String(topology.drain),
-    CAUSEWAY_MODEL_PATH: placement.modelPath,
-    CAUSEWAY_MODEL_NAME: placement.modelName,
     ...given({
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: topology.traces?.endpoint,
       CAUSEWAY_TRACE_RATIO: topology.traces?.ratio,
     }),
   };
+}
+
+function modelEnv({ name, path }: ServedModel): Record<string, string> {
+  return { CAUSEWAY_MODEL_PATH: path, CAUSEWAY_MODEL_NAME: name };
+}
+
+/** A router has the tokenizer of every model. */
+function routerModels(topology: Topology, models: ModelTable): Record<string, string> {
+  const served = modelsOf(topology).map((word) => servedModel(models, word));
+  const byName = new Map(served.map(({ name, path }) => [name, path]));
+  const [only] = served;
+  if (byName.size === 1 && only !== undefined) return modelEnv(only);
+  return { CAUSEWAY_MODEL_PATHS: JSON.stringify(Object.fromEntries(byName)) };
 }
 
 function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Record<string, string> {
@@ -128,7 +152,7 @@ function computeEnv(pool: WorkerPool | ExpertPool, name: string, rpcPort: number
   };
 }
 
-function expertEnv(pool: ExpertPool, all: readonly ExpertPool[]): Record<string, string> {
+function expertEnv(pool: ExpertPool, all: readonly Pool[]): Record<string, string> {
   return given({
     CAUSEWAY_EXPERT_SHARDS: all.reduce((sum, { count }) => sum + count, 0),
     CAUSEWAY_EXPERT_MEMORY_BYTES: pool.memory,
@@ -138,8 +162,8 @@ function expertEnv(pool: ExpertPool, all: readonly ExpertPool[]): Record<string,
 }
 
 /** What workers are told of the experts' pool, if there is one. */
-function remoteExpertsEnv(pool: ExpertPool | undefined): Record<string, string> {
-  if (pool === undefined) return {};
+function remoteExpertsEnv(pool: Pool | undefined): Record<string, string> {
+  if (pool?.role !== 'expert') return {};
   return given({
     CAUSEWAY_EXPERTS: 'remote',
     CAUSEWAY_EXPERT_MODE: pool.mode,
@@ -148,11 +172,11 @@ function remoteExpertsEnv(pool: ExpertPool | undefined): Record<string, string> 
   });
 }
 
-function workerEnv(pool: WorkerPool): Record<string, string> {
+function workerEnv(pool: WorkerPool, kvBudget: number | undefined): Record<string, string> {
   return {
     CAUSEWAY_CHIP: pool.chip,
     ...given({
-      CAUSEWAY_KV_BUDGET_BYTES: pool.kvBudget,
+      CAUSEWAY_KV_BUDGET_BYTES: kvBudget,
       CAUSEWAY_KV_DTYPE: pool.kvDtype,
       CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
       CAUSEWAY_KV_CODEC: pool.codec,

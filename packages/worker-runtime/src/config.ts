@@ -47,6 +47,13 @@ export const workerConfig = defineConfig({
     default: 1,
     doc: 'Threads that ONNX Runtime computes with.',
   },
+  spinUs: {
+    env: 'CAUSEWAY_SPIN_US',
+    flag: 'spin-us',
+    schema: integer(LIMITS.spinUs),
+    default: 0,
+    doc: 'Microseconds that a thread without work spins before it sleeps. Some 100 shorten decode steps where several threads have cores of their own; on shared cores they cost CPU time. Without effect on models with experts and with layer groups, which run as several graphs.',
+  },
   precision: {
     env: 'CAUSEWAY_PRECISION',
     flag: 'precision',

@@ -1,11 +1,11 @@
+export { choicesFromProto, firstTokenOptions, firstTokensOf } from './choices.ts';
+export type { FirstOf, WorkerChoice } from './choices.ts';
 export { computeOrderFromProto } from './compute-order.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {
   callsToProto,
   finishReasonToProto,
-  firstTokenDetail,
-  firstTokenOptions,
   generationFromProto,
   statsToProto,
   tokenFromProto,
@@ -14,6 +14,7 @@ export {
 export { planKvMemory, slotTokenBytes } from './kv-budget.ts';
 export { loadEngine } from './load-engine.ts';
 export type { EngineRecipe, LoadedEngine } from './load-engine.ts';
+export { PromptScoreCollector } from './prompt-scores.ts';
 export { requestScope } from './request-scope.ts';
 export type { RequestScope } from './request-scope.ts';
 export { chunkTimes, reservePages } from './trace-steps.ts';

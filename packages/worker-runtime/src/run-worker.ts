@@ -38,6 +38,8 @@ export async function runWorker(
 
   const registry = new Registry();
   const metrics = createWorkerMetrics(registry);
+  /** Of the weights' bytes; undefined: all of them are there. */
+  const loading: { percent?: number | undefined } = { percent: 0 };
   /** Filled once NATS is reached; /readyz answers before that. */
   const transport: { endpoint?: KvEndpoint } = {};
   await using observability = createObservabilityServer({
@@ -45,7 +47,10 @@ export async function runWorker(
     port: config.observabilityPort,
     registry,
     lifecycle: ctx.lifecycle,
-    ready: () => (transport.endpoint?.connected === false ? ['NATS is not connected'] : []),
+    ready: () => [
+      ...(loading.percent === undefined ? [] : [`the model is being loaded: ${loading.percent} %`]),
+      ...(transport.endpoint?.connected === false ? ['NATS is not connected'] : []),
+    ],
   });
   await observability.listen();
   log.info(
@@ -66,9 +71,20 @@ export async function runWorker(
   // Experts elsewhere are found in Redis; otherwise a worker needs it only to be found itself.
   await using early = config.experts === 'remote' ? await toRedis() : undefined;
   const connectExperts = early === undefined ? undefined : expertConnector({ config, redis: early, registry, log, ctx });
-  await using loaded = await loadConfiguredEngine(ctx, config, role, log, connectExperts, (name) =>
-    engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
+  const hooks = (name: string) => ({
+    ...engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
+    onConstraintThreadLost: (err: unknown) => log.warn({ err }, 'the thread that holds answers to formats is replaced'),
+  });
+  await using loaded = await loadConfiguredEngine(
+    ctx,
+    config,
+    role,
+    log,
+    connectExperts,
+    hooks,
+    (percent) => (loading.percent = percent),
   );
+  loading.percent = undefined;
   const { engine, info, pool, maxContext, maxSequences, shrunk, weightBytes } = loaded;
   await loaded.experts?.ready(config.startupDeadlineMs, ctx.lifecycle.drainSignal);
   if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
@@ -189,6 +205,7 @@ async function loadConfiguredEngine(
   log: Logger,
   connectExperts: EngineRecipe['connectExperts'],
   hooks: (modelName: string) => ReturnType<typeof engineHooks>,
+  onPercent: (percent: number) => void,
 ): Promise<LoadedEngine> {
   let reported = 0;
   const debug = config.debugChecks === 'on';
@@ -202,9 +219,10 @@ async function loadConfiguredEngine(
     connectExperts,
     signal: ctx.lifecycle.drainSignal,
     onProgress: (fraction) => {
+      onPercent(Math.round(fraction * 100));
       if (fraction - reported < 0.1 && fraction < 1) return;
       reported = fraction;
-      log.info({ percent: Math.round(fraction * 100) }, 'converting weights');
+      log.info({ percent: Math.round(fraction * 100) }, 'loading weights');
     },
   });
 }

@@ -63,9 +63,10 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
   const { pageCount = 256, blockTokens = 16, dtype = 'f32', precision = 'exact', ...rest } = options;
   await using stack = new AsyncDisposableStack();
   using checkpoint = await openCheckpoint(folder(name));
+  const runtime = options.runtime ?? sharedRuntime();
   const groups = layerGroups(checkpoint.config.layers, options.layerGroups ?? 1);
   const cuts = groups.slice(1).map(({ firstLayer }) => firstLayer);
-  const model = stack.use(await loadModel({ checkpoint, precision, cuts }));
+  const model = stack.use(await loadModel({ checkpoint, precision, cuts, runtime }));
   const storage = { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
@@ -81,7 +82,7 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
     descriptor,
   };
   const engine = await createEngine({
-    runtime: options.runtime ?? sharedRuntime(),
+    runtime,
     model,
     info,
     pool,

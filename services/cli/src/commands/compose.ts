@@ -1,18 +1,29 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { renderCompose, renderComposeNats, renderPrometheus } from '@causeway/topology';
-import { loadTopology } from '../cluster/load-topology.ts';
+import { dirname, join, relative } from 'node:path';
+import { fail } from '@causeway/errors';
+import { type ModelTable, renderCompose, renderComposeNats, renderPrometheus } from '@causeway/topology';
+import { chooseModels } from '../cluster/load-topology.ts';
+import type { CliConfig } from '../config.ts';
+import { modelPlaces } from '../models/model-places.ts';
+import { pullableName } from '../models/pull.ts';
 import { REPOSITORY } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
 
 /** Writes, or with `check` compares, every deployment file that follows from a topology. Exit code 1 when one is not up to date. */
 export async function composeRender(
   options: { topology: string | undefined; check: boolean },
-  deps: { out: Output },
+  deps: { out: Output; config: CliConfig },
 ): Promise<number> {
-  const topology = loadTopology(options.topology);
+  // What containers mount has to be here already.
+  const { topology, models } = await chooseModels([], options.topology, modelPlaces(deps.config), (wanted) =>
+    fail(
+      'failed_precondition',
+      'bad_config',
+      `${pullableName(wanted)} is not here: ./causeway models pull ${pullableName(wanted)}`,
+    ),
+  );
   const files: [string, string][] = [
-    ['docker-compose.yml', renderCompose(topology)],
+    ['docker-compose.yml', renderCompose(topology, fromHere(models))],
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
     ['deploy/nats/nats.conf', renderComposeNats(topology)],
   ];
@@ -29,6 +40,16 @@ export async function composeRender(
   }
   if (stale === 0) deps.out.line('the deployment files are up to date');
   return options.check && stale > 0 ? 1 : 0;
+}
+
+/** Paths as docker-compose.yml has them: inside the checkout relative to it. */
+function fromHere(models: ModelTable): ModelTable {
+  return new Map(
+    [...models].map(([word, { name, path }]) => {
+      const inside = relative(REPOSITORY, path);
+      return [word, { name, path: inside.startsWith('..') || inside.startsWith('/') ? path : `./${inside}` }];
+    }),
+  );
 }
 
 function readOrEmpty(path: string): string {

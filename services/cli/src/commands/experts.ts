@@ -27,10 +27,11 @@ export interface ExpertState {
 }
 
 /**
- * Reads the experts of this checkout's cluster and gives them to `use`.
+ * Reads the experts of a model of this checkout's cluster, by default its first, and gives them to `use`.
  * Exit code 3 when no cluster is up, 1 when it has no expert placement; otherwise what `use` gives.
  */
 export async function withExperts(
+  wanted: string | undefined,
   deps: { paths: RunPaths; out: Output },
   use: (state: ExpertState, placement: Placement) => Promise<number> | number,
 ): Promise<number> {
@@ -39,7 +40,12 @@ export async function withExperts(
     deps.out.warn('no cluster of this checkout is up; ./causeway up starts one');
     return 3;
   }
-  const model = state.model.name;
+  const names = state.models.map(({ name }) => name);
+  const model = wanted ?? names[0] ?? '';
+  if (!names.includes(model)) {
+    deps.out.warn(`the cluster serves ${names.join(', ')}, not ${model}`);
+    return 1;
+  }
   await using redis = await connectRedis({ url: state.redisUrl, deadlineMs: READ_MS });
   await using view = new ExpertView({ redis, model });
   await abortable(view.loaded, AbortSignal.timeout(READ_MS));
@@ -56,8 +62,11 @@ export async function withExperts(
 }
 
 /** Shows placement and load. */
-export async function experts(options: { json: boolean }, deps: { paths: RunPaths; out: Output }): Promise<number> {
-  return withExperts(deps, ({ snapshot, loads }, placement) => {
+export async function experts(
+  options: { model: string | undefined; json: boolean },
+  deps: { paths: RunPaths; out: Output },
+): Promise<number> {
+  return withExperts(options.model, deps, ({ snapshot, loads }, placement) => {
     if (options.json) {
       const { byShard, maxOverMean } = shardLoads(placement, loads);
       const report = { placement, next: snapshot.next?.epoch ?? null, loads: Object.fromEntries(loads), maxOverMean };

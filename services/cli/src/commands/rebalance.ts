@@ -6,6 +6,7 @@ import type { Output } from '../terminal/output.ts';
 import { type ExpertState, withExperts } from './experts.ts';
 
 export interface RebalanceOptions {
+  model: string | undefined;
   copies: number | undefined;
   hotCopies: number | undefined;
   dryRun: boolean;
@@ -20,7 +21,7 @@ const POLL_MS = 50;
  * Exit code 0 when it is in force (or nothing had to change), 1 when shards refused it or somebody else changed it meanwhile.
  */
 export async function rebalance(options: RebalanceOptions, deps: { paths: RunPaths; out: Output }): Promise<number> {
-  return withExperts(deps, async (state, placement) => {
+  return withExperts(options.model, deps, async (state, placement) => {
     const { out } = deps;
     const next = plan(state, placement, options);
     const before = shardLoads(placement, state.loads).maxOverMean;

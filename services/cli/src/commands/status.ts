@@ -8,6 +8,7 @@ import { readRunState, type RunState, type ServiceState } from '../cluster/run-s
 import type { RunPaths } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
 import { table } from '../terminal/table.ts';
+import { modelNames } from '../terminal/up-text.ts';
 
 const PROBE_MS = 2_000;
 
@@ -17,7 +18,9 @@ export interface StatusReport {
   phase?: RunState['phase'] | 'crashed';
   startedAt?: string;
   supervisorPid?: number;
-  model?: RunState['model'];
+  /** The first of `models`. */
+  model?: RunState['models'][number];
+  models?: ModelReport[];
   http?: string;
   grpc?: string;
   nats?: string;
@@ -27,10 +30,18 @@ export interface StatusReport {
   workers: WorkerReport[];
   /** Expert shards as registered in Redis. */
   shards: ShardReport[];
-  /** The expert placement in force; 0: none. */
-  expertEpoch?: number;
   /** Why the registry could not be read. */
   registryError?: string;
+}
+
+interface ModelReport {
+  name: string;
+  path: string;
+  /** Workers as registered. */
+  prefill: number;
+  decode: number;
+  /** It has a decode worker, and a prefill worker if the topology has one for it. */
+  ready: boolean;
 }
 
 interface ServiceReport {
@@ -64,8 +75,11 @@ interface WorkerReport {
 
 type ShardReport = Pick<
   ShardRecord,
-  'id' | 'address' | 'draining' | 'held' | 'capacity' | 'usedBytes' | 'budgetBytes' | 'queued' | 'pairs'
->;
+  'id' | 'model' | 'address' | 'draining' | 'held' | 'capacity' | 'usedBytes' | 'budgetBytes' | 'queued' | 'pairs'
+> & {
+  /** Epoch of the placement in force; 0: none. */
+  epoch: number;
+};
 
 /** Shows what runs. Exit code 0 when every process is ready, 1 when something is not, 3 when no cluster is up. */
 export async function status(options: { json: boolean }, deps: { paths: RunPaths; out: Output }): Promise<number> {
@@ -82,14 +96,20 @@ async function collect(paths: RunPaths): Promise<StatusReport> {
   const alive = isAlive(state.supervisor);
   const [services, registry] = await Promise.all([
     Promise.all(state.services.map(probe)),
-    alive ? readRegistry(state.redisUrl, state.model.name) : { workers: [], shards: [] },
+    alive
+      ? readRegistry(
+          state.redisUrl,
+          state.models.map(({ name }) => name),
+        )
+      : { workers: [], shards: [] },
   ]);
   return {
     running: alive,
     phase: alive ? state.phase : 'crashed',
     startedAt: state.startedAt,
     supervisorPid: state.supervisor.pid,
-    model: state.model,
+    ...(state.models[0] === undefined ? {} : { model: state.models[0] }),
+    models: state.models.map((model) => modelReport(model, state.services, registry.workers)),
     http: state.httpUrl,
     grpc: state.grpcAddress,
     nats: state.natsUrl,
@@ -97,6 +117,18 @@ async function collect(paths: RunPaths): Promise<StatusReport> {
     services,
     ...registry,
   };
+}
+
+function modelReport(
+  { name, path }: RunState['models'][number],
+  services: RunState['services'],
+  workers: readonly WorkerReport[],
+): ModelReport {
+  const count = (role: WorkerReport['role']): number =>
+    workers.filter((worker) => worker.model === name && worker.role === role && !worker.draining).length;
+  const [prefill, decode] = [count('prefill'), count('decode')];
+  const wantsPrefill = services.some(({ kind, model }) => kind === 'prefill' && model === name);
+  return { name, path, prefill, decode, ready: decode > 0 && (prefill > 0 || !wantsPrefill) };
 }
 
 async function probe(service: ServiceState): Promise<ServiceReport> {
@@ -127,19 +159,20 @@ async function answers(service: ServiceState, signal: AbortSignal): Promise<read
   return probeReadyz(service.observability ?? '', signal);
 }
 
-type RegistryReport = Pick<StatusReport, 'workers' | 'shards' | 'expertEpoch' | 'registryError'>;
+type RegistryReport = Pick<StatusReport, 'workers' | 'shards' | 'registryError'>;
 
-async function readRegistry(url: string, model: string): Promise<RegistryReport> {
+async function readRegistry(url: string, models: readonly string[]): Promise<RegistryReport> {
   try {
     await using redis = await connectRedis({ url, deadlineMs: PROBE_MS });
     await using view = new RegistryView({ redis });
-    await using experts = new ExpertView({ redis, model });
-    await abortable(Promise.all([view.loaded, experts.loaded]), AbortSignal.timeout(PROBE_MS));
-    const { shards, placement } = experts.snapshot;
+    await using stack = new AsyncDisposableStack();
+    const experts = models.map((model) => stack.use(new ExpertView({ redis, model })));
+    await abortable(Promise.all([view, ...experts].map(({ loaded }) => loaded)), AbortSignal.timeout(PROBE_MS));
     return {
       workers: view.snapshot.workers.map(workerReport),
-      shards: [...shards.values()].map(shardReport),
-      expertEpoch: placement?.epoch ?? 0,
+      shards: experts.flatMap(({ snapshot }) =>
+        [...snapshot.shards.values()].map((shard) => shardReport(shard, snapshot.placement?.epoch)),
+      ),
     };
   } catch (error) {
     return {
@@ -150,9 +183,9 @@ async function readRegistry(url: string, model: string): Promise<RegistryReport>
   }
 }
 
-function shardReport(shard: ShardRecord): ShardReport {
-  const { id, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs } = shard;
-  return { id, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs };
+function shardReport(shard: ShardRecord, epoch = 0): ShardReport {
+  const { id, model, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs } = shard;
+  return { epoch, id, model, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs };
 }
 
 function workerReport(worker: WorkerRecord): WorkerReport {
@@ -185,7 +218,9 @@ function show(report: StatusReport, out: Output): void {
   if (report.phase === 'crashed') {
     out.line(`the last \`up\` (pid ${report.supervisorPid}) ended abruptly; ./causeway down (or up) cleans up after it`);
   } else {
-    out.line(`${out.bold(report.phase)} since ${report.startedAt}, pid ${report.supervisorPid}, model ${report.model?.name}`);
+    out.line(
+      `${out.bold(report.phase)} since ${report.startedAt}, pid ${report.supervisorPid}, ${modelNames(report.models ?? [])}`,
+    );
     out.line(`HTTP ${report.http}/v1 · gRPC ${report.grpc} · ${report.nats} · ${report.redis}`);
   }
   out.line();
@@ -201,6 +236,17 @@ function show(report: StatusReport, out: Output): void {
   ]);
   for (const line of table(['PROCESS', 'PID', 'STATE', 'RESTARTS', 'PORTS', ''], services)) out.line(line);
   if (report.phase === 'crashed') return;
+  const models = report.models ?? [];
+  if (models.length > 1) {
+    const rows = models.map(({ name, prefill, decode, ready }) => [
+      name,
+      String(prefill),
+      String(decode),
+      ready ? 'ready' : out.red('not ready'),
+    ]);
+    out.line();
+    for (const line of table(['MODEL', 'PREFILL', 'DECODE', 'STATE'], rows)) out.line(line);
+  }
   out.line();
   if (report.registryError !== undefined) out.line(out.red(report.registryError));
   else if (report.workers.length === 0) out.line('no worker is registered in Redis');
@@ -220,12 +266,13 @@ function show(report: StatusReport, out: Output): void {
   out.line();
   const shards = report.shards.map((shard) => [
     shard.id,
+    shard.model,
+    shard.epoch === 0 ? 'not placed yet' : `placement ${shard.epoch}`,
     `${shard.held} of ${shard.capacity}`,
     `${formatBytes(shard.usedBytes)} of ${formatBytes(shard.budgetBytes)}`,
     `${shard.queued} waiting, ${shard.pairs} calls answered`,
     shard.address,
     shard.draining ? 'draining' : '',
   ]);
-  out.line(`expert placement ${report.expertEpoch === 0 ? 'not made yet' : report.expertEpoch}`);
-  for (const line of table(['SHARD', 'EXPERTS', 'MEMORY', 'LOAD', 'ADDRESS', ''], shards)) out.line(line);
+  for (const line of table(['SHARD', 'MODEL', '', 'EXPERTS', 'MEMORY', 'LOAD', 'ADDRESS', ''], shards)) out.line(line);
 }

@@ -73,7 +73,7 @@ export interface TokenIds {
 }
 
 export interface GenerateRequest {
-  /** Empty: the only model served. */
+  /** Empty: the only model served; where several are, it is required. */
   model: string;
   input: { $case: "messages"; value: Messages } | { $case: "prompt"; value: string } | {
     $case: "tokenIds";
@@ -99,6 +99,32 @@ export interface GenerateRequest {
   toolChoice: string;
   /** One call in an answer at most. */
   singleToolCall: boolean;
+  /** Answers wanted, at most 16; 0 is 1. They share the prompt's prefill; answer i is that of a request with seed + i. */
+  n: number;
+  /** What the answer must look like. Unset: any text. */
+  responseFormat: ResponseFormat | undefined;
+}
+
+/** The answer is held to it token by token: unless its finish_reason is "length", it has this form. */
+export interface ResponseFormat {
+  format:
+    | //
+    /** A JSON object. */
+    { $case: "jsonObject"; value: boolean }
+    | //
+    /** A document of a JSON Schema, given as its text. */
+    { $case: "jsonSchema"; value: string }
+    | //
+    /** A text that a regular expression (ECMAScript's syntax) matches as a whole. */
+    { $case: "regex"; value: string }
+    | //
+    /** One of these texts. */
+    { $case: "choice"; value: Texts }
+    | undefined;
+}
+
+export interface Texts {
+  texts: string[];
 }
 
 export interface SamplingOptions {
@@ -138,7 +164,7 @@ export interface GenerateResponse {
   /** New text; never half a character. In answers to messages without reasoning and calls, where the model marks them. */
   text: string;
   tokenIds: number[];
-  /** "", "stop", "length" or "tool_calls"; set on the last message. */
+  /** "", "stop", "length" or "tool_calls"; set on the last message of each answer. */
   finishReason: string;
   /** Set on the last message. */
   usage:
@@ -149,6 +175,8 @@ export interface GenerateResponse {
   /** What the model thinks before it answers. */
   reasoningContent: string;
   toolCalls: ToolCallDelta[];
+  /** Which of n answers this is part of, from 0. */
+  choice: number;
 }
 
 /** How likely a token was, by the model's own logits: before temperature, bias and penalties. */
@@ -747,6 +775,8 @@ function createBaseGenerateRequest(): GenerateRequest {
     logprobs: undefined,
     toolChoice: "",
     singleToolCall: false,
+    n: 0,
+    responseFormat: undefined,
   };
 }
 
@@ -796,6 +826,12 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.singleToolCall !== false) {
       writer.uint32(104).bool(message.singleToolCall);
+    }
+    if (message.n !== 0) {
+      writer.uint32(120).uint32(message.n);
+    }
+    if (message.responseFormat !== undefined) {
+      ResponseFormat.encode(message.responseFormat, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -927,6 +963,22 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.singleToolCall = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.n = reader.uint32();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.responseFormat = ResponseFormat.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -976,6 +1028,180 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.logprobs = object.logprobs ?? undefined;
     message.toolChoice = object.toolChoice ?? "";
     message.singleToolCall = object.singleToolCall ?? false;
+    message.n = object.n ?? 0;
+    message.responseFormat = (object.responseFormat !== undefined && object.responseFormat !== null)
+      ? ResponseFormat.fromPartial(object.responseFormat)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseResponseFormat(): ResponseFormat {
+  return { format: undefined };
+}
+
+export const ResponseFormat: MessageFns<ResponseFormat> = {
+  encode(message: ResponseFormat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.format?.$case) {
+      case "jsonObject":
+        writer.uint32(8).bool(message.format.value);
+        break;
+      case "jsonSchema":
+        writer.uint32(18).string(message.format.value);
+        break;
+      case "regex":
+        writer.uint32(26).string(message.format.value);
+        break;
+      case "choice":
+        Texts.encode(message.format.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResponseFormat {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResponseFormat();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.format = { $case: "jsonObject", value: reader.bool() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.format = { $case: "jsonSchema", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.format = { $case: "regex", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.format = { $case: "choice", value: Texts.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResponseFormat>): ResponseFormat {
+    return ResponseFormat.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResponseFormat>): ResponseFormat {
+    const message = createBaseResponseFormat();
+    switch (object.format?.$case) {
+      case "jsonObject": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "jsonObject", value: object.format.value };
+        }
+        break;
+      }
+      case "jsonSchema": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "jsonSchema", value: object.format.value };
+        }
+        break;
+      }
+      case "regex": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "regex", value: object.format.value };
+        }
+        break;
+      }
+      case "choice": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "choice", value: Texts.fromPartial(object.format.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseTexts(): Texts {
+  return { texts: [] };
+}
+
+export const Texts: MessageFns<Texts> = {
+  encode(message: Texts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.texts) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Texts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTexts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.texts.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Texts>): Texts {
+    return Texts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Texts>): Texts {
+    const message = createBaseTexts();
+    message.texts = object.texts?.map((e) => e) || [];
     return message;
   },
 };
@@ -1232,6 +1458,7 @@ function createBaseGenerateResponse(): GenerateResponse {
     logprobs: [],
     reasoningContent: "",
     toolCalls: [],
+    choice: 0,
   };
 }
 
@@ -1264,6 +1491,9 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     }
     for (const v of message.toolCalls) {
       ToolCallDelta.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.choice !== 0) {
+      writer.uint32(120).uint32(message.choice);
     }
     return writer;
   },
@@ -1355,6 +1585,14 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
             message.toolCalls.push(ToolCallDelta.decode(reader, reader.uint32()));
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1380,6 +1618,7 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     message.logprobs = object.logprobs?.map((e) => TokenLogprob.fromPartial(e)) || [];
     message.reasoningContent = object.reasoningContent ?? "";
     message.toolCalls = object.toolCalls?.map((e) => ToolCallDelta.fromPartial(e)) || [];
+    message.choice = object.choice ?? 0;
     return message;
   },
 };

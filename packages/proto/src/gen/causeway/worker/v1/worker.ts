@@ -107,6 +107,60 @@ export interface Generation {
   exactResume: boolean;
   /** Every token carries the most likely ones at its position, so many, from the model's own logits. */
   topLogprobs: number;
+  /** Reading the prompt also tells how likely its own tokens are, each with so many of the most likely ones (prompt_scores events). */
+  promptLogprobs?:
+    | number
+    | undefined;
+  /**
+   * Several answers to the one prompt, which is read and sent once. Each has its own seed, tokens so far, limit and position, in place
+   * of sampling.seed, replay_ids, max_tokens and first_position. Empty: one answer, choice 0, by those fields.
+   */
+  choices: Choice[];
+  /** What the answer is held to. Unset: any text. */
+  constraint: Constraint | undefined;
+}
+
+/** A format that every worker compiles for itself: what may come next follows from it and the answer so far. */
+export interface Constraint {
+  body:
+    | //
+    /** Any JSON object. */
+    { $case: "jsonObject"; value: boolean }
+    | //
+    /** Documents of a JSON Schema, given as its text. */
+    { $case: "jsonSchema"; value: string }
+    | //
+    /** Texts that a regular expression matches as a whole. */
+    { $case: "regex"; value: string }
+    | { $case: "choices"; value: Texts }
+    | undefined;
+  /** Exact text before and after. */
+  prefix: string;
+  suffix: string;
+  /** Free text that may or must stand before all that. */
+  thinking: Thinking | undefined;
+}
+
+export interface Thinking {
+  begin: string;
+  end: string;
+  /** The prompt ends within it. */
+  begun: boolean;
+}
+
+export interface Texts {
+  texts: string[];
+}
+
+/** One of several answers to a prompt. */
+export interface Choice {
+  /** Names the answer in tokens and commands; each index once. */
+  index: number;
+  seed: bigint;
+  /** As in Generation. */
+  replayIds: number[];
+  maxTokens: number;
+  firstPosition: number;
 }
 
 export interface PrefillRequest {
@@ -124,7 +178,20 @@ export interface PrefillEvent {
     | { $case: "firstToken"; value: Token }
     | { $case: "sent"; value: Sent }
     | { $case: "failed"; value: Failed }
+    | { $case: "promptScores"; value: PromptScores }
     | undefined;
+}
+
+/** How likely the prompt's own tokens are, from position on (the first one has no score): before the first tokens of the answers. */
+export interface PromptScores {
+  position: number;
+  tokens: PromptScore[];
+}
+
+export interface PromptScore {
+  id: number;
+  logprob: number;
+  topLogprobs: TopLogprob[];
 }
 
 /** Taken into the worker's queue. */
@@ -149,6 +216,13 @@ export interface Token {
   logits: Uint8Array;
   /** Only when asked for: the most likely first. */
   topLogprobs: TopLogprob[];
+  /** Which of several answers it belongs to. */
+  choice: number;
+}
+
+/** What the manifest of a transfer says of first tokens beside an id: one for each answer that begins. */
+export interface FirstTokens {
+  tokens: Token[];
 }
 
 export interface TopLogprob {
@@ -192,13 +266,15 @@ export interface Failed {
 }
 
 export interface DecodeCommand {
-  command: { $case: "reserve"; value: Reserve } | { $case: "firstToken"; value: FirstToken } | {
-    $case: "recompute";
-    value: Recompute;
-  } | undefined;
+  command:
+    | { $case: "reserve"; value: Reserve }
+    | { $case: "firstToken"; value: FirstToken }
+    | { $case: "recompute"; value: Recompute }
+    | { $case: "stopChoice"; value: StopChoice }
+    | undefined;
 }
 
-/** Reserves room for the whole sequence, all or nothing. */
+/** Reserves room for the whole sequence, or for all of them when there are several choices: all or nothing. */
 export interface Reserve {
   requestId: string;
   attempt: number;
@@ -212,13 +288,18 @@ export interface Reserve {
   computeOrder: ComputeOrder | undefined;
 }
 
-/** The first token as the router saw it from the prefill worker. */
+/** The first token as the router saw it from the prefill worker; one for each choice. */
 export interface FirstToken {
   token: Token | undefined;
 }
 
 /** The prefill worker is lost: prefill here what was reserved. */
 export interface Recompute {
+}
+
+/** This answer has all it needs (a stop string came): nothing more of it is generated. The others go on. */
+export interface StopChoice {
+  choice: number;
 }
 
 export interface DecodeEvent {
@@ -232,6 +313,7 @@ export interface DecodeEvent {
     | //
     /** The transfer failed; the stream stays open for `recompute`. */
     { $case: "kvFailed"; value: Failed }
+    | { $case: "promptScores"; value: PromptScores }
     | undefined;
 }
 
@@ -502,6 +584,9 @@ function createBaseGeneration(): Generation {
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    promptLogprobs: undefined,
+    choices: [],
+    constraint: undefined,
   };
 }
 
@@ -548,6 +633,15 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.topLogprobs !== 0) {
       writer.uint32(80).uint32(message.topLogprobs);
+    }
+    if (message.promptLogprobs !== undefined) {
+      writer.uint32(112).uint32(message.promptLogprobs);
+    }
+    for (const v of message.choices) {
+      Choice.encode(v!, writer.uint32(122).fork()).join();
+    }
+    if (message.constraint !== undefined) {
+      Constraint.encode(message.constraint, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -675,6 +769,30 @@ export const Generation: MessageFns<Generation> = {
             message.topLogprobs = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.promptLogprobs = reader.uint32();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.choices.push(Choice.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.constraint = Constraint.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -704,6 +822,418 @@ export const Generation: MessageFns<Generation> = {
     message.returnLogits = object.returnLogits ?? false;
     message.exactResume = object.exactResume ?? false;
     message.topLogprobs = object.topLogprobs ?? 0;
+    message.promptLogprobs = object.promptLogprobs ?? undefined;
+    message.choices = object.choices?.map((e) => Choice.fromPartial(e)) || [];
+    message.constraint = (object.constraint !== undefined && object.constraint !== null)
+      ? Constraint.fromPartial(object.constraint)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseConstraint(): Constraint {
+  return { body: undefined, prefix: "", suffix: "", thinking: undefined };
+}
+
+export const Constraint: MessageFns<Constraint> = {
+  encode(message: Constraint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.body?.$case) {
+      case "jsonObject":
+        writer.uint32(8).bool(message.body.value);
+        break;
+      case "jsonSchema":
+        writer.uint32(18).string(message.body.value);
+        break;
+      case "regex":
+        writer.uint32(26).string(message.body.value);
+        break;
+      case "choices":
+        Texts.encode(message.body.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    if (message.prefix !== "") {
+      writer.uint32(42).string(message.prefix);
+    }
+    if (message.suffix !== "") {
+      writer.uint32(50).string(message.suffix);
+    }
+    if (message.thinking !== undefined) {
+      Thinking.encode(message.thinking, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Constraint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConstraint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.body = { $case: "jsonObject", value: reader.bool() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.body = { $case: "jsonSchema", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.body = { $case: "regex", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.body = { $case: "choices", value: Texts.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.prefix = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.suffix = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.thinking = Thinking.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Constraint>): Constraint {
+    return Constraint.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Constraint>): Constraint {
+    const message = createBaseConstraint();
+    switch (object.body?.$case) {
+      case "jsonObject": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "jsonObject", value: object.body.value };
+        }
+        break;
+      }
+      case "jsonSchema": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "jsonSchema", value: object.body.value };
+        }
+        break;
+      }
+      case "regex": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "regex", value: object.body.value };
+        }
+        break;
+      }
+      case "choices": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "choices", value: Texts.fromPartial(object.body.value) };
+        }
+        break;
+      }
+    }
+    message.prefix = object.prefix ?? "";
+    message.suffix = object.suffix ?? "";
+    message.thinking = (object.thinking !== undefined && object.thinking !== null)
+      ? Thinking.fromPartial(object.thinking)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseThinking(): Thinking {
+  return { begin: "", end: "", begun: false };
+}
+
+export const Thinking: MessageFns<Thinking> = {
+  encode(message: Thinking, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.begin !== "") {
+      writer.uint32(10).string(message.begin);
+    }
+    if (message.end !== "") {
+      writer.uint32(18).string(message.end);
+    }
+    if (message.begun !== false) {
+      writer.uint32(24).bool(message.begun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Thinking {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseThinking();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.begin = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.end = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.begun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Thinking>): Thinking {
+    return Thinking.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Thinking>): Thinking {
+    const message = createBaseThinking();
+    message.begin = object.begin ?? "";
+    message.end = object.end ?? "";
+    message.begun = object.begun ?? false;
+    return message;
+  },
+};
+
+function createBaseTexts(): Texts {
+  return { texts: [] };
+}
+
+export const Texts: MessageFns<Texts> = {
+  encode(message: Texts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.texts) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Texts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTexts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.texts.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Texts>): Texts {
+    return Texts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Texts>): Texts {
+    const message = createBaseTexts();
+    message.texts = object.texts?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseChoice(): Choice {
+  return { index: 0, seed: 0n, replayIds: [], maxTokens: 0, firstPosition: 0 };
+}
+
+export const Choice: MessageFns<Choice> = {
+  encode(message: Choice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.seed !== 0n) {
+      if (BigInt.asUintN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.seed);
+    }
+    if (message.replayIds.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.replayIds) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.maxTokens !== 0) {
+      writer.uint32(32).uint32(message.maxTokens);
+    }
+    if (message.firstPosition !== 0) {
+      writer.uint32(40).uint32(message.firstPosition);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Choice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChoice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seed = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.replayIds.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.replayIds.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.maxTokens = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.firstPosition = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Choice>): Choice {
+    return Choice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Choice>): Choice {
+    const message = createBaseChoice();
+    message.index = object.index ?? 0;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : 0n;
+    message.replayIds = object.replayIds?.map((e) => e) || [];
+    message.maxTokens = object.maxTokens ?? 0;
+    message.firstPosition = object.firstPosition ?? 0;
     return message;
   },
 };
@@ -837,6 +1367,9 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
       case "failed":
         Failed.encode(message.event.value, writer.uint32(42).fork()).join();
         break;
+      case "promptScores":
+        PromptScores.encode(message.event.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -894,6 +1427,14 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
             message.event = { $case: "failed", value: Failed.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.event = { $case: "promptScores", value: PromptScores.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -942,7 +1483,159 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
         }
         break;
       }
+      case "promptScores": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "promptScores", value: PromptScores.fromPartial(object.event.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBasePromptScores(): PromptScores {
+  return { position: 0, tokens: [] };
+}
+
+export const PromptScores: MessageFns<PromptScores> = {
+  encode(message: PromptScores, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.position !== 0) {
+      writer.uint32(8).uint32(message.position);
+    }
+    for (const v of message.tokens) {
+      PromptScore.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromptScores {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromptScores();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.position = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tokens.push(PromptScore.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromptScores>): PromptScores {
+    return PromptScores.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromptScores>): PromptScores {
+    const message = createBasePromptScores();
+    message.position = object.position ?? 0;
+    message.tokens = object.tokens?.map((e) => PromptScore.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePromptScore(): PromptScore {
+  return { id: 0, logprob: 0, topLogprobs: [] };
+}
+
+export const PromptScore: MessageFns<PromptScore> = {
+  encode(message: PromptScore, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.logprob !== 0) {
+      writer.uint32(21).float(message.logprob);
+    }
+    for (const v of message.topLogprobs) {
+      TopLogprob.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromptScore {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromptScore();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 21) {
+              break;
+            }
+
+            message.logprob = reader.float();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.topLogprobs.push(TopLogprob.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromptScore>): PromptScore {
+    return PromptScore.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromptScore>): PromptScore {
+    const message = createBasePromptScore();
+    message.id = object.id ?? 0;
+    message.logprob = object.logprob ?? 0;
+    message.topLogprobs = object.topLogprobs?.map((e) => TopLogprob.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1046,7 +1739,16 @@ export const Started: MessageFns<Started> = {
 };
 
 function createBaseToken(): Token {
-  return { attempt: 0, position: 0, id: 0, logprob: 0, finishReason: 0, logits: new Uint8Array(0), topLogprobs: [] };
+  return {
+    attempt: 0,
+    position: 0,
+    id: 0,
+    logprob: 0,
+    finishReason: 0,
+    logits: new Uint8Array(0),
+    topLogprobs: [],
+    choice: 0,
+  };
 }
 
 export const Token: MessageFns<Token> = {
@@ -1071,6 +1773,9 @@ export const Token: MessageFns<Token> = {
     }
     for (const v of message.topLogprobs) {
       TopLogprob.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.choice !== 0) {
+      writer.uint32(120).uint32(message.choice);
     }
     return writer;
   },
@@ -1144,6 +1849,14 @@ export const Token: MessageFns<Token> = {
             message.topLogprobs.push(TopLogprob.decode(reader, reader.uint32()));
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1168,6 +1881,62 @@ export const Token: MessageFns<Token> = {
     message.finishReason = object.finishReason ?? 0;
     message.logits = object.logits ?? new Uint8Array(0);
     message.topLogprobs = object.topLogprobs?.map((e) => TopLogprob.fromPartial(e)) || [];
+    message.choice = object.choice ?? 0;
+    return message;
+  },
+};
+
+function createBaseFirstTokens(): FirstTokens {
+  return { tokens: [] };
+}
+
+export const FirstTokens: MessageFns<FirstTokens> = {
+  encode(message: FirstTokens, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tokens) {
+      Token.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FirstTokens {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFirstTokens();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tokens.push(Token.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FirstTokens>): FirstTokens {
+    return FirstTokens.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FirstTokens>): FirstTokens {
+    const message = createBaseFirstTokens();
+    message.tokens = object.tokens?.map((e) => Token.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1640,6 +2409,9 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
       case "recompute":
         Recompute.encode(message.command.value, writer.uint32(26).fork()).join();
         break;
+      case "stopChoice":
+        StopChoice.encode(message.command.value, writer.uint32(34).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1681,6 +2453,14 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
             message.command = { $case: "recompute", value: Recompute.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.command = { $case: "stopChoice", value: StopChoice.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1714,6 +2494,12 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
       case "recompute": {
         if (object.command?.value !== undefined && object.command?.value !== null) {
           message.command = { $case: "recompute", value: Recompute.fromPartial(object.command.value) };
+        }
+        break;
+      }
+      case "stopChoice": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "stopChoice", value: StopChoice.fromPartial(object.command.value) };
         }
         break;
       }
@@ -1939,6 +2725,61 @@ export const Recompute: MessageFns<Recompute> = {
   },
 };
 
+function createBaseStopChoice(): StopChoice {
+  return { choice: 0 };
+}
+
+export const StopChoice: MessageFns<StopChoice> = {
+  encode(message: StopChoice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.choice !== 0) {
+      writer.uint32(8).uint32(message.choice);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StopChoice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStopChoice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StopChoice>): StopChoice {
+    return StopChoice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StopChoice>): StopChoice {
+    const message = createBaseStopChoice();
+    message.choice = object.choice ?? 0;
+    return message;
+  },
+};
+
 function createBaseDecodeEvent(): DecodeEvent {
   return { event: undefined };
 }
@@ -1966,6 +2807,9 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
         break;
       case "kvFailed":
         Failed.encode(message.event.value, writer.uint32(58).fork()).join();
+        break;
+      case "promptScores":
+        PromptScores.encode(message.event.value, writer.uint32(66).fork()).join();
         break;
     }
     return writer;
@@ -2040,6 +2884,14 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
             message.event = { $case: "kvFailed", value: Failed.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.event = { $case: "promptScores", value: PromptScores.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2097,6 +2949,12 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
       case "kvFailed": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
           message.event = { $case: "kvFailed", value: Failed.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "promptScores": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "promptScores", value: PromptScores.fromPartial(object.event.value) };
         }
         break;
       }
@@ -2368,7 +3226,7 @@ export const PrefillDefinition = {
   name: "Prefill",
   fullName: "causeway.worker.v1.Prefill",
   methods: {
-    /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+    /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
     prefill: {
       name: "Prefill",
       requestType: PrefillRequest as typeof PrefillRequest,
@@ -2383,7 +3241,7 @@ export const PrefillDefinition = {
 /** Reads prompts: computes their KV cache and sends it to the decode worker named by the ticket. */
 export type PrefillService = typeof PrefillService;
 export const PrefillService = {
-  /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+  /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
   prefill: {
     path: "/causeway.worker.v1.Prefill/Prefill" as const,
     requestStream: false as const,
@@ -2396,12 +3254,12 @@ export const PrefillService = {
 } as const;
 
 export interface PrefillServer extends UntypedServiceImplementation {
-  /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+  /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
   prefill: handleServerStreamingCall<PrefillRequest, PrefillEvent>;
 }
 
 export interface PrefillClient extends Client {
-  /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+  /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
   prefill(request: PrefillRequest, options?: Partial<CallOptions>): ClientReadableStream<PrefillEvent>;
   prefill(
     request: PrefillRequest,
