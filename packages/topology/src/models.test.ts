@@ -1,6 +1,15 @@
 import { expect, describe, test } from 'vitest';
 import { parse } from 'yaml';
-import { defaultTopology, modelsOf, parseTopology, renderCompose, renderProcesses, type Topology, withModels } from './index.ts';
+import {
+  defaultTopology,
+  withoutExperts,
+  modelsOf,
+  parseTopology,
+  renderCompose,
+  renderProcesses,
+  type Topology,
+  withModels,
+} from './index.ts';
 import { workerKvBudget } from './kv-share.ts';
 
 const GIB = 1024 ** 3;
@@ -76,7 +85,7 @@ describe('models of the command line', () => {
 
   test('of several each gets the worker pools, under names of their own', () => {
     const words = ['hf:Acme/Tiny_Model', './x/tiny-model.gguf', '日本'];
-    const changed = withModels(defaultTopology(), words);
+    const changed = withModels(withoutExperts(defaultTopology()), words);
     expect(modelsOf(changed)).toEqual(words);
     expect(changed.pools.map(({ name }) => name)).toEqual([
       'router',

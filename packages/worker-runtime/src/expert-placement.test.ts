@@ -38,7 +38,7 @@ it('of two that plan from the same placement one is refused, and only what was p
   const seen = await a.store.epochs();
   expect(seen).toEqual({ current: 0, next: 0 });
   const both = await Promise.all([a.store.propose(placement(1, model), seen), b.store.propose(placement(1, model), seen)]);
-  expect(both.sort()).toEqual([false, true]);
+  expect(both.filter((won) => won)).toEqual([true]);
   expect(await a.store.turn(2)).toBe(false);
   expect(await a.store.turn(1)).toBe(true);
   expect(await b.store.turn(1)).toBe(false);
