@@ -2,8 +2,8 @@
 const test = '\\.test\\.ts$|/testing/';
 // Where messages of the wire become domain types, and nowhere else.
 const edges = [
-  '^packages/(proto|rpc|kv-transport|worker-runtime|testkit)/',
-  '^services/(router|prefill|decode)/src/',
+  '^packages/(proto|rpc|kv-transport|experts|worker-runtime|testkit)/',
+  '^services/(router|prefill|decode|expert)/src/',
   '^services/cli/src/verify/',
   '^tests/',
   test,
@@ -40,10 +40,10 @@ module.exports = {
     {
       name: 'packages-by-their-door',
       comment:
-        'Another package is imported through its exports (src/index.ts, src/internal.ts, and the NATS subjects), never by a path into it.',
+        'Another package is imported through its exports (src/index.ts, src/internal.ts, the NATS subjects, the placing of experts), never by a path into it.',
       severity: 'error',
       from: { path: '^(packages/[^/]+|services/[^/]+|tests)/' },
-      to: { path: '^packages/[^/]+/src/', pathNot: ['^$1/', '^packages/[^/]+/src/(index|internal|subjects)\\.ts$'] },
+      to: { path: '^packages/[^/]+/src/', pathNot: ['^$1/', '^packages/[^/]+/src/(index|internal|subjects|placing)\\.ts$'] },
     },
     {
       name: 'generated-code-at-the-edges',

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { configTable } from '../packages/config/src/index.ts';
 import { METRICS } from '../packages/telemetry/src/index.ts';
 import { workerConfig } from '../packages/worker-runtime/src/config.ts';
+import { expertConfig } from '../services/expert/src/config.ts';
 import { cliConfig } from '../services/cli/src/config.ts';
 import { routerConfig } from '../services/router/src/config.ts';
 
@@ -31,6 +32,7 @@ const tables = new Map([
   ['command settings', cliSettings],
   ['router settings', configTable(routerConfig)],
   ['worker settings', configTable(workerConfig)],
+  ['expert settings', configTable(expertConfig)],
   ['metrics', metrics],
 ]);
 

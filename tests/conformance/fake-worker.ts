@@ -224,6 +224,7 @@ async function* decode(
           receivedBytes: BigInt(bytes ? SENT_BYTES : 0),
           prefilledTokens,
           prefillMs: 0,
+          expertCalls: [],
         },
       },
     };
@@ -247,7 +248,10 @@ async function* decode(
     }
     const generatedTokens = Math.max(...running.map(({ end }) => end));
     yield {
-      event: { $case: 'finished', value: { reason: FinishReason.FINISH_REASON_LENGTH, generatedTokens, preemptions: 0 } },
+      event: {
+        $case: 'finished',
+        value: { reason: FinishReason.FINISH_REASON_LENGTH, generatedTokens, preemptions: 0, expertCalls: [] },
+      },
     };
     if (generation.choices.length > 1) await commandsEnd;
   } finally {
@@ -348,6 +352,7 @@ function stats(): workerV1.TransferStats {
     transferMs: 3.5,
     prefillMs: 7.25,
     queueMs: 0.5,
+    expertCalls: [],
   };
 }
 

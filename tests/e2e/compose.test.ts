@@ -148,9 +148,9 @@ describe.skipIf(skip)('docker-compose.yml, built and started', () => {
       scrape_configs: { job_name: string }[];
     };
     const jobs = config.scrape_configs.map((job) => job.job_name);
-    expect(jobs.toSorted()).toEqual([...PROCESSES].toSorted());
+    expect(jobs.toSorted()).toEqual(['decode', 'prefill', 'router']);
     const allUp = async (): Promise<boolean> => {
-      const up = await query('up');
+      const up = await query('min by (job) (up)');
       return up.size === jobs.length && jobs.every((job) => up.get(job) === 1);
     };
     await eventually(allUp, { timeoutMs: 30_000, intervalMs: 1000, what: 'up is 1 for every process' });

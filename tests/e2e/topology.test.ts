@@ -69,7 +69,7 @@ test('the workers of the example can serve a model of the shape of SmolLM2', () 
   const { pools } = parseTopology(readFileSync(file, 'utf8'), file);
   const layers = Array.from({ length: 30 }, (): LayerGeometry => ({ kind: 'full', kvHeads: 3, headDimK: 64, headDimV: 64 }));
   for (const pool of pools) {
-    if (pool.role === 'router') continue;
+    if (pool.role === 'router' || pool.role === 'expert') continue;
     const { kvBudget, maxContext, blockTokens = 16, kvDtype = 'f32' } = pool;
     const memory = planKvMemory({
       budgetBytes: kvBudget ?? 0,

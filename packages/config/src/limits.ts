@@ -14,6 +14,8 @@ export const LIMITS = {
   maxSequences: { min: 1, max: 1024 },
   chunkTokens: { min: 4, max: 65_536 },
   layerGroups: { min: 1, max: 1024 },
+  expertCopies: { min: 1, max: 64 },
+  expertHotCopies: { min: 0, max: 4096 },
   leaseMs: { min: 500, max: MAX_TIMER_MS },
   drainMs: { min: 0, max: MAX_TIMER_MS },
   localPrefillTokens: {},

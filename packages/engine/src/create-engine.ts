@@ -52,7 +52,16 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
   const executor = resources.use(
-    await Executor.create({ runtime, model, slots, time, largest, threads: options.threads, profile: debug.profile }),
+    await Executor.create({
+      runtime,
+      model,
+      slots,
+      time,
+      largest,
+      experts: options.experts,
+      threads: options.threads,
+      profile: debug.profile,
+    }),
   );
   const scorer = resources.use(await PromptScorer.create({ runtime, vocabSize: model.vocabSize, time }));
   model.releaseWeights();

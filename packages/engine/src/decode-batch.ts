@@ -3,6 +3,7 @@ import type { ConstrainedText, TokenMask } from '@causeway/grammar';
 import { anyMask, StepMasks } from './constrained.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
+import { addCalls } from './remote-experts.ts';
 import { sampleToken } from './sample-token.ts';
 import type { Sequence } from './sequence.ts';
 import type { SampledToken } from './types.ts';
@@ -168,7 +169,8 @@ export class DecodeBatch {
     // A run that serves one request ends with it; a shared one finishes its step.
     const signal = batch.length === 1 ? batch[0]?.signal : undefined;
     this.runs++;
-    await executor.run(0, rows, [...rows.keys()], signal);
+    const calls = await executor.run(0, rows, [...rows.keys()], signal);
+    for (const [row, sequence] of batch.entries()) addCalls(sequence.expertCalls, calls[row]);
   }
 
   /**

@@ -136,7 +136,13 @@ export class EngineLoop {
       pages = await this.line.reserveAgain(Math.ceil(tokens / blockTokens), sequence.arrival, sequence.signal);
       const length = sequence.resumeLength;
       const ids = Uint32Array.from(sequence.ids.slice(0, length));
-      await this.prefills.read({ ids, pages, signal: sequence.signal, arrival: sequence.arrival });
+      await this.prefills.read({
+        ids,
+        pages,
+        signal: sequence.signal,
+        arrival: sequence.arrival,
+        expertCalls: sequence.expertCalls,
+      });
       pages.own();
       sequence.resumeFrom(pages, length);
       if (sequence.left) sequence.release();

@@ -87,8 +87,8 @@ export class RunningEngine implements Engine {
     signal: AbortSignal,
     onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult> {
-    const { firsts, prefillMs } = await this.prefillChoices([generation], pages, signal, { onTokens });
-    return { first: firsts[0], prefillMs };
+    const { firsts, prefillMs, expertCalls } = await this.prefillChoices([generation], pages, signal, { onTokens });
+    return { first: firsts[0], prefillMs, expertCalls };
   }
 
   async prefillChoices(
@@ -112,17 +112,19 @@ export class RunningEngine implements Engine {
       firsts[choice] = await this.#firstToken(generation, logits, held[choice]);
     };
     checkRoom(pages, promptIds.length, parts.blockTokens);
+    const expertCalls = new Map<string, number>();
     const prefillMs = await loop.prefills.read({
       ids: promptIds,
       pages,
       signal,
       onTokens,
+      expertCalls,
       ...(tops === undefined || onScores === undefined ? {} : { chunkTokens: SCORED_CHUNK_TOKENS, scores: { tops, onScores } }),
       onLast: generations.flatMap((generation, choice) =>
         generation.replayIds.length === 0 ? [sample(generation, choice)] : [],
       ),
     });
-    return { firsts, prefillMs };
+    return { firsts, prefillMs, expertCalls };
   }
 
   async fork(pages: SequencePages, generations: readonly Generation[]): Promise<SequencePages[]> {

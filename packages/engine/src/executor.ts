@@ -1,6 +1,8 @@
+import { fail } from '@causeway/errors';
 import type { LoadedModel, Segment } from '@causeway/models';
 import type { Binding, Runtime, Session, SessionThreads, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
+import { addCalls, type ExpertCalls, type RemoteExperts, type StartedExpertRun } from './remote-experts.ts';
 import type { Slots } from './slots.ts';
 import { type RunSize, Workspace } from './workspace.ts';
 
@@ -16,9 +18,9 @@ export interface RunRow {
 }
 
 interface BoundSegment {
-  session: Session;
   segment: Segment;
-  binding: Binding;
+  /** None where experts elsewhere compute. */
+  graph: { session: Session; binding: Binding } | undefined;
   caches: Tensor[];
 }
 
@@ -37,7 +39,8 @@ interface BoundModel {
 export class Executor implements AsyncDisposable {
   readonly vocabSize: number;
   readonly #model: LoadedModel;
-  readonly #sessions: Session[];
+  readonly #sessions: (Session | undefined)[];
+  readonly #experts: RemoteExperts | undefined;
   readonly #slots: Slots;
   readonly #workspace: Workspace;
   readonly #time: LoopTime;
@@ -54,12 +57,14 @@ export class Executor implements AsyncDisposable {
     time: LoopTime;
     /** Largest decode and prefill runs. */
     largest: readonly RunSize[];
+    /** For models whose routed experts are computed elsewhere. */
+    experts?: RemoteExperts | undefined;
     /** As of EngineOptions. */
     threads?: SessionThreads | undefined;
     /** As of EngineDebug. */
     profile?: string | undefined;
   }): Promise<Executor> {
-    const sessions: Session[] = [];
+    const sessions: (Session | undefined)[] = [];
     const settings = {
       ...(o.threads === undefined || o.model.segments.length > 1 ? {} : { threads: o.threads }),
       ...(o.profile === undefined ? {} : { profile: o.profile }),
@@ -71,6 +76,12 @@ export class Executor implements AsyncDisposable {
         next = o.model.segments[i + 1]?.weights();
         // Whoever waits for it hears of its failure.
         next?.catch(() => undefined);
+        if (segment.content.kind === 'remote-experts') {
+          if (o.experts === undefined)
+            fail('internal', 'internal', `segment ${segment.name} needs remote experts; the engine has none`);
+          sessions.push(undefined);
+          continue;
+        }
         sessions.push(
           await o.runtime.createSession(segment.graph, { ...settings, ...(initializers === undefined ? {} : { initializers }) }),
         );
@@ -80,18 +91,23 @@ export class Executor implements AsyncDisposable {
     } catch (error) {
       // Nothing may write into memory that the caller is about to free.
       await next?.catch(() => undefined);
-      for (const session of sessions) await session[Symbol.asyncDispose]();
+      for (const session of sessions) await session?.[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  private constructor(o: { model: LoadedModel; slots: Slots; time: LoopTime }, sessions: Session[], workspace: Workspace) {
+  private constructor(
+    o: { model: LoadedModel; slots: Slots; time: LoopTime; experts?: RemoteExperts | undefined },
+    sessions: (Session | undefined)[],
+    workspace: Workspace,
+  ) {
     this.vocabSize = o.model.vocabSize;
     this.#model = o.model;
     this.#sessions = sessions;
     this.#slots = o.slots;
     this.#workspace = workspace;
     this.#time = o.time;
+    this.#experts = o.experts;
   }
 
   /** Address space of inputs, intermediates and logits. */
@@ -101,8 +117,9 @@ export class Executor implements AsyncDisposable {
 
   /**
    * Runs `rows` on the slots from `firstRow` on and computes the logits of `logitRows` (row * tokens + token). The next segment
-   * waits for `afterSegment`.
-   * @throws ServiceError `cancelled` when the signal ended the run, `runtime` with ONNX Runtime's message otherwise.
+   * waits for `afterSegment`. Segments that don't need the answers of experts elsewhere run meanwhile. Gives each row's expert calls
+   * elsewhere.
+   * @throws ServiceError `cancelled` when the signal ended the run, `expert_unavailable`, or `runtime` with ONNX Runtime's message.
    */
   async run(
     firstRow: number,
@@ -110,16 +127,39 @@ export class Executor implements AsyncDisposable {
     logitRows: readonly number[],
     signal?: AbortSignal,
     afterSegment?: (segment: number) => Promise<void>,
-  ): Promise<void> {
+  ): Promise<readonly ExpertCalls[]> {
     const size = { batch: rows.length, tokens: rows[0]?.ids.length ?? 0, logitRows: logitRows.length };
     const bound = this.#time.section('bind', () => {
       this.#writeInputs(rows, logitRows);
       return this.#bind(firstRow, size);
     });
-    for (const [index, { session, binding }] of bound.segments.entries()) {
-      await this.#time.elsewhere(session.run(binding, signal === undefined ? {} : { signal }));
-      await afterSegment?.(index);
+    const calls = rows.map(() => new Map<string, number>());
+    let remote: { output: string; run: StartedExpertRun } | undefined;
+    const answered = async (): Promise<void> => {
+      const byRow = (await remote?.run.done) ?? [];
+      for (const [row, ofRow] of byRow.entries()) addCalls(calls[row] as Map<string, number>, ofRow);
+      remote = undefined;
+    };
+    try {
+      for (const [index, { segment, graph }] of bound.segments.entries()) {
+        if (remote !== undefined && segment.inputs.some(({ name }) => name === remote?.output)) {
+          await this.#time.elsewhere(answered());
+        }
+        if (graph === undefined) {
+          const run = this.#startExperts(bound, segment, rows.length, signal);
+          remote = { output: segment.outputs[0]?.name ?? '', run };
+          await this.#time.elsewhere(run.sent);
+        } else {
+          await this.#time.elsewhere(graph.session.run(graph.binding, signal === undefined ? {} : { signal }));
+        }
+        await afterSegment?.(index);
+      }
+    } catch (error) {
+      // The experts' answers still come into memory of this run.
+      await remote?.run.done.catch(() => undefined);
+      throw error;
     }
+    return calls;
   }
 
   /** Logits of the last run's `index`-th logit row: f32 [vocabSize], a view that the next run overwrites. */
@@ -135,15 +175,33 @@ export class Executor implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const bound of this.#bound.values()) {
-      for (const { binding, caches } of bound.segments) {
-        binding[Symbol.dispose]();
+      for (const { graph, caches } of bound.segments) {
+        graph?.binding[Symbol.dispose]();
         for (const tensor of caches) tensor[Symbol.dispose]();
       }
       for (const tensor of bound.values.values()) tensor[Symbol.dispose]();
     }
     this.#bound.clear();
-    for (const session of this.#sessions.splice(0)) await session[Symbol.asyncDispose]();
+    for (const session of this.#sessions.splice(0)) await session?.[Symbol.asyncDispose]();
     this.#workspace[Symbol.dispose]();
+  }
+
+  #startExperts(bound: BoundModel, segment: Segment, batch: number, signal: AbortSignal | undefined): StartedExpertRun {
+    const value = (at: 'inputs' | 'outputs', index: number): Tensor =>
+      bound.values.get(segment[at][index]?.name ?? '') ??
+      fail('internal', 'internal', `${segment.name}: ${at} ${index} is not bound`);
+    if (this.#experts === undefined || segment.content.kind !== 'remote-experts') {
+      return fail('internal', 'internal', `segment ${segment.name} has no graph`);
+    }
+    return this.#experts.start({
+      layer: segment.content.layer,
+      batch,
+      rows: value('inputs', 0),
+      ids: value('inputs', 1),
+      weights: value('inputs', 2),
+      output: value('outputs', 0),
+      signal,
+    });
   }
 
   #writeInputs(rows: readonly RunRow[], logitRows: readonly number[]): void {
@@ -185,7 +243,8 @@ export class Executor implements AsyncDisposable {
 
   #bindCaches(firstRow: number, batch: number): BoundSegment[] {
     return this.#model.segments.map((segment, i) => {
-      const session = this.#sessions[i] as Session;
+      const session = this.#sessions[i];
+      if (session === undefined) return { segment, graph: undefined, caches: [] };
       const binding = session.createBinding();
       const caches = this.#slots.sections
         .filter(({ layer }) => segment.cacheLayers.includes(layer))
@@ -195,7 +254,7 @@ export class Executor implements AsyncDisposable {
           for (const name of section.presentNames) binding.output(name, tensor);
           return tensor;
         });
-      return { session, segment, binding, caches };
+      return { segment, graph: { session, binding }, caches };
     });
   }
 
@@ -207,9 +266,12 @@ export class Executor implements AsyncDisposable {
       bound.values.set(name, value);
       return value;
     };
-    for (const { binding, segment } of bound.segments) {
-      for (const { name } of segment.inputs) if (!CACHE_NAME.test(name)) binding.input(name, tensor(name));
-      for (const { name } of segment.outputs) if (!CACHE_NAME.test(name)) binding.output(name, tensor(name));
+    for (const { graph, segment } of bound.segments) {
+      for (const { name } of segment.inputs) if (!CACHE_NAME.test(name)) graph?.binding.input(name, tensor(name));
+      for (const { name } of segment.outputs) {
+        if (graph === undefined) tensor(name);
+        else if (!CACHE_NAME.test(name)) graph.binding.output(name, tensor(name));
+      }
     }
     bound.size = size;
     for (const value of old) value[Symbol.dispose]();

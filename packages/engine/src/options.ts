@@ -2,6 +2,7 @@ import type { TokenConstraints } from '@causeway/grammar';
 import type { PagePool } from '@causeway/kv';
 import type { LoadedModel } from '@causeway/models';
 import type { Runtime, SessionThreads } from '@causeway/ort';
+import type { RemoteExperts } from './remote-experts.ts';
 import type { EngineModelInfo } from './types.ts';
 
 /** Called synchronously by the engine's loop; must be quick and must not throw. */
@@ -47,6 +48,8 @@ export interface EngineOptions {
   maxWaiting?: number;
   /** Answer tokens to reserve before any answer was seen; default 128. */
   initialGrowth?: number;
+  /** For a model loaded without its routed experts; stays the caller's. */
+  experts?: RemoteExperts | undefined;
   /**
    * The model's runs have threads of their own that spin for more work before they sleep: a decode step is a row of operators of some
    * 50 µs, and waking a thread takes as long. Only for a model of one segment; others run one after another in the Runtime's threads.

@@ -3,6 +3,7 @@ import type { PageSet } from '@causeway/kv';
 import { nextChunk } from './chunks.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
+import { addCalls } from './remote-experts.ts';
 import type { StoredLayers } from './stored-layers.ts';
 import type { PrefillListeners } from './types.ts';
 
@@ -13,6 +14,8 @@ export interface PrefillJob {
   signal: AbortSignal;
   /** Set for preempted sequences: they go before new prompts, oldest first. */
   arrival?: number;
+  /** Takes the calls of experts elsewhere, by shard. */
+  expertCalls?: Map<string, number>;
   /** Tokens per chunk; default the engine's. */
   chunkTokens?: number;
   /** Pages hold the tokens [0, end) of these layers. What it returns is awaited. */
@@ -114,7 +117,9 @@ export class PrefillQueue {
     const row = { ids: job.ids.subarray(done, done + count), position: done };
     const all = job.onLogits !== undefined || job.scores !== undefined;
     const wanted = all ? Array.from({ length: count }, (_, t) => t) : [count - 1];
-    await executor.run(slots.prefillRow, [row], wanted, job.signal, (segment) => this.#store(entry, segment, done + count));
+    const store = (segment: number): Promise<void> => this.#store(entry, segment, done + count);
+    const [calls] = await executor.run(slots.prefillRow, [row], wanted, job.signal, store);
+    if (job.expertCalls !== undefined) addCalls(job.expertCalls, calls);
     if (this.#queue[0] !== entry) return;
     entry.done += count;
     this.tokens += count;

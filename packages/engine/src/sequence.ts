@@ -50,6 +50,8 @@ export class Sequence {
   generated: number;
   /** Times that it gave its memory up. */
   preemptions = 0;
+  /** Calls of experts elsewhere, by shard. */
+  readonly expertCalls = new Map<string, number>();
   /** The mask of its next token was not there in this step. */
   late = false;
   /** Ended, failed or cancelled: nothing more is computed or emitted. */
@@ -102,7 +104,7 @@ export class Sequence {
     const reason = finishReason(this.generation, limits, token.id, this.generated, this.ids.length);
     return reason === undefined
       ? { ...token, position }
-      : { ...token, position, finishReason: reason, preemptions: this.preemptions };
+      : { ...token, position, finishReason: reason, preemptions: this.preemptions, expertCalls: this.expertCalls };
   }
 
   /** Answer position of the next token to be sampled. */

@@ -2,6 +2,8 @@
 import type { Constraint } from '@causeway/grammar';
 import type { Fingerprint, KvDescriptor, LayerRange, PageSet } from '@causeway/kv';
 
+import type { ExpertCalls } from './remote-experts.ts';
+
 /** How tokens are chosen; a pure function of these, the position and the tokens so far. */
 export interface Sampling {
   /** 0 means greedy. */
@@ -95,6 +97,8 @@ export interface GeneratedToken extends SampledToken {
   finishReason?: FinishReason;
   /** With `finishReason`: how often the sequence gave its memory up and came back. */
   preemptions?: number;
+  /** With `finishReason`: the sequence's calls of experts elsewhere, by shard, its prompt's only if it was read again. */
+  expertCalls?: ExpertCalls;
 }
 
 /** Pages that hold one sequence, reserved all or nothing. */
@@ -111,12 +115,16 @@ export interface PrefillResult {
   /** undefined when the generation replays tokens. */
   first: GeneratedToken | undefined;
   prefillMs: number;
+  /** Calls of experts elsewhere, by shard. */
+  expertCalls: ExpertCalls;
 }
 
 /** The same for several answers to one prompt, in their order. */
 export interface ChoicesPrefillResult {
   firsts: readonly (GeneratedToken | undefined)[];
   prefillMs: number;
+  /** Calls of experts elsewhere, by shard. */
+  expertCalls: ExpertCalls;
 }
 
 export interface EngineStats {

@@ -73,6 +73,9 @@ export const ERROR_REASONS = [
   'beyond_credit',
   'transfer_failed',
   'not_committed',
+  // experts
+  'expert_unavailable',
+  'stale_placement',
   // config
   'bad_config',
   'bad_registration',

@@ -12,7 +12,7 @@ import { hasSafetensors, readShardTable, type ShardTable } from './safetensors-i
 import { exists, FILE_LIMITS, readJson, regularFile } from './small-file.ts';
 import type { LocatedTensor, TensorInfo } from './tensor-info.ts';
 import { huggingFaceTokenizerSource, type TokenizerSource } from './tokenizer-source.ts';
-import { type FileIdentity, fileIdentity, hashFiles } from './weights-hash.ts';
+import { assertSameFile, type FileIdentity, fileIdentity, hashFiles } from './weights-hash.ts';
 
 /** An opened checkpoint: checked tables over mapped files. Disposing it unmaps them. */
 export interface Checkpoint extends Disposable {
@@ -38,6 +38,8 @@ export interface Checkpoint extends Disposable {
    * @throws ServiceError `file_unreadable` when a file is no longer the one that was opened.
    */
   weightsHash(): Promise<string>;
+  /** @throws ServiceError `file_unreadable` when a weight file is gone or is not the one that was opened. */
+  assertUnchanged(): void;
 }
 
 /** A mapped weight file. */
@@ -180,6 +182,9 @@ function withShards(read: (mapShard: (path: string) => Shard) => ReadFiles): Che
       return { buffer: (shards[tensor.shard] as Shard).buffer, offset: tensor.fileOffset, byteLength: tensor.byteLength };
     },
     weightsHash: () => hashFiles(shards.map((shard) => shard.identity)),
+    assertUnchanged: () => {
+      for (const { identity } of shards) assertSameFile(identity);
+    },
     [Symbol.dispose]: () => owned.dispose(),
   };
 }

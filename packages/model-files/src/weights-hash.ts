@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Stats } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { fail } from '@causeway/errors';
+import { regularFile } from './small-file.ts';
 
 /** A file as it was when the checkpoint was opened. */
 export interface FileIdentity {
@@ -19,6 +20,17 @@ export type HashReply = { hash: string } | { changed: string } | { unreadable: s
 /** Identity of the file that `stat` describes. */
 export function fileIdentity(path: string, stat: Stats): FileIdentity {
   return { path, device: stat.dev, inode: stat.ino, size: stat.size, modifiedMs: stat.mtimeMs };
+}
+
+/** @throws ServiceError `file_unreadable` when the file is gone or is not the one that was opened. */
+export function assertSameFile(file: FileIdentity): void {
+  const { device, inode, size, modifiedMs } = fileIdentity(file.path, regularFile(file.path));
+  if (device === file.device && inode === file.inode && size === file.size && modifiedMs === file.modifiedMs) return;
+  refuseChanged(file.path);
+}
+
+function refuseChanged(path: string): never {
+  fail('failed_precondition', 'file_unreadable', `${path} changed while it was in use; start again with a file at rest`);
 }
 
 /**
@@ -40,11 +52,6 @@ export async function hashFiles(files: readonly FileIdentity[]): Promise<string>
     await worker.terminate();
   }
   if ('hash' in reply) return reply.hash;
-  if ('changed' in reply)
-    fail(
-      'failed_precondition',
-      'file_unreadable',
-      `${reply.changed} changed while it was in use; start again with a file at rest`,
-    );
+  if ('changed' in reply) refuseChanged(reply.changed);
   fail('not_found', 'file_unreadable', reply.unreadable);
 }

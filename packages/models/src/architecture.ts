@@ -3,7 +3,7 @@ import type { LayerGeometry } from '@causeway/kv';
 import type { Checkpoint, ModelConfig } from '@causeway/model-files';
 import type { GgufForm } from './gguf-form.ts';
 import type { SegmentDraft } from './segment-builder.ts';
-import type { Precision } from './types.ts';
+import type { ExpertsPlace, Precision } from './types.ts';
 import type { WeightLibrary } from './weight-library.ts';
 
 /** What a builder gets. */
@@ -11,6 +11,7 @@ export interface BuildContext {
   config: ModelConfig;
   weights: WeightLibrary;
   precision: Precision;
+  experts: ExpertsPlace;
   /** What `loneRowsAlike` found where the graphs will run. */
   loneRowsAlike: boolean;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */

@@ -4,7 +4,7 @@ import type { Runtime } from '@causeway/ort';
 import { loneRowsAlike } from './lone-rows.ts';
 import { findArchitecture } from './registry.ts';
 import type { SegmentDraft } from './segment-builder.ts';
-import type { LoadedModel, Precision, Segment } from './types.ts';
+import type { ExpertsPlace, LoadedModel, Precision, Segment } from './types.ts';
 import { WeightLibrary } from './weight-library.ts';
 
 /** How far loading is. Bytes count converted weights only: mapped ones cost nothing. */
@@ -17,6 +17,8 @@ export interface LoadOptions {
   /** Stays the caller's; keep it open until `LoadedModel.releaseWeights` was called: mapped weights are read in place. */
   checkpoint: Checkpoint;
   precision: Precision;
+  /** Default `local`. */
+  experts?: ExpertsPlace;
   /** Where the model will run: its kernels are tried, and spare work where they can. Default: as if the least of them were there. */
   runtime?: Runtime;
   /** A new decoder segment starts at these layers; others start where experts end, and where a segment would have too many weights. */
@@ -78,9 +80,11 @@ function finish(
  * or `bad_config` (cuts); nothing stays allocated then.
  */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
-  const { checkpoint, precision, onProgress, signal } = options;
+  const { checkpoint, precision, onProgress, signal, experts = 'local' } = options;
   const architecture = findArchitecture(checkpoint);
   const { config } = checkpoint;
+  if (experts === 'remote' && config.moe === undefined)
+    fail('invalid_argument', 'bad_config', `${checkpoint.name} has no experts: they can't be remote`);
   const forMemory = cutsForMemory(checkpoint, options.segmentBytes ?? SEGMENT_BYTES);
   const cuts = checkCuts([...(options.cuts ?? []), ...forMemory], config.layers);
   const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
@@ -91,6 +95,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       config,
       weights: library,
       precision,
+      experts,
       loneRowsAlike: alike,
       cuts,
       cutEnds: forMemory.length > 0,

@@ -26,6 +26,13 @@ export interface RoutedRows {
   weights: Value;
 }
 
+/** One expert's answer to rows x [M, hidden]: down(silu(gate x) * up x), with the same bits in process and in a shard. */
+export function expertAnswer(segment: SegmentBuilder, x: Value, name: string, o: { hidden: number; inner: number }): Value {
+  const gate = weightProduct(segment, x, `${name}.gate_proj.weight`, [o.inner, o.hidden]);
+  const up = weightProduct(segment, x, `${name}.up_proj.weight`, [o.inner, o.hidden]);
+  return weightProduct(segment, swiglu(segment, gate, up), `${name}.down_proj.weight`, [o.hidden, o.inner]);
+}
+
 /** Sum over each row's chosen experts of weight * down(silu(gate x) * up x): [N, hidden]. */
 export function routedExperts(segment: SegmentBuilder, routed: RoutedRows, o: RoutedExperts): Value {
   const { graph } = segment;
@@ -36,9 +43,7 @@ export function routedExperts(segment: SegmentBuilder, routed: RoutedRows, o: Ro
     const places = graph.op('Transpose', [graph.op('NonZero', [chose])]); // [M, 2]: row, slot
     const rows = graph.op('Slice', [places, graph.int64s(0), graph.int64s(1), graph.int64s(1)]); // [M, 1]
     const x = graph.op('GatherND', [routed.rows, rows]);
-    const gate = weightProduct(segment, x, `${name}.gate_proj.weight`, [o.inner, o.hidden]);
-    const up = weightProduct(segment, x, `${name}.up_proj.weight`, [o.inner, o.hidden]);
-    const y = weightProduct(segment, swiglu(segment, gate, up), `${name}.down_proj.weight`, [o.hidden, o.inner]);
+    const y = expertAnswer(segment, x, name, o);
     const weight = graph.op('Unsqueeze', [graph.op('GatherND', [routed.weights, places]), graph.int64s(1)]);
     sum = graph.op('ScatterND', [sum, rows, graph.op('Mul', [y, weight])], { reduction: string('add') });
   }

@@ -2,7 +2,7 @@ import type { Value } from '@causeway/onnx-graph';
 import { routedExperts } from './moe-experts.ts';
 import type { Residual } from './rms-norm.ts';
 import { type SegmentBuilder, tokenRows } from './segment-builder.ts';
-import type { SegmentChain } from './segment-chain.ts';
+import type { LiveValue, SegmentChain } from './segment-chain.ts';
 import { swigluMlp } from './swiglu.ts';
 import type { ValueSpec } from './types.ts';
 
@@ -21,7 +21,7 @@ export interface Mixture {
 
 /**
  * The mixture of experts of a layer, `model.layers.<layer>.mlp`: ends the segment at the router; the experts get their own; the next
- * one combines them with the shared experts.
+ * one combines them with the shared experts. Where experts are remote the shared ones get a segment too: it runs meanwhile.
  */
 export function mixture(chain: SegmentChain, x: Value, residual: Value, o: Mixture): Residual {
   const { layer, hidden } = o;
@@ -42,7 +42,12 @@ export function mixture(chain: SegmentChain, x: Value, residual: Value, o: Mixtu
     { ...ids, value: router.ids },
     { ...weights, value: router.weights },
     { ...kept, value: residual },
-  ];
+  ] satisfies [LiveValue, ...LiveValue[]];
+  if (chain.expertsAreRemote) {
+    chain.remoteExperts(layer, live, output);
+    const delta = addShared(chain, name, o, { rows, output, shared: spec('shared', 'f32', hidden) });
+    return { residual: chain.current.read(kept), delta };
+  }
   chain.experts(layer, live, (segment) => {
     const routed = { rows: segment.read(rows), ids: segment.read(ids), weights: segment.read(weights) };
     const shape = { hidden, inner: o.inner, experts: o.experts };
@@ -53,4 +58,19 @@ export function mixture(chain: SegmentChain, x: Value, residual: Value, o: Mixtu
   if (o.sharedInner === 0) return { residual: next.read(kept), delta: routed };
   const shared = swigluMlp(next, next.read(rows), `${name}.shared_experts`, hidden, o.sharedInner);
   return { residual: next.read(kept), delta: next.graph.op('Add', [routed, shared]) };
+}
+
+/** The remote experts' sum, and with it the shared experts', which a segment of their own computes. */
+function addShared(
+  chain: SegmentChain,
+  name: string,
+  { hidden, sharedInner }: Mixture,
+  specs: { rows: ValueSpec; output: ValueSpec; shared: ValueSpec },
+): Value {
+  if (sharedInner === 0) return chain.current.read(specs.output);
+  const aside = chain.current;
+  const value = swigluMlp(aside, aside.read(specs.rows), `${name}.shared_experts`, hidden, sharedInner);
+  chain.part([{ ...specs.shared, value }]);
+  const next = chain.current;
+  return next.graph.op('Add', [next.read(specs.output), next.read(specs.shared)]);
 }

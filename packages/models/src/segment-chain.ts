@@ -60,6 +60,34 @@ export class SegmentChain {
     this.#current = this.#open();
   }
 
+  /** Whether routed experts are computed elsewhere. */
+  get expertsAreRemote(): boolean {
+    return this.#context.experts === 'remote';
+  }
+
+  /** As `experts`, computed elsewhere: reads rows, ids and weights, the first of `live`, and writes `output`. */
+  remoteExperts(layer: number, live: readonly [LiveValue, LiveValue, LiveValue, ...LiveValue[]], output: ValueSpec): void {
+    this.#end(live);
+    const inputs = live.slice(0, 3).map(({ name, type, shape }) => ({ name, type, shape }));
+    const content = { kind: 'remote-experts', layer } as const;
+    this.#done.push({
+      name: `experts.${layer}`,
+      content,
+      graph: new Uint8Array(0),
+      weights: [],
+      inputs,
+      outputs: [output],
+      cacheLayers: [],
+    });
+    this.#current = this.#open();
+  }
+
+  /** Ends the segment here, so that what it computes needs nothing of what the next one waits for. */
+  part(live: readonly LiveValue[]): void {
+    this.#end(live);
+    this.#current = this.#open();
+  }
+
   /** Ends the last segment. */
   finish(): readonly SegmentDraft[] {
     this.#end([]);

@@ -21,8 +21,12 @@ export interface ValueSpec {
   shape: readonly SymbolicDim[];
 }
 
-/** What a segment holds: decoder layers (attention, dense MLP, router gate) or the routed experts of one layer. */
-export type SegmentKind = { kind: 'decoder'; layers: readonly number[] } | { kind: 'experts'; layer: number };
+/** What a segment holds: decoder layers (attention, dense MLP, router gate, shared experts) or the routed experts of one layer. */
+export type SegmentKind =
+  | { kind: 'decoder'; layers: readonly number[] }
+  | { kind: 'experts'; layer: number }
+  /** Computed elsewhere: it has no graph. Inputs: rows, ids and weights, in this order; its output is their sum. */
+  | { kind: 'remote-experts'; layer: number };
 
 export interface Segment {
   name: string;
@@ -43,6 +47,9 @@ export interface Segment {
   /** Layers whose caches this segment reads and writes. */
   cacheLayers: readonly number[];
 }
+
+/** Whether a model's routed experts are computed by its own graphs or by others: `remote` leaves their weights out. */
+export type ExpertsPlace = 'local' | 'remote';
 
 /** Precision: `fast` rounds activations to int8 for quantised weights, `exact` keeps f32 activations. */
 export type Precision = 'fast' | 'exact';

@@ -22,6 +22,8 @@ export interface CausewayReport {
   decode_chip: string;
   attempts: number;
   preemptions: number;
+  /** Calls of experts in shards (one token, one expert, one layer), by shard; absent where workers have their own. */
+  expert_calls?: Readonly<Record<string, number>>;
 }
 
 export interface Usage {

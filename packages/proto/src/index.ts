@@ -1,4 +1,5 @@
 /** Generated messages and service definitions, one namespace per proto package. Only edges import this. */
+export * as expertV1 from './gen/causeway/expert/v1/expert.ts';
 export * as inferenceV1 from './gen/causeway/inference/v1/inference.ts';
 export * as kvV1 from './gen/causeway/kv/v1/kv.ts';
 export * as workerV1 from './gen/causeway/worker/v1/worker.ts';

@@ -1,6 +1,15 @@
 export { connectRedis } from './connection.ts';
 export type { RedisConnection, RedisConnectOptions, RegistryLogger } from './connection.ts';
-export { isWorkerId, WORKER_INDEX_KEY, workerKey } from './keys.ts';
+export {
+  EXPERT_INDEX_KEY,
+  expertLeaderKey,
+  expertLoadsKey,
+  expertPlacementKey,
+  expertShardKey,
+  isWorkerId,
+  WORKER_INDEX_KEY,
+  workerKey,
+} from './keys.ts';
 export { RegistryView } from './view.ts';
 export type { RegistrySnapshot, RegistryViewOptions } from './view.ts';
 export { checkWorkerRecord, workerRecordSchema } from './worker-record.ts';

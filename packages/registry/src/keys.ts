@@ -24,3 +24,26 @@ export function workerKey(id: string): string {
   }
   return `${PREFIX}:worker:${id}`;
 }
+
+/** Set of expert shards that are or were registered. */
+export const EXPERT_INDEX_KEY = `${PREFIX}:experts`;
+
+/** Record of one expert shard; expires with its lease. Throws as `workerKey`. */
+export function expertShardKey(id: string): string {
+  return workerKey(id).replace(':worker:', ':expert:');
+}
+
+/** Hash of a model's expert placement: the one in force and the next. */
+export function expertPlacementKey(model: string): string {
+  return `${PREFIX}:expert-placement:${encodeURIComponent(model)}`;
+}
+
+/** Hash by worker of what it asked of each expert of a model. */
+export function expertLoadsKey(model: string): string {
+  return `${PREFIX}:expert-loads:${encodeURIComponent(model)}`;
+}
+
+/** Who changes a model's placement now. */
+export function expertLeaderKey(model: string): string {
+  return `${PREFIX}:expert-leader:${encodeURIComponent(model)}`;
+}

@@ -13,6 +13,8 @@ export interface ClusterOptions {
   /** Workers of each role; default one. */
   prefill?: number;
   decode?: number;
+  /** Expert shards; default none, then workers have their own experts. */
+  expert?: number;
   /** Start a router too; default false. */
   router?: boolean;
   nats?: NatsOptions;
@@ -22,9 +24,12 @@ export interface ClusterOptions {
   env?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
+/** Roles of workers and of expert shards. */
+export type WorkerRole = 'prefill' | 'decode' | 'expert';
+
 export interface ClusterWorker {
   id: string;
-  role: 'prefill' | 'decode';
+  role: WorkerRole;
   /** gRPC, host:port. */
   address: string;
   /** Metrics and health, host:port. */
@@ -47,7 +52,7 @@ export interface Cluster extends AsyncDisposable {
   router: ClusterRouter;
   worker(id: string): ClusterWorker;
   /** Starts (again) a worker of this id and waits until it is ready; replaces the one before it. */
-  startWorker(role: 'prefill' | 'decode', id: string, env?: Readonly<Record<string, string>>): Promise<ClusterWorker>;
+  startWorker(role: WorkerRole, id: string, env?: Readonly<Record<string, string>>): Promise<ClusterWorker>;
   startRouter(env?: Readonly<Record<string, string>>): Promise<ClusterRouter>;
 }
 
@@ -66,13 +71,15 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     UV_THREADPOOL_SIZE: '8',
     ...(options.modelName === undefined ? {} : { CAUSEWAY_MODEL_NAME: options.modelName }),
   };
+  const shards = options.expert ?? 0;
+  const remote = shards === 0 ? {} : { CAUSEWAY_EXPERTS: 'remote', CAUSEWAY_EXPERT_SHARDS: String(shards) };
   const workers: ClusterWorker[] = [];
   let router: ClusterRouter | undefined;
 
   const startWorker: Cluster['startWorker'] = async (role, id, env = {}) => {
     const process = startProcess({
       script: `${ROOT}/services/${role}/src/main.ts`,
-      env: { ...common, CAUSEWAY_WORKER_ID: id, ...options.workerEnv, ...options.env?.[id], ...env },
+      env: { ...common, ...remote, CAUSEWAY_WORKER_ID: id, ...options.workerEnv, ...options.env?.[id], ...env },
     });
     owner.use(process);
     const ready = await process.waitForLog((line) => line.msg === 'ready', 120_000);
@@ -93,11 +100,12 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     return router;
   };
 
-  const ids = (role: 'prefill' | 'decode', count: number): Promise<ClusterWorker>[] =>
+  const ids = (role: WorkerRole, count: number): Promise<ClusterWorker>[] =>
     Array.from({ length: count }, (_, i) => startWorker(role, `${role}-${i + 1}`));
   await Promise.all([
     ...ids('prefill', options.prefill ?? 1),
     ...ids('decode', options.decode ?? 1),
+    ...ids('expert', shards),
     ...(options.router === true ? [startRouter()] : []),
   ]);
   if (router !== undefined) await seesWorkers(router, workers);

@@ -134,6 +134,12 @@ interface ServiceSetting {
   volumes: readonly string[];
 }
 
+/** What must be healthy before a process starts: routers are stopped first, and only workers move KV. */
+function dependencies(role: ProcessSpec['role'], workers: readonly string[]): readonly string[] {
+  if (role === 'router') return ['redis', ...workers];
+  return role === 'expert' ? ['redis'] : ['nats', 'redis'];
+}
+
 function service(spec: ProcessSpec, topology: Topology, { published, workers, volumes: mounted }: ServiceSetting): object {
   const env = { ...spec.env };
   const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
@@ -163,18 +169,19 @@ function service(spec: ProcessSpec, topology: Topology, { published, workers, vo
     volumes: mounted,
     ...ports,
     ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
-    depends_on: Object.fromEntries(
-      (spec.role === 'router' ? ['redis', ...workers] : ['nats', 'redis']).map((name) => [
-        name,
-        { condition: 'service_healthy' },
-      ]),
-    ),
+    depends_on: Object.fromEntries(dependencies(spec.role, workers).map((name) => [name, { condition: 'service_healthy' }])),
     healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '4s', retries: 3, start_period: '60s' },
     // The process drains on SIGTERM; Docker must not kill it before.
     stop_grace_period: `${Math.ceil(topology.drain / 1000) + 10}s`,
     init: true,
-    ...hardened(spec.role === 'router' ? ['front', 'control'] : ['control', 'kv'], memory(pool)),
+    ...hardened(networksOf(spec.role), memory(pool)),
   };
+}
+
+/** Who hears whom: shards answer workers over gRPC and move no KV. */
+function networksOf(role: ProcessSpec['role']): ('front' | 'control' | 'kv')[] {
+  if (role === 'router') return ['front', 'control'];
+  return role === 'expert' ? ['control'] : ['control', 'kv'];
 }
 
 /** Memory of a worker beside its KV; KV when the pool names none. */

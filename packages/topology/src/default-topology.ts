@@ -1,8 +1,8 @@
 import { topologySchema, type Topology } from './schema.ts';
 
 /**
- * What `causeway up` runs when no file is named: one router, one prefill worker, one decode worker on the CPU. Quantised checkpoints
- * are computed exactly: with activations rounded to int8 a small one may answer nonsense where its two best tokens are close.
+ * What `causeway up` runs when no file is named: one router, one prefill worker, one decode worker on the CPU. Quantised checkpoints are
+ * computed exactly: with activations rounded to int8 a small one may answer nonsense where its two best tokens are close.
  */
 export function defaultTopology(): Topology {
   return topologySchema.parse({

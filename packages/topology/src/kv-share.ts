@@ -11,7 +11,7 @@ const LEAST = 64 * 1024 ** 2;
  */
 export function workerKvBudget(topology: Topology, pool: WorkerPool, machineBytes: number | undefined): number | undefined {
   if (pool.kvBudget !== undefined || machineBytes === undefined) return pool.kvBudget;
-  const workers = topology.pools.filter((other) => other.role !== 'router');
+  const workers = topology.pools.filter((other) => other.role !== 'router' && other.role !== 'expert');
   const claimed = workers.reduce((sum, other) => sum + (other.kvBudget ?? 0) * other.count, 0);
   const sharers = workers.reduce((sum, other) => sum + (other.kvBudget === undefined ? other.count : 0), 0);
   const share = Math.floor((machineBytes / 2 - claimed) / Math.max(1, sharers));

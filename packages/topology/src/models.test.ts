@@ -105,11 +105,13 @@ test.each([
   [0.1 * GIB, 64 * 1024 ** 2],
 ])('with %s bytes of memory each of two workers that say nothing keeps %s for KV', (machine, budget) => {
   for (const pool of defaultTopology().pools)
-    if (pool.role !== 'router') expect(workerKvBudget(defaultTopology(), pool, machine)).toBe(budget);
+    if (pool.role !== 'router' && pool.role !== 'expert') expect(workerKvBudget(defaultTopology(), pool, machine)).toBe(budget);
 });
 
 test('a budget that is set is kept, and taken off what is shared', () => {
   const topology = of('pools:\n  - {name: p, role: prefill, kvBudget: 3GiB}\n  - {name: d, role: decode, count: 2}');
-  const budgets = topology.pools.map((pool) => (pool.role === 'router' ? 0 : workerKvBudget(topology, pool, 8 * GIB)));
+  const budgets = topology.pools.map((pool) =>
+    pool.role === 'router' || pool.role === 'expert' ? 0 : workerKvBudget(topology, pool, 8 * GIB),
+  );
   expect(budgets).toEqual([3 * GIB, GIB / 2]);
 });

@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { Topology, WorkerPool } from './schema.ts';
+import type { ComputePool, Topology } from './schema.ts';
 
 /** A model as a process serves it. */
 export interface ServedModel {
@@ -13,7 +13,7 @@ export interface ServedModel {
 export type ModelTable = ReadonlyMap<string, ServedModel>;
 
 /** The word for what a pool serves. */
-export function modelOf(topology: Topology, pool: WorkerPool): string {
+export function modelOf(topology: Topology, pool: ComputePool): string {
   return pool.model ?? topology.model;
 }
 

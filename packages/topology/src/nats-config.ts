@@ -39,7 +39,7 @@ export function natsUsers(
   password: (worker: string) => string,
 ): string[] {
   const users = specs.flatMap(({ name, role }) => {
-    if (role === 'router') return [];
+    if (role === 'router' || role === 'expert') return [];
     const { publish, subscribe } = subjectPermissions(role, name);
     return [
       `    { user: ${JSON.stringify(natsUser(namespace, name))}, password: ${password(name)},`,

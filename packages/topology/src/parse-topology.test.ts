@@ -130,7 +130,7 @@ describe('a topology file', () => {
     );
     const pool = fc.record({
       name: value,
-      role: fc.constantFrom('router', 'prefill', 'decode', 'x'),
+      role: fc.constantFrom('router', 'prefill', 'decode', 'expert', 'x'),
       count: value,
       cores: value,
       drain: value,
@@ -149,6 +149,31 @@ describe('a topology file', () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  test("experts have the precision of the workers, and pools of them agree on what is the whole cluster's", () => {
+    const message = problemsOf(
+      [
+        'version: 1',
+        'pools:',
+        '  - {name: d, role: decode, precision: exact}',
+        '  - {name: e, role: expert, precision: fast, copies: 2}',
+        '  - {name: f, role: expert, precision: fast, mode: exact, kvBudget: 1GiB}',
+      ].join('\n'),
+    );
+    expect(message).toMatch(/kvBudget: is not a known field/);
+    const agreed = problemsOf(
+      [
+        'version: 1',
+        'pools:',
+        '  - {name: d, role: decode, precision: exact}',
+        '  - {name: e, role: expert, precision: fast, copies: 2}',
+        '  - {name: f, role: expert, precision: fast, mode: exact}',
+      ].join('\n'),
+    );
+    expect(agreed).toMatch(/line 3, pools\[0\].precision: is exact where pool "e" has fast/);
+    expect(agreed).toMatch(/line 5, pools\[2\].copies: differs from pool "e"/);
+    expect(agreed).toMatch(/line 5, pools\[2\].mode: differs from pool "e"/);
   });
 
   test('the built-in topology is one router, one prefill and one decode worker', () => {

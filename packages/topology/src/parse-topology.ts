@@ -2,7 +2,7 @@ import { chipFamily, chipStorage } from '@causeway/chips';
 import { fail } from '@causeway/errors';
 import { isNode, LineCounter, parseDocument } from 'yaml';
 import { modelOf } from './models.ts';
-import { type Pool, topologySchema, type Topology, type WorkerPool } from './schema.ts';
+import { type ComputePool, type ExpertPool, type Pool, topologySchema, type Topology } from './schema.ts';
 
 /** A file larger than this is not a topology. */
 const MAX_TEXT = 1_048_576;
@@ -77,8 +77,9 @@ function checkTopology(topology: Topology): Problem[] {
     names.set(pool.name, index);
     if (RESERVED.has(pool.name))
       problems.push({ path: [...path, 'name'], message: `"${pool.name}" is reserved for the server of that name` });
-    if (pool.role !== 'router') problems.push(...checkWorkerPool(pool, path));
+    if (pool.role !== 'router') problems.push(...checkComputePool(pool, path));
   });
+  problems.push(...checkExperts(topology));
   for (const [index, pool] of topology.pools.entries()) {
     // `d` with two processes runs `d-0` and `d-1`.
     const owner = topology.pools.find((other) => other !== pool && other.count > 1 && numbered(other).has(pool.name));
@@ -110,7 +111,31 @@ function numbered(pool: Pool): Set<string> {
 
 const RESERVED = new Set(['nats', 'redis', 'prometheus', 'grafana', 'load', 'jaeger', 'model', 'up']);
 
-function checkWorkerPool(pool: WorkerPool, path: PropertyKey[]): Problem[] {
+/** Settings of experts that are the whole cluster's. */
+const SHARED_EXPERT_FIELDS = ['copies', 'hotCopies', 'mode', 'rows', 'wait'] as const satisfies readonly (keyof ExpertPool)[];
+
+/** Expert pools that say the same of what is the cluster's; experts computed with the precision of everything else. */
+function checkExperts(topology: Topology): Problem[] {
+  const problems: Problem[] = [];
+  const first = topology.pools.find((pool) => pool.role === 'expert');
+  if (first === undefined) return problems;
+  for (const [index, pool] of topology.pools.entries()) {
+    if (pool.role === 'router') continue;
+    if ((pool.precision ?? 'fast') !== (first.precision ?? 'fast')) {
+      const message = `is ${pool.precision ?? 'fast'} where pool "${first.name}" has ${first.precision ?? 'fast'}: experts and workers have one`;
+      problems.push({ path: ['pools', index, 'precision'], message });
+    }
+    if (pool.role !== 'expert') continue;
+    for (const field of SHARED_EXPERT_FIELDS) {
+      if (pool[field] === first[field]) continue;
+      const message = `differs from pool "${first.name}": it is the whole cluster's`;
+      problems.push({ path: ['pools', index, field], message });
+    }
+  }
+  return problems;
+}
+
+function checkComputePool(pool: ComputePool, path: PropertyKey[]): Problem[] {
   const problems: Problem[] = [];
   if (pool.cores !== undefined && pool.threads !== undefined && pool.threads !== 'auto') {
     problems.push({
@@ -121,6 +146,7 @@ function checkWorkerPool(pool: WorkerPool, path: PropertyKey[]): Problem[] {
   if (pool.cores !== undefined && pool.cores.length < pool.count) {
     problems.push({ path: [...path, 'cores'], message: `lists ${pool.cores.length} cores for ${pool.count} processes` });
   }
+  if (pool.role === 'expert') return problems;
   for (const [field, choice] of [
     ['kvDtype', { dtype: pool.kvDtype }],
     ['blockTokens', { blockTokens: pool.blockTokens }],

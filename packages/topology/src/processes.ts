@@ -1,7 +1,7 @@
 import { workerKvBudget } from './kv-share.ts';
 import { modelOf, modelsOf, type ModelTable, type ServedModel, servedModel } from './models.ts';
 import { natsUser } from './nats-config.ts';
-import type { Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
+import type { ExpertPool, Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
 import { workerCores, workerThreads } from './threads.ts';
 
 /** One process of the cluster: what to run and with which environment. Values not given by the topology are left to the service. */
@@ -39,7 +39,7 @@ export interface Placement {
 }
 
 /** Order in which processes start; they are stopped in the same order (clients of a process before it). */
-export const ROLE_ORDER: readonly Role[] = ['router', 'prefill', 'decode'];
+export const ROLE_ORDER: readonly Role[] = ['router', 'prefill', 'decode', 'expert'];
 
 /** Every process that a topology asks for, routers first. A topology without a router pool gets one router. */
 export function renderProcesses(topology: Topology, placement: Placement): ProcessSpec[] {
@@ -52,19 +52,7 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
       const ports = placement.ports(name, pool.role, pool.role === 'router' ? routers++ : 0);
       const env = {
         ...sharedEnv(topology, placement, ports.observability),
-        ...(pool.role === 'router'
-          ? { ...routerModels(topology, placement.models), ...routerEnv(pool, ports) }
-          : {
-              ...modelEnv(servedModel(placement.models, modelOf(topology, pool))),
-              CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
-              CAUSEWAY_NATS_URL: placement.natsUrl,
-              CAUSEWAY_NATS_USER: natsUser(topology.namespace, name),
-              CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
-              ...workerEnv(pool, name, ports.rpc, {
-                threads: workerThreads(topology, pool, placement.machineCores),
-                kvBudget: workerKvBudget(topology, pool, placement.machineBytes),
-              }),
-            }),
+        ...roleEnv(topology, pool, name, ports, placement),
       };
       const cores = pool.role === 'router' ? undefined : workerCores(pool, index);
       return {
@@ -78,6 +66,34 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
       };
     }),
   );
+}
+
+function roleEnv(
+  topology: Topology,
+  pool: Pool,
+  name: string,
+  ports: ReturnType<Placement['ports']>,
+  placement: Placement,
+): Record<string, string> {
+  if (pool.role === 'router') {
+    return { ...routerModels(topology, placement.models), ...routerEnv(pool, ports) };
+  }
+  const model = modelOf(topology, pool);
+  const compute = {
+    ...modelEnv(servedModel(placement.models, model)),
+    CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
+    ...computeEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores)),
+  };
+  const experts = topology.pools.filter((other) => other.role === 'expert' && modelOf(topology, other) === model);
+  if (pool.role === 'expert') return { ...compute, ...expertEnv(pool, experts) };
+  return {
+    CAUSEWAY_NATS_URL: placement.natsUrl,
+    CAUSEWAY_NATS_USER: natsUser(topology.namespace, name),
+    CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
+    ...compute,
+    ...workerEnv(pool, workerKvBudget(topology, pool, placement.machineBytes)),
+    ...remoteExpertsEnv(experts[0]),
+  };
 }
 
 /** Threads of libuv's pool in a worker: runs of ONNX Runtime wait there beside file reads; Node's 4 would let long runs hold those up. */
@@ -128,20 +144,40 @@ function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Rec
   };
 }
 
-function workerEnv(
-  pool: WorkerPool,
-  name: string,
-  rpcPort: number,
-  { threads, kvBudget }: { threads: number; kvBudget: number | undefined },
-): Record<string, string> {
+function computeEnv(pool: WorkerPool | ExpertPool, name: string, rpcPort: number, threads: number): Record<string, string> {
   return {
     UV_THREADPOOL_SIZE,
     CAUSEWAY_WORKER_ID: name,
     CAUSEWAY_RPC_PORT: String(rpcPort),
-    CAUSEWAY_CHIP: pool.chip,
     CAUSEWAY_THREADS: String(threads),
+    ...given({ CAUSEWAY_PRECISION: pool.precision, CAUSEWAY_LEASE_MS: pool.lease }),
+  };
+}
+
+function expertEnv(pool: ExpertPool, all: readonly Pool[]): Record<string, string> {
+  return given({
+    CAUSEWAY_EXPERT_SHARDS: all.reduce((sum, { count }) => sum + count, 0),
+    CAUSEWAY_EXPERT_MEMORY_BYTES: pool.memory,
+    CAUSEWAY_EXPERT_COPIES: pool.copies,
+    CAUSEWAY_EXPERT_HOT_COPIES: pool.hotCopies,
+  });
+}
+
+/** What workers are told of the experts' pool, if there is one. */
+function remoteExpertsEnv(pool: Pool | undefined): Record<string, string> {
+  if (pool?.role !== 'expert') return {};
+  return given({
+    CAUSEWAY_EXPERTS: 'remote',
+    CAUSEWAY_EXPERT_MODE: pool.mode,
+    CAUSEWAY_EXPERT_ROWS: pool.rows,
+    CAUSEWAY_EXPERT_WAIT_MS: pool.wait,
+  });
+}
+
+function workerEnv(pool: WorkerPool, kvBudget: number | undefined): Record<string, string> {
+  return {
+    CAUSEWAY_CHIP: pool.chip,
     ...given({
-      CAUSEWAY_PRECISION: pool.precision,
       CAUSEWAY_KV_BUDGET_BYTES: kvBudget,
       CAUSEWAY_KV_DTYPE: pool.kvDtype,
       CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
@@ -150,7 +186,6 @@ function workerEnv(
       CAUSEWAY_MAX_SEQUENCES: pool.maxSequences,
       CAUSEWAY_CHUNK_TOKENS: pool.chunkTokens,
       CAUSEWAY_LAYER_GROUPS: pool.role === 'prefill' ? pool.layerGroups : undefined,
-      CAUSEWAY_LEASE_MS: pool.lease,
     }),
   };
 }

@@ -35,15 +35,20 @@ const pool = {
   count: count.default(1),
 };
 
-const workerPool = {
+const computePool = {
   ...pool,
   /** What the pool serves; default: the file's model. Routers serve whatever any pool serves. */
   model: model.optional(),
-  chip: oneOf(CHIP_NAMES).default('cpu'),
   /** Threads that compute; `auto` shares the machine's cores among the pools that say so. */
   threads: z.union([z.literal('auto'), integer(LIMITS.threads)], { error: 'must be auto or a number' }).optional(),
   cores: cores.optional(),
   precision: z.enum(['fast', 'exact']).optional(),
+  lease: duration(LIMITS.leaseMs).optional(),
+};
+
+const workerPool = {
+  ...computePool,
+  chip: oneOf(CHIP_NAMES).default('cpu'),
   kvBudget: byteSize(LIMITS.kvBudgetBytes).optional(),
   kvDtype: z.enum(['f32', 'f16', 'bf16']).optional(),
   blockTokens: integer(LIMITS.blockTokens).optional(),
@@ -51,7 +56,22 @@ const workerPool = {
   maxContext: integer(LIMITS.maxContext).optional(),
   maxSequences: integer(LIMITS.maxSequences).optional(),
   chunkTokens: integer(LIMITS.chunkTokens).optional(),
-  lease: duration(LIMITS.leaseMs).optional(),
+};
+
+/** Shards that hold the routed experts of a mixture-of-experts model, for all workers. */
+const expertPool = {
+  ...computePool,
+  /** For weights, of each shard. */
+  memory: byteSize({ min: 1 }).optional(),
+  /** Shards that have each expert at least. */
+  copies: integer(LIMITS.expertCopies).optional(),
+  /** Further copies of the hottest experts of each layer. */
+  hotCopies: integer(LIMITS.expertHotCopies).optional(),
+  /** `exact`: every expert's answer by itself, added up by the worker with the bits of one process. */
+  mode: z.enum(['default', 'exact']).optional(),
+  rows: z.enum(['f32', 'bf16', 'f16']).optional(),
+  /** How long a token waits for a shard that comes back. */
+  wait: duration({ min: 0, max: LIMITS.leaseMs.max }).optional(),
 };
 
 const routerPool = {
@@ -70,6 +90,7 @@ const anyPool = z.discriminatedUnion('role', [
   z.strictObject({ role: z.literal('router'), ...routerPool }),
   z.strictObject({ role: z.literal('prefill'), ...workerPool, layerGroups: integer(LIMITS.layerGroups).optional() }),
   z.strictObject({ role: z.literal('decode'), ...workerPool }),
+  z.strictObject({ role: z.literal('expert'), ...expertPool }),
 ]);
 
 /** NATS refuses a larger `max_payload` (server source: MAX_PAYLOAD_MAX_SIZE warns above 8 MiB, hard limit 64 MiB). */
@@ -104,5 +125,8 @@ export const topologySchema = z.strictObject({
 export type Topology = z.infer<typeof topologySchema>;
 export type Pool = Topology['pools'][number];
 export type RouterPool = Extract<Pool, { role: 'router' }>;
-export type WorkerPool = Exclude<Pool, { role: 'router' }>;
+export type WorkerPool = Extract<Pool, { role: 'prefill' | 'decode' }>;
+export type ExpertPool = Extract<Pool, { role: 'expert' }>;
+/** Pools whose processes compute. */
+export type ComputePool = WorkerPool | ExpertPool;
 export type Role = Pool['role'];

@@ -1,4 +1,4 @@
-import type { Topology, WorkerPool } from './schema.ts';
+import type { ComputePool, Topology } from './schema.ts';
 
 /**
  * Computing threads of each worker of a pool.
@@ -6,7 +6,7 @@ import type { Topology, WorkerPool } from './schema.ts';
  * less one for the router and the servers where there are four or more, are shared evenly. Never less than one.
  * @param machineCores cores of the machine
  */
-export function workerThreads(topology: Topology, pool: WorkerPool, machineCores: number): number {
+export function workerThreads(topology: Topology, pool: ComputePool, machineCores: number): number {
   if (pool.cores !== undefined) return Math.max(1, Math.floor(pool.cores.length / pool.count));
   if (typeof pool.threads === 'number') return pool.threads;
   let claimed = machineCores >= 4 ? 1 : 0;
@@ -21,7 +21,7 @@ export function workerThreads(topology: Topology, pool: WorkerPool, machineCores
 }
 
 /** The cores of the worker with this index in its pool: consecutive slices, the last takes what is left over. */
-export function workerCores(pool: WorkerPool, index: number): readonly number[] | undefined {
+export function workerCores(pool: ComputePool, index: number): readonly number[] | undefined {
   if (pool.cores === undefined) return undefined;
   const each = Math.floor(pool.cores.length / pool.count);
   return pool.cores.slice(index * each, index === pool.count - 1 ? undefined : (index + 1) * each);

@@ -14,6 +14,7 @@ import {
   text,
   urls,
 } from '@causeway/config';
+import { ROW_TYPES } from '@causeway/experts';
 import { KV_CODECS, KV_DTYPES } from '@causeway/kv';
 
 const WORKER_ID = /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/;
@@ -60,6 +61,34 @@ export const workerConfig = defineConfig({
     schema: oneOf(['fast', 'exact']),
     default: 'fast',
     doc: '`fast` rounds activations to int8 for quantised weights, `exact` keeps f32.',
+  },
+  experts: {
+    env: 'CAUSEWAY_EXPERTS',
+    flag: 'experts',
+    schema: oneOf(['local', 'remote']),
+    default: 'local',
+    doc: 'Where routed experts are computed: in this process, or by expert shards, found in Redis.',
+  },
+  expertMode: {
+    env: 'CAUSEWAY_EXPERT_MODE',
+    flag: 'expert-mode',
+    schema: oneOf(['default', 'exact']),
+    default: 'default',
+    doc: 'What shards answer: `default` one sum per token and shard, `exact` every expert by itself, added up here with the bits of `local`.',
+  },
+  expertRows: {
+    env: 'CAUSEWAY_EXPERT_ROWS',
+    flag: 'expert-rows',
+    schema: oneOf(ROW_TYPES),
+    default: 'f32',
+    doc: 'Type of token rows between workers and shards; 16 bits halve the bytes and round.',
+  },
+  expertWaitMs: {
+    env: 'CAUSEWAY_EXPERT_WAIT_MS',
+    flag: 'expert-wait-ms',
+    schema: milliseconds({ min: 0 }),
+    default: 15_000,
+    doc: 'How long a token waits for a shard that has its expert while any shard is registered; then its request fails.',
   },
   kvBudgetBytes: {
     env: 'CAUSEWAY_KV_BUDGET_BYTES',

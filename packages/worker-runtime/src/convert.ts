@@ -1,5 +1,5 @@
 /** Between the worker protocol's messages and the engine's values. Everything that comes in is checked here. */
-import type { FinishReason, GeneratedToken, Generation, ModelInfo, Sampling } from '@causeway/engine';
+import type { ExpertCalls, FinishReason, GeneratedToken, Generation, ModelInfo, Sampling } from '@causeway/engine';
 import { fail } from '@causeway/errors';
 import type { TransferStats } from '@causeway/kv-transport';
 import { codecToProto } from '@causeway/kv-transport';
@@ -137,7 +137,10 @@ export function tokenFromProto(token: workerV1.Token): GeneratedToken {
 }
 
 /** Counts of a transfer and the times around it, milliseconds. */
-export function statsToProto(stats: TransferStats, prefillMs: number, queueMs: number): workerV1.TransferStats {
+export function statsToProto(
+  stats: TransferStats,
+  { prefillMs, queueMs, expertCalls }: { prefillMs: number; queueMs: number; expertCalls: ExpertCalls },
+): workerV1.TransferStats {
   return {
     rawBytes: BigInt(stats.rawBytes),
     sentBytes: BigInt(stats.sentBytes),
@@ -147,5 +150,11 @@ export function statsToProto(stats: TransferStats, prefillMs: number, queueMs: n
     transferMs: stats.transferMs,
     prefillMs,
     queueMs,
+    expertCalls: callsToProto(expertCalls),
   };
+}
+
+/** Expert calls as the wire carries them, by shard. */
+export function callsToProto(calls: ExpertCalls | undefined): workerV1.ShardCalls[] {
+  return [...(calls ?? [])].map(([shard, count]) => ({ shard, calls: BigInt(count) }));
 }

@@ -4,6 +4,7 @@ export { computeOrderFromProto } from './compute-order.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {
+  callsToProto,
   finishReasonToProto,
   generationFromProto,
   statsToProto,

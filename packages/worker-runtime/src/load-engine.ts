@@ -8,8 +8,9 @@ import {
   type ModelInfo,
 } from '@causeway/engine';
 import { fail } from '@causeway/errors';
+import type { ExpertClient } from '@causeway/experts';
 import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
-import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
+import { type Checkpoint, loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
 import { startConstraints } from './constraint.ts';
@@ -37,7 +38,16 @@ export interface EngineRecipe {
   hooks?: ((modelName: string) => EngineHooks) | undefined;
   /** Called as weights are converted, 0..1. */
   onProgress?: ((fraction: number) => void) | undefined;
+  /** Connects to experts elsewhere; left out, or giving none: they are computed here, if there are any. */
+  connectExperts?: ((of: ExpertsOf) => Promise<ExpertClient | undefined>) | undefined;
   signal?: AbortSignal | undefined;
+}
+
+/** What experts elsewhere are connected for. */
+export interface ExpertsOf {
+  runtime: Runtime;
+  checkpoint: Checkpoint;
+  model: string;
 }
 
 /** An engine with everything under it. Disposing ends it and frees the memory. */
@@ -47,6 +57,9 @@ export interface LoadedEngine extends AsyncDisposable {
   pool: PagePool;
   maxContext: number;
   maxSequences: number;
+  /** Bytes of this process's weights, mapped or converted: without routed experts where they are elsewhere. */
+  weightBytes: number;
+  experts: ExpertClient | undefined;
   /** Why there are fewer sequences or tokens than by default. */
   shrunk: string | undefined;
 }
@@ -72,8 +85,12 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   }
   const cuts = layerGroups(layers, groups).map(({ firstLayer }) => firstLayer);
   const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
+  const name = recipe.modelName ?? checkpoint.name;
+  const experts = await recipe.connectExperts?.({ runtime, checkpoint, model: name });
+  if (experts !== undefined) stack.use(experts);
   const model = stack.use(
     await loadModel({
+      experts: experts === undefined ? 'local' : 'remote',
       checkpoint,
       precision: recipe.precision,
       runtime,
@@ -84,7 +101,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   );
   const descriptor: KvDescriptor = { version: DESCRIPTOR_VERSION, layers: model.layers, storage };
   const about: EngineModelInfo = {
-    name: recipe.modelName ?? checkpoint.name,
+    name,
     architecture: model.architecture,
     vocabSize: model.vocabSize,
     contextLength: model.contextLength,
@@ -115,11 +132,13 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
         ? {}
         : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
       layerGroups: groups,
+      experts,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
       ...(hooks === undefined ? {} : { hooks }),
       ...(constraints === undefined ? {} : { constraints }),
     }),
   );
+  const { weightBytes } = model;
   const info: ModelInfo = {
     ...about,
     fingerprint: fingerprint({
@@ -132,5 +151,15 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     }),
   };
   const owned = stack.move();
-  return { engine, info, pool, maxContext, maxSequences, shrunk, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return {
+    engine,
+    info,
+    pool,
+    maxContext,
+    maxSequences,
+    shrunk,
+    weightBytes,
+    experts,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }

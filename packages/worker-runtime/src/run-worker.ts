@@ -4,16 +4,17 @@ import { hostPort } from '@causeway/config';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { KvEndpoint } from '@causeway/kv-transport';
 import type { MainContext } from '@causeway/lifecycle';
-import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
+import { connectRedis, type RedisConnection, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
 import { createRpcServer, type RpcService } from '@causeway/rpc';
 import { createLogger, createObservabilityServer, type Logger, monitorEventLoop, startTracing } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
 import { advertisedHost, checkReachable } from './advertise.ts';
 import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
-import { loadEngine, type LoadedEngine } from './load-engine.ts';
+import { type EngineRecipe, loadEngine, type LoadedEngine } from './load-engine.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
 import { RateMeter } from './rate-meter.ts';
+import { expertConnector } from './remote-experts.ts';
 import { keyOfLayerZero } from './tamper.ts';
 import { warmUp, warmUpTransport } from './warm-up.ts';
 import type { Worker, WorkerRole } from './worker.ts';
@@ -69,18 +70,38 @@ export async function runWorker(
     log,
   });
   const rates = new RateMeter();
+  const toRedis = (): Promise<RedisConnection> =>
+    connectRedis({
+      url: config.redisUrl,
+      namespace: config.namespace,
+      deadlineMs: config.startupDeadlineMs,
+      signal: ctx.lifecycle.drainSignal,
+      log,
+    });
+  // Experts elsewhere are found in Redis; otherwise a worker needs it only to be found itself.
+  await using early = config.experts === 'remote' ? await toRedis() : undefined;
+  const connectExperts = early === undefined ? undefined : expertConnector({ config, redis: early, registry, log, ctx });
   const hooks = (name: string) => ({
     ...engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
     onConstraintThreadLost: (err: unknown) => log.warn({ err }, 'the thread that holds answers to formats is replaced'),
   });
-  await using loaded = await loadConfiguredEngine(ctx, config, role, log, hooks, (percent) => (loading.percent = percent));
+  await using loaded = await loadConfiguredEngine(
+    ctx,
+    config,
+    role,
+    log,
+    connectExperts,
+    hooks,
+    (percent) => (loading.percent = percent),
+  );
   loading.percent = undefined;
-  const { engine, info, pool, maxContext, maxSequences, shrunk } = loaded;
+  const { engine, info, pool, maxContext, maxSequences, shrunk, weightBytes } = loaded;
+  await loaded.experts?.ready(config.startupDeadlineMs, ctx.lifecycle.drainSignal);
   if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
   const before = engine.stats();
   log.info(
-    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext, maxSequences },
+    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext, maxSequences, weightBytes },
     'model loaded; connecting to NATS and Redis',
   );
 
@@ -126,13 +147,8 @@ export async function runWorker(
   await using server = createRpcServer({ host: config.host, port: config.rpcPort, services: services(worker), log });
   const rpcPort = await server.listen();
 
-  await using redis = await connectRedis({
-    url: config.redisUrl,
-    namespace: config.namespace,
-    deadlineMs: config.startupDeadlineMs,
-    signal: ctx.lifecycle.drainSignal,
-    log,
-  });
+  await using late = early === undefined ? await toRedis() : undefined;
+  const redis = (early ?? late) as RedisConnection;
   // Both planes are proved before anybody is told of this worker: KV by the warm-up over NATS, control here.
   await checkReachable('gRPC', host, rpcPort);
   await checkReachable('/metrics', host, observability.port);
@@ -199,6 +215,7 @@ async function loadConfiguredEngine(
   config: WorkerConfig,
   role: WorkerRole,
   log: Logger,
+  connectExperts: EngineRecipe['connectExperts'],
   hooks: (modelName: string) => ReturnType<typeof engineHooks>,
   onPercent: (percent: number) => void,
 ): Promise<LoadedEngine> {
@@ -211,6 +228,7 @@ async function loadConfiguredEngine(
     layerGroups: role === 'prefill' ? config.layerGroups : 1,
     debug: { fillNaN: debug, checkPages: debug },
     hooks,
+    connectExperts,
     signal: ctx.lifecycle.drainSignal,
     onProgress: (fraction) => {
       onPercent(Math.round(fraction * 100));

@@ -82,6 +82,33 @@ function program(): Command {
       run(import('./commands/logs.ts'), ({ logs }) => logs({ service, ...options }, deps)),
     );
 
+  const experts = root
+    .command('experts')
+    .description('which shard has which experts, and how much each is used, as a heat map')
+    .option('--model <name>', 'of several models; default the first')
+    .option('--json', 'as JSON', false)
+    .action(({ model, json }: { model?: string; json: boolean }) =>
+      run(import('./commands/experts.ts'), (module) => module.experts({ model, json }, deps)),
+    );
+  experts
+    .command('rebalance')
+    .description('place experts anew by their load, without stopping anything; says first what it will gain')
+    .option('--copies <count>', 'shards that have each expert at least; default as configured', integer(1, 64))
+    .option(
+      '--hot-copies <count>',
+      'further copies in each layer, of its hottest experts; default as configured',
+      integer(0, 4096),
+    )
+    .option('--dry-run', 'only say what would be gained', false)
+    .option('--wait <seconds>', 'how long shards may take to load', integer(1, 86_400), 120)
+    .action((options: { copies?: number; hotCopies?: number; dryRun: boolean; wait: number }, command: Command) => {
+      const { copies, hotCopies, dryRun, wait } = options;
+      const { model } = command.optsWithGlobals<{ model?: string }>();
+      return run(import('./commands/rebalance.ts'), ({ rebalance }) =>
+        rebalance({ model, copies, hotCopies, dryRun, wait }, deps),
+      );
+    });
+
   root
     .command('chat')
     .description('talk to the model in the terminal')

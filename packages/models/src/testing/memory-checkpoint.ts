@@ -107,6 +107,7 @@ export function memoryCheckpoint(
     tokenizerSource: undefined,
     data: (name) => ({ buffer, offset: offsets.get(name) ?? 0, byteLength: tensors.get(name)?.bytes.byteLength ?? 0 }),
     weightsHash: () => Promise.reject(new Error('a checkpoint in memory has no file')),
+    assertUnchanged: () => undefined,
     [Symbol.dispose]: () => buffer[Symbol.dispose](),
   };
 }

@@ -11,10 +11,10 @@ type Kind = ServiceState['kind'];
 /** Servers first; the services wait for nothing else. */
 const START_STAGES: readonly (readonly Kind[])[] = [
   ['nats', 'redis'],
-  ['router', 'prefill', 'decode'],
+  ['router', 'prefill', 'decode', 'expert'],
 ];
 /** What asks others is stopped before them, so that nothing in flight loses its other half. */
-const STOP_STAGES: readonly (readonly Kind[])[] = [['router'], ['prefill'], ['decode'], ['nats', 'redis']];
+const STOP_STAGES: readonly (readonly Kind[])[] = [['router'], ['prefill'], ['decode'], ['expert'], ['nats', 'redis']];
 
 export interface ClusterHooks {
   onEvent: (service: ServicePlan, event: ServiceEvent) => void;

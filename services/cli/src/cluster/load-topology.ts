@@ -46,7 +46,8 @@ export async function chooseModels(
   places: ModelPlaces,
   pull: (wanted: Pullable) => Promise<StoredModel>,
 ): Promise<ChosenModels> {
-  const topology = withModels(loadTopology(file), [...new Set(words)]);
+  const named = loadTopology(file);
+  const topology = withModels(named, [...new Set(words)]);
   const base = words.length === 0 && file !== undefined ? dirname(resolve(file)) : process.cwd();
   const models = new Map<string, ServedModel>();
   for (const word of modelsOf(topology)) {

@@ -6,7 +6,7 @@ const identity = z.object({ pid: z.int().min(2), start: z.string().min(1) });
 
 const serviceState = z.object({
   name: z.string(),
-  kind: z.enum(['nats', 'redis', 'router', 'prefill', 'decode']),
+  kind: z.enum(['nats', 'redis', 'router', 'prefill', 'decode', 'expert']),
   /** What a worker serves. */
   model: z.string().optional(),
   /** Absent while it is down. */

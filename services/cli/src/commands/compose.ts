@@ -9,6 +9,7 @@ import {
   renderDashboards,
   renderKubernetes,
   renderPrometheus,
+  type Topology,
 } from '@causeway/topology';
 import { chooseModels } from '../cluster/load-topology.ts';
 import type { CliConfig } from '../config.ts';
@@ -31,16 +32,18 @@ export async function composeRender(
       `${pullableName(wanted)} is not here: ./causeway models pull ${pullableName(wanted)}`,
     ),
   );
+  const unfit = unfitForKubernetes(topology);
   const files: [string, string][] = [
     ['docker-compose.yml', renderCompose(topology, fromHere(models))],
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
     ['deploy/nats/nats.conf', renderComposeNats(topology)],
     ...[...renderDashboards()].map(([name, text]): [string, string] => [`deploy/grafana/dashboards/${name}`, text]),
-    ...[...(modelsOf(topology).length > 1 ? [] : renderKubernetes(topology, ruleFiles()))].map(
-      ([name, text]): [string, string] => [`deploy/kubernetes/${name}`, text],
-    ),
+    ...[...(unfit === undefined ? renderKubernetes(topology, ruleFiles()) : [])].map(([name, text]): [string, string] => [
+      `deploy/kubernetes/${name}`,
+      text,
+    ]),
   ];
-  if (modelsOf(topology).length > 1) deps.out.line('the Kubernetes manifests serve one model: they are left as they are');
+  if (unfit !== undefined) deps.out.line(`the Kubernetes manifests ${unfit}: they are left as they are`);
   let stale = 0;
   for (const [name, text] of files) {
     const path = join(REPOSITORY, name);
@@ -55,6 +58,12 @@ export async function composeRender(
   if (!options.check) for (const name of makeSecrets()) deps.out.line(`wrote ${name}, with new passwords`);
   if (stale === 0) deps.out.line('the deployment files are up to date');
   return options.check && stale > 0 ? 1 : 0;
+}
+
+/** What of this topology the manifests don't know yet. */
+function unfitForKubernetes(topology: Topology): string | undefined {
+  if (modelsOf(topology).length > 1) return 'serve one model';
+  return topology.pools.some(({ role }) => role === 'expert') ? 'have no expert shards' : undefined;
 }
 
 /** deploy/prometheus/rules, written by hand: Compose mounts them, Kubernetes gets them as objects. */

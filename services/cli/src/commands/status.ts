@@ -1,5 +1,7 @@
 import { abortable } from '@causeway/lifecycle';
+import { ExpertView, type ShardRecord } from '@causeway/experts/placing';
 import { connectRedis, RegistryView, type WorkerRecord } from '@causeway/registry';
+import { formatBytes } from '@causeway/topology';
 import { isAlive } from '../cluster/process-identity.ts';
 import { probeNats, probeReadyz, probeRedis } from '../cluster/probes.ts';
 import { readRunState, type RunState, type ServiceState } from '../cluster/run-state.ts';
@@ -26,6 +28,8 @@ export interface StatusReport {
   services: ServiceReport[];
   /** Workers as registered in Redis. */
   workers: WorkerReport[];
+  /** Expert shards as registered in Redis. */
+  shards: ShardReport[];
   /** Why the registry could not be read. */
   registryError?: string;
 }
@@ -69,6 +73,14 @@ interface WorkerReport {
   contextLength: number;
 }
 
+type ShardReport = Pick<
+  ShardRecord,
+  'id' | 'model' | 'address' | 'draining' | 'held' | 'capacity' | 'usedBytes' | 'budgetBytes' | 'queued' | 'pairs'
+> & {
+  /** Epoch of the placement in force; 0: none. */
+  epoch: number;
+};
+
 /** Shows what runs. Exit code 0 when every process is ready, 1 when something is not, 3 when no cluster is up. */
 export async function status(options: { json: boolean }, deps: { paths: RunPaths; out: Output }): Promise<number> {
   const report = await collect(deps.paths);
@@ -80,11 +92,17 @@ export async function status(options: { json: boolean }, deps: { paths: RunPaths
 
 async function collect(paths: RunPaths): Promise<StatusReport> {
   const state = readRunState(paths);
-  if (state === undefined) return { running: false, services: [], workers: [] };
+  if (state === undefined) return { running: false, services: [], workers: [], shards: [] };
   const alive = isAlive(state.supervisor);
   const [services, registry] = await Promise.all([
     Promise.all(state.services.map(probe)),
-    alive ? readWorkers(state.redisUrl, state.namespace) : { workers: [] as WorkerReport[] },
+    alive
+      ? readRegistry(
+          state.redisUrl,
+          state.namespace,
+          state.models.map(({ name }) => name),
+        )
+      : { workers: [], shards: [] },
   ]);
   return {
     running: alive,
@@ -142,21 +160,33 @@ async function answers(service: ServiceState, signal: AbortSignal): Promise<read
   return probeReadyz(service.observability ?? '', signal);
 }
 
-async function readWorkers(
-  url: string,
-  namespace: string | undefined,
-): Promise<{ workers: WorkerReport[]; registryError?: string }> {
+type RegistryReport = Pick<StatusReport, 'workers' | 'shards' | 'registryError'>;
+
+async function readRegistry(url: string, namespace: string | undefined, models: readonly string[]): Promise<RegistryReport> {
   try {
     await using redis = await connectRedis({ url, namespace, deadlineMs: PROBE_MS });
     await using view = new RegistryView({ redis });
-    await abortable(view.loaded, AbortSignal.timeout(PROBE_MS));
-    return { workers: view.snapshot.workers.map(workerReport) };
+    await using stack = new AsyncDisposableStack();
+    const experts = models.map((model) => stack.use(new ExpertView({ redis, model })));
+    await abortable(Promise.all([view, ...experts].map(({ loaded }) => loaded)), AbortSignal.timeout(PROBE_MS));
+    return {
+      workers: view.snapshot.workers.map(workerReport),
+      shards: experts.flatMap(({ snapshot }) =>
+        [...snapshot.shards.values()].map((shard) => shardReport(shard, snapshot.placement?.epoch)),
+      ),
+    };
   } catch (error) {
     return {
       workers: [],
+      shards: [],
       registryError: `the registry cannot be read: ${error instanceof Error ? error.message : String(error)}`,
     };
   }
+}
+
+function shardReport(shard: ShardRecord, epoch = 0): ShardReport {
+  const { id, model, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs } = shard;
+  return { epoch, id, model, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs };
 }
 
 function workerReport(worker: WorkerRecord): WorkerReport {
@@ -233,4 +263,17 @@ function show(report: StatusReport, out: Output): void {
   ]);
   if (workers.length > 0)
     for (const line of table(['WORKER', 'ROLE', 'CHIP', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
+  if (report.shards.length === 0) return;
+  out.line();
+  const shards = report.shards.map((shard) => [
+    shard.id,
+    shard.model,
+    shard.epoch === 0 ? 'not placed yet' : `placement ${shard.epoch}`,
+    `${shard.held} of ${shard.capacity}`,
+    `${formatBytes(shard.usedBytes)} of ${formatBytes(shard.budgetBytes)}`,
+    `${shard.queued} waiting, ${shard.pairs} calls answered`,
+    shard.address,
+    shard.draining ? 'draining' : '',
+  ]);
+  for (const line of table(['SHARD', 'MODEL', '', 'EXPERTS', 'MEMORY', 'LOAD', 'ADDRESS', ''], shards)) out.line(line);
 }

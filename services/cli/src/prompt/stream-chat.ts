@@ -14,6 +14,7 @@ const report = z.object({
   prefill_chip: z.string(),
   decode_worker: z.string(),
   decode_chip: z.string(),
+  expert_calls: z.record(z.string(), z.number()).optional(),
 });
 
 const usage = z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), causeway: report });

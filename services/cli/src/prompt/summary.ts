@@ -7,7 +7,7 @@ import type { Answer } from './stream-chat.ts';
  * to decode (cpu), which wrote 7 tokens; first token after 45 ms, then 98 tokens/s`, on one line.
  */
 export function summarizeAnswer(answer: Answer): string {
-  return `${journey(answer)}; first token after ${milliseconds(answer.ttftMs)}${rate(answer)}`;
+  return `${journey(answer)}${experts(answer)}; first token after ${milliseconds(answer.ttftMs)}${rate(answer)}`;
 }
 
 function journey({ kv, promptTokens, completionTokens }: Answer): string {
@@ -30,6 +30,12 @@ function journey({ kv, promptTokens, completionTokens }: Answer): string {
     default:
       return `${prefill} ${read}, ${decode} ${wrote} (KV ${kv.outcome})`;
   }
+}
+
+function experts({ kv }: Answer): string {
+  const shards = Object.entries(kv.expert_calls ?? {});
+  if (shards.length === 0) return '';
+  return `, calling experts of ${shards.map(([shard, calls]) => `${shard} ${count(calls, 'time')}`).join(' and of ')}`;
 }
 
 function cache(kv: Answer['kv']): string {

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { GeneratedToken } from '@causeway/engine';
+import { addCalls, type GeneratedToken } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
 import type { ComputeOrder, PageSet } from '@causeway/kv';
@@ -8,6 +8,7 @@ import { abortable, deadlineSignal } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
+  callsToProto,
   choicesFromProto,
   chunkTimes,
   computeOrderFromProto,
@@ -76,6 +77,7 @@ export async function* decode(
   yield { event: { $case: 'kvReady', value: kv.report } };
   let generated = 0;
   let preemptions = 0;
+  const expertCalls = new Map<string, number>();
   let reason: GeneratedToken['finishReason'];
   for (const { index, first, firstIsOurs } of kv.choices) {
     if (first === undefined) continue;
@@ -89,14 +91,14 @@ export async function* decode(
       generated++;
       reason = token.finishReason;
       preemptions += token.preemptions ?? 0;
+      addCalls(expertCalls, token.expertCalls);
       yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt, index) } };
     }
   }
   scope.span.set({ 'gen_ai.usage.output_tokens': generated });
   scope.log.info({ generated, choices: choices.length, reason, outcome: kv.report.outcome }, 'decoded');
-  yield {
-    event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions } },
-  };
+  const finished = { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions };
+  yield { event: { $case: 'finished', value: { ...finished, expertCalls: callsToProto(expertCalls) } } };
   // The router may be about to stop one of several: a command that came after the stream's end would be read by nobody.
   if (choices.length > 1) await abortable(inbox.ended, context.signal);
 }
@@ -162,7 +164,7 @@ async function* prefillHere(
     const generations = choices.map(({ generation }) => generation);
     const scores = new PromptScoreCollector();
     const listeners = { onTokens: (end: number) => chunks.ended(end), onScores: scores.onScores };
-    const { firsts, prefillMs } = await worker.engine.prefillChoices(generations, pages, scope.signal, listeners);
+    const { firsts, prefillMs, expertCalls } = await worker.engine.prefillChoices(generations, pages, scope.signal, listeners);
     chunks.record(scope.span, prefillMs);
     for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };
     const outcome = local ? KvOutcome.KV_OUTCOME_LOCAL : KvOutcome.KV_OUTCOME_RECOMPUTED;
@@ -177,6 +179,7 @@ async function* prefillHere(
         receivedBytes: 0n,
         prefilledTokens: choices[0].generation.promptIds.length,
         prefillMs,
+        expertCalls: callsToProto(expertCalls),
       },
     };
   } finally {
@@ -217,5 +220,6 @@ function reportUsed(committed: CommittedKv): workerV1.KvReady {
     receivedBytes: BigInt(committed.receivedBytes),
     prefilledTokens: 0,
     prefillMs: 0,
+    expertCalls: [],
   };
 }

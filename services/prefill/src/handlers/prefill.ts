@@ -64,7 +64,7 @@ export async function* prefill(
     },
     onScores: scores.onScores,
   });
-  const { prefillMs } = result;
+  const { prefillMs, expertCalls } = result;
   chunks.record(scope.span, prefillMs);
   for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };
   const firsts: FirstOf[] = choices.flatMap(({ index }, i) => {
@@ -86,7 +86,7 @@ export async function* prefill(
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
   scope.log.info({ ...stats, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId }, 'prefilled and sent');
-  yield { event: { $case: 'sent', value: { stats: statsToProto(stats, prefillMs, queueMs) } } };
+  yield { event: { $case: 'sent', value: { stats: statsToProto(stats, { prefillMs, queueMs, expertCalls }) } } };
 }
 
 /** What went over the wire counts, whatever became of the transfer. */

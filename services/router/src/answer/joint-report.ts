@@ -27,7 +27,17 @@ export function jointReport(reports: readonly CausewayReport[]): CausewayReport 
     decode_chip: names((report) => report.decode_chip),
     attempts: sum((report) => report.attempts),
     preemptions: sum((report) => report.preemptions),
+    ...jointCalls(reports),
   };
+}
+
+/** Expert calls of all, by shard. */
+function jointCalls(reports: readonly CausewayReport[]): Pick<CausewayReport, 'expert_calls'> {
+  const calls = new Map<string, number>();
+  for (const { expert_calls: own = {} } of reports) {
+    for (const [shard, count] of Object.entries(own)) calls.set(shard, (calls.get(shard) ?? 0) + count);
+  }
+  return calls.size === 0 ? {} : { expert_calls: Object.fromEntries(calls) };
 }
 
 /** What all have in common; else `partially_used` when any KV that travelled was used, else the first that says something. */

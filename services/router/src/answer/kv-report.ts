@@ -1,5 +1,5 @@
 import type { CausewayReport, KvOutcomeName } from '@causeway/openai';
-import type { KvReadyReport, TransferReport } from '../attempt/events.ts';
+import type { KvReadyReport, ShardCalls, TransferReport } from '../attempt/events.ts';
 
 /** A worker, as the report names it. */
 export interface WorkerName {
@@ -18,6 +18,7 @@ export class KvReport {
   #remoteLost = false;
   #routerQueueMs = 0;
   #prefillQueueMs = 0;
+  readonly #expertCalls = new Map<string, number>();
   attempts = 0;
   preemptions = 0;
 
@@ -37,11 +38,18 @@ export class KvReport {
 
   ready(report: KvReadyReport): void {
     this.#ready = report;
+    this.#called(report.expertCalls);
   }
 
   sent(report: TransferReport): void {
     this.#transfer = report;
     this.#prefillQueueMs += report.queueMs;
+    this.#called(report.expertCalls);
+  }
+
+  finished(report: { preemptions: number; expertCalls: readonly ShardCalls[] }): void {
+    this.preemptions += report.preemptions;
+    this.#called(report.expertCalls);
   }
 
   /** The KV of the current attempt is in place. */
@@ -79,7 +87,12 @@ export class KvReport {
       decode_chip: this.#decode === undefined ? '' : chipName(this.#decode),
       attempts: this.attempts,
       preemptions: this.preemptions,
+      ...(this.#expertCalls.size === 0 ? {} : { expert_calls: Object.fromEntries(this.#expertCalls) }),
     };
+  }
+
+  #called(calls: readonly ShardCalls[]): void {
+    for (const { shard, calls: count } of calls) this.#expertCalls.set(shard, (this.#expertCalls.get(shard) ?? 0) + count);
   }
 }
 

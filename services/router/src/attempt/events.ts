@@ -30,6 +30,7 @@ export interface KvReadyReport {
   receivedBytes: number;
   prefilledTokens: number;
   prefillMs: number;
+  expertCalls: readonly ShardCalls[];
 }
 
 export interface TransferReport {
@@ -39,6 +40,13 @@ export interface TransferReport {
   transferMs: number;
   prefillMs: number;
   queueMs: number;
+  expertCalls: readonly ShardCalls[];
+}
+
+/** Calls of experts in one shard. */
+export interface ShardCalls {
+  shard: string;
+  calls: number;
 }
 
 /** How likely the prompt's own tokens are, from `position` on. */
@@ -56,7 +64,7 @@ export type DecodeEvent =
   | { kind: 'kv_ready'; report: KvReadyReport }
   | PromptScoresEvent
   | { kind: 'token'; token: WorkerToken }
-  | { kind: 'finished'; preemptions: number }
+  | { kind: 'finished'; preemptions: number; expertCalls: readonly ShardCalls[] }
   | { kind: 'decode_failed'; error: ServiceError };
 
 export type PrefillEvent =
@@ -84,7 +92,7 @@ export function decodeEvent(message: workerV1.DecodeEvent): DecodeEvent {
     case 'token':
       return { kind: 'token', token: workerToken(event.value) };
     case 'finished':
-      return { kind: 'finished', preemptions: event.value.preemptions };
+      return { kind: 'finished', preemptions: event.value.preemptions, expertCalls: shardCalls(event.value.expertCalls) };
     case 'failed':
       return { kind: 'decode_failed', error: ServiceError.fromWire(event.value) };
     case 'kvFailed':
@@ -140,6 +148,7 @@ function kvReady(message: workerV1.KvReady): KvReadyReport {
     receivedBytes: Number(message.receivedBytes),
     prefilledTokens: message.prefilledTokens,
     prefillMs: message.prefillMs,
+    expertCalls: shardCalls(message.expertCalls),
   };
 }
 
@@ -169,7 +178,12 @@ function transferReport(stats: workerV1.TransferStats | undefined): TransferRepo
     transferMs: stats?.transferMs ?? 0,
     prefillMs: stats?.prefillMs ?? 0,
     queueMs: stats?.queueMs ?? 0,
+    expertCalls: shardCalls(stats?.expertCalls ?? []),
   };
+}
+
+function shardCalls(calls: readonly workerV1.ShardCalls[]): ShardCalls[] {
+  return calls.map(({ shard, calls: count }) => ({ shard, calls: Number(count) }));
 }
 
 function codecName(codec: kvV1.KvCodec | undefined): string {

@@ -175,7 +175,7 @@ function takeEvent(
       return undefined;
     case 'finished':
       progress.decodeDone = true;
-      choices.report.preemptions += event.preemptions;
+      choices.report.finished(event);
       return undefined;
     case 'kv_failed':
     case 'prefill_failed':
@@ -291,7 +291,7 @@ async function lastWords(ctx: RequestContext, choices: Choices, attempt: Attempt
     const event = await attempt.events.shift(limit.signal).catch(() => undefined);
     if (event === undefined) return;
     if (event.kind === 'sent') choices.report.sent(event.report);
-    if (event.kind === 'finished') choices.report.preemptions += event.preemptions;
+    if (event.kind === 'finished') choices.report.finished(event);
     progress.prefillDone ||= event.kind === 'sent' || event.kind === 'prefill_failed';
     progress.decodeDone ||= event.kind === 'finished' || event.kind === 'decode_failed';
   }

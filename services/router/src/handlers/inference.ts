@@ -131,6 +131,7 @@ function usageMessage(usage: Usage): inferenceV1.Usage {
       decodeChip: kv.decode_chip,
       attempts: kv.attempts,
       preemptions: kv.preemptions,
+      expertCalls: Object.entries(kv.expert_calls ?? {}).map(([shard, calls]) => ({ shard, calls: BigInt(calls) })),
     },
   };
 }

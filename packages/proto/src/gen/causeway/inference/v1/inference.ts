@@ -222,6 +222,13 @@ export interface KvReport {
   decodeChip: string;
   attempts: number;
   preemptions: number;
+  /** Calls of experts in shards (one token, one expert, one layer), by shard; empty where workers have their own. */
+  expertCalls: ShardCalls[];
+}
+
+export interface ShardCalls {
+  shard: string;
+  calls: bigint;
 }
 
 export interface TokenizeRequest {
@@ -1818,6 +1825,7 @@ function createBaseKvReport(): KvReport {
     decodeChip: "",
     attempts: 0,
     preemptions: 0,
+    expertCalls: [],
   };
 }
 
@@ -1873,6 +1881,9 @@ export const KvReport: MessageFns<KvReport> = {
     }
     if (message.preemptions !== 0) {
       writer.uint32(120).uint32(message.preemptions);
+    }
+    for (const v of message.expertCalls) {
+      ShardCalls.encode(v!, writer.uint32(130).fork()).join();
     }
     return writer;
   },
@@ -2010,6 +2021,14 @@ export const KvReport: MessageFns<KvReport> = {
             message.preemptions = reader.uint32();
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.expertCalls.push(ShardCalls.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2042,6 +2061,77 @@ export const KvReport: MessageFns<KvReport> = {
     message.decodeChip = object.decodeChip ?? "";
     message.attempts = object.attempts ?? 0;
     message.preemptions = object.preemptions ?? 0;
+    message.expertCalls = object.expertCalls?.map((e) => ShardCalls.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseShardCalls(): ShardCalls {
+  return { shard: "", calls: 0n };
+}
+
+export const ShardCalls: MessageFns<ShardCalls> = {
+  encode(message: ShardCalls, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.shard !== "") {
+      writer.uint32(10).string(message.shard);
+    }
+    if (message.calls !== 0n) {
+      if (BigInt.asUintN(64, message.calls) !== message.calls) {
+        throw new globalThis.Error("value provided for field message.calls of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.calls);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShardCalls {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShardCalls();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.shard = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.calls = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ShardCalls>): ShardCalls {
+    return ShardCalls.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ShardCalls>): ShardCalls {
+    const message = createBaseShardCalls();
+    message.shard = object.shard ?? "";
+    message.calls = (object.calls !== undefined && object.calls !== null) ? BigInt(object.calls) : 0n;
     return message;
   },
 };

@@ -247,6 +247,14 @@ export interface TransferStats {
   transferMs: number;
   prefillMs: number;
   queueMs: number;
+  /** Of the prompt. */
+  expertCalls: ShardCalls[];
+}
+
+/** Calls of experts elsewhere (one token, one expert, one layer), by the shard that answered. */
+export interface ShardCalls {
+  shard: string;
+  calls: bigint;
 }
 
 /** A typed failure: gRPC code name, reason and retry hint of packages/errors. */
@@ -321,12 +329,16 @@ export interface KvReady {
   /** Tokens whose KV was computed on this worker by prefill, and how long that took. */
   prefilledTokens: number;
   prefillMs: number;
+  /** Of that prefill. */
+  expertCalls: ShardCalls[];
 }
 
 export interface Finished {
   reason: FinishReason;
   generatedTokens: number;
   preemptions: number;
+  /** Of decoding. */
+  expertCalls: ShardCalls[];
 }
 
 function createBaseSampling(): Sampling {
@@ -2054,7 +2066,17 @@ export const Sent: MessageFns<Sent> = {
 };
 
 function createBaseTransferStats(): TransferStats {
-  return { rawBytes: 0n, sentBytes: 0n, frames: 0, resentParts: 0, codec: 0, transferMs: 0, prefillMs: 0, queueMs: 0 };
+  return {
+    rawBytes: 0n,
+    sentBytes: 0n,
+    frames: 0,
+    resentParts: 0,
+    codec: 0,
+    transferMs: 0,
+    prefillMs: 0,
+    queueMs: 0,
+    expertCalls: [],
+  };
 }
 
 export const TransferStats: MessageFns<TransferStats> = {
@@ -2088,6 +2110,9 @@ export const TransferStats: MessageFns<TransferStats> = {
     }
     if (message.queueMs !== 0) {
       writer.uint32(65).double(message.queueMs);
+    }
+    for (const v of message.expertCalls) {
+      ShardCalls.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -2169,6 +2194,14 @@ export const TransferStats: MessageFns<TransferStats> = {
             message.queueMs = reader.double();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.expertCalls.push(ShardCalls.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2194,6 +2227,77 @@ export const TransferStats: MessageFns<TransferStats> = {
     message.transferMs = object.transferMs ?? 0;
     message.prefillMs = object.prefillMs ?? 0;
     message.queueMs = object.queueMs ?? 0;
+    message.expertCalls = object.expertCalls?.map((e) => ShardCalls.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseShardCalls(): ShardCalls {
+  return { shard: "", calls: 0n };
+}
+
+export const ShardCalls: MessageFns<ShardCalls> = {
+  encode(message: ShardCalls, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.shard !== "") {
+      writer.uint32(10).string(message.shard);
+    }
+    if (message.calls !== 0n) {
+      if (BigInt.asUintN(64, message.calls) !== message.calls) {
+        throw new globalThis.Error("value provided for field message.calls of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.calls);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShardCalls {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShardCalls();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.shard = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.calls = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ShardCalls>): ShardCalls {
+    return ShardCalls.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ShardCalls>): ShardCalls {
+    const message = createBaseShardCalls();
+    message.shard = object.shard ?? "";
+    message.calls = (object.calls !== undefined && object.calls !== null) ? BigInt(object.calls) : 0n;
     return message;
   },
 };
@@ -2903,7 +3007,7 @@ export const Reserved: MessageFns<Reserved> = {
 };
 
 function createBaseKvReady(): KvReady {
-  return { outcome: 0, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: 0, prefillMs: 0 };
+  return { outcome: 0, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: 0, prefillMs: 0, expertCalls: [] };
 }
 
 export const KvReady: MessageFns<KvReady> = {
@@ -2928,6 +3032,9 @@ export const KvReady: MessageFns<KvReady> = {
     }
     if (message.prefillMs !== 0) {
       writer.uint32(41).double(message.prefillMs);
+    }
+    for (const v of message.expertCalls) {
+      ShardCalls.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -2985,6 +3092,14 @@ export const KvReady: MessageFns<KvReady> = {
             message.prefillMs = reader.double();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.expertCalls.push(ShardCalls.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3009,12 +3124,13 @@ export const KvReady: MessageFns<KvReady> = {
       : 0n;
     message.prefilledTokens = object.prefilledTokens ?? 0;
     message.prefillMs = object.prefillMs ?? 0;
+    message.expertCalls = object.expertCalls?.map((e) => ShardCalls.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseFinished(): Finished {
-  return { reason: 0, generatedTokens: 0, preemptions: 0 };
+  return { reason: 0, generatedTokens: 0, preemptions: 0, expertCalls: [] };
 }
 
 export const Finished: MessageFns<Finished> = {
@@ -3027,6 +3143,9 @@ export const Finished: MessageFns<Finished> = {
     }
     if (message.preemptions !== 0) {
       writer.uint32(24).uint32(message.preemptions);
+    }
+    for (const v of message.expertCalls) {
+      ShardCalls.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -3068,6 +3187,14 @@ export const Finished: MessageFns<Finished> = {
             message.preemptions = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.expertCalls.push(ShardCalls.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3088,6 +3215,7 @@ export const Finished: MessageFns<Finished> = {
     message.reason = object.reason ?? 0;
     message.generatedTokens = object.generatedTokens ?? 0;
     message.preemptions = object.preemptions ?? 0;
+    message.expertCalls = object.expertCalls?.map((e) => ShardCalls.fromPartial(e)) || [];
     return message;
   },
 };

@@ -1,0 +1,192 @@
+/**
+ * Experts elsewhere, with real processes: tokens per second and gaps between tokens of tiny-moe with its experts in process and in 1, 2 and 4
+ * shards on the same cores, where the time of a MoE layer goes, bytes per token; then the longest gap of 8 streams at each of some SIGKILLs
+ * of a shard whose experts another has too. Writes docs/reports/experts.json.
+ *
+ * Usage: node tests/bench/experts.ts [--rounds N] [--kills N]
+ */
+import { join } from 'node:path';
+import { loadavg } from 'node:os';
+import { parseArgs } from 'node:util';
+import { type Cluster, eventually, startCluster } from '@causeway/testkit';
+import { startAnswer } from '../chaos/client.ts';
+import { metric } from '../chaos/metric.ts';
+import { spread, writeReport } from './bench-report.ts';
+
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '5' }, kills: { type: 'string', default: '20' } },
+});
+const rounds = Number(values.rounds);
+const kills = Number(values.kills);
+
+const MODEL = join(import.meta.dirname, '../../models/tiny-moe');
+const PROMPT = 'The code of the box 7 is 149. Mia put the map in the garden. Tom sleeps in room 7. Count from 1 to 90.';
+const TOKENS = 120;
+const STREAMS = 8;
+const PARTS = ['pack', 'network', 'queue', 'compute', 'combine'] as const;
+const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '1000', CAUSEWAY_MAX_SEQUENCES: '8' };
+
+let asked = 0;
+
+/** One answer: its ids, and the milliseconds between its tokens. */
+async function answer(
+  cluster: Cluster,
+  onToken: (tokens: number) => void = () => undefined,
+): Promise<{ ids: number[]; gaps: number[] }> {
+  const gaps: number[] = [];
+  let last: number | undefined;
+  const received = await startAnswer(cluster.router, {
+    api: 'grpc',
+    prompt: PROMPT,
+    maxTokens: TOKENS,
+    temperature: 0,
+    seed: 7,
+    placement: 'local',
+    requestId: `bench-${++asked}`,
+    signal: AbortSignal.timeout(120_000),
+    onReceived: ({ ids }) => {
+      const now = performance.now();
+      if (last !== undefined) gaps.push(now - last);
+      last = now;
+      onToken(ids.length);
+    },
+  }).done;
+  if (received.error !== undefined) throw received.error;
+  return { ids: received.ids, gaps };
+}
+
+const rounded = (value: number): number => Math.round(value * 1000) / 1000;
+
+async function layerTimes(observability: string): Promise<Record<string, number>> {
+  const sums = await Promise.all(PARTS.map((part) => metric(observability, `causeway_expert_layer_seconds_sum{part="${part}"}`)));
+  const layers = (await metric(observability, 'causeway_expert_layer_seconds_count{part="pack"}')) ?? 0;
+  const bytes = await Promise.all(
+    ['sent', 'received'].map((direction) => metric(observability, `causeway_expert_bytes_total{direction="${direction}"}`)),
+  );
+  return {
+    layers,
+    ...Object.fromEntries(PARTS.map((part, i) => [part, sums[i] ?? 0])),
+    sent: bytes[0] ?? 0,
+    received: bytes[1] ?? 0,
+  };
+}
+
+/** Rounds of one answer, and of 8 at once. */
+async function throughput(shards: number): Promise<object[]> {
+  await using cluster = await startCluster({ model: MODEL, router: true, prefill: 0, expert: shards, workerEnv: ENV });
+  const observability = cluster.worker('decode-1').observability;
+  await answer(cluster);
+  const repeats: object[] = [];
+  for (const streams of [1, STREAMS]) {
+    for (let round = 0; round < rounds; round++) {
+      const before = await layerTimes(observability);
+      const start = performance.now();
+      const answers = await Promise.all(Array.from({ length: streams }, () => answer(cluster)));
+      const seconds = (performance.now() - start) / 1000;
+      const after = await layerTimes(observability);
+      const gaps = answers.flatMap(({ gaps: own }) => own).sort((a, b) => a - b);
+      const count = answers.reduce((sum, { ids }) => sum + ids.length, 0);
+      const layers = (after['layers'] ?? 0) - (before['layers'] ?? 0);
+      const perLayer = Object.fromEntries(
+        PARTS.map((part) => [
+          `${part}Ms`,
+          layers === 0 ? 0 : rounded((1000 * ((after[part] ?? 0) - (before[part] ?? 0))) / layers),
+        ]),
+      );
+      repeats.push({
+        kind: 'throughput',
+        shards,
+        streams,
+        round,
+        loadAverage: rounded(loadavg()[0] ?? 0),
+        tokensPerSecond: rounded(count / seconds),
+        gapP50Ms: rounded(gaps[Math.floor(gaps.length * 0.5)] ?? 0),
+        gapP95Ms: rounded(gaps[Math.floor(gaps.length * 0.95)] ?? 0),
+        bytesPerToken: Math.round(
+          ((after['sent'] ?? 0) + (after['received'] ?? 0) - (before['sent'] ?? 0) - (before['received'] ?? 0)) / count,
+        ),
+        ...perLayer,
+      });
+    }
+  }
+  return repeats;
+}
+
+/** 8 streams; a shard is killed in their middle, and started again afterwards. Also the same without a kill. */
+async function disturbances(): Promise<object[]> {
+  await using cluster = await startCluster({
+    model: MODEL,
+    router: true,
+    prefill: 0,
+    expert: 3,
+    workerEnv: { ...ENV, CAUSEWAY_EXPERT_MODE: 'exact', CAUSEWAY_EXPERT_COPIES: '2' },
+  });
+  const { ids: reference } = await answer(cluster);
+  const observability = cluster.worker('decode-1').observability;
+  const repeats: object[] = [];
+  for (let round = 0; round < 2 * kills; round++) {
+    const victim = round % 2 === 0 ? undefined : cluster.worker(`expert-${1 + (((round - 1) / 2) % 3)}`);
+    const begun = new Set<number>();
+    const all = Array.from({ length: STREAMS }, (_, stream) =>
+      answer(cluster, (tokens) => {
+        if (tokens >= 10) begun.add(stream);
+      }),
+    );
+    await eventually(() => begun.size === STREAMS, { what: 'every stream to be under way', timeoutMs: 60_000 });
+    victim?.process.signal('KILL');
+    const answers = await Promise.all(all);
+    const different = answers.filter(({ ids }) => ids.join() !== reference.join()).length;
+    const longestGapMs = rounded(Math.max(...answers.flatMap(({ gaps }) => gaps)));
+    repeats.push({
+      kind: 'kill',
+      round,
+      killed: victim?.id ?? 'none',
+      different,
+      longestGapMs,
+      loadAverage: rounded(loadavg()[0] ?? 0),
+    });
+    console.log(JSON.stringify(repeats.at(-1)));
+    if (victim === undefined) continue;
+    await cluster.startWorker('expert', victim.id);
+    await eventually(async () => (await metric(observability, 'causeway_expert_shards_connected')) === 3, {
+      what: 'every shard to be connected again',
+      timeoutMs: 30_000,
+    });
+  }
+  return repeats;
+}
+
+const repeats: object[] = [];
+for (const shards of [0, 1, 2, 4]) {
+  repeats.push(...(await throughput(shards)));
+  console.log(JSON.stringify(repeats.at(-1)));
+}
+repeats.push(...(await disturbances()));
+
+type Row = Record<string, number | string>;
+const rows = repeats as Row[];
+const numbers = (of: Row[], field: string): number[] => of.map((row) => Number(row[field]));
+const runs = [0, 1, 2, 4].flatMap((shards) =>
+  [1, STREAMS].map((streams) => {
+    const own = rows.filter((row) => row['kind'] === 'throughput' && row['shards'] === shards && row['streams'] === streams);
+    const fields = ['tokensPerSecond', 'gapP50Ms', 'gapP95Ms', 'bytesPerToken', ...PARTS.map((part) => `${part}Ms`)];
+    return { shards, streams, ...Object.fromEntries(fields.map((field) => [field, spread(numbers(own, field))])) };
+  }),
+);
+const calm = rows.filter((row) => row['kind'] === 'kill' && row['killed'] === 'none');
+const killed = rows.filter((row) => row['kind'] === 'kill' && row['killed'] !== 'none');
+writeReport('experts', {
+  command: `node tests/bench/experts.ts --rounds ${rounds} --kills ${kills}`,
+  peers: {},
+  setting: { model: 'tiny-moe', tokens: TOKENS, precision: 'exact', rows: 'f32', threads: 1 },
+  repeats,
+  summary: {
+    runs,
+    kills: {
+      count: killed.length,
+      different: numbers(killed, 'different').reduce((a, b) => a + b, 0),
+      longestGapMs: spread(numbers(killed, 'longestGapMs')),
+      undisturbedLongestGapMs: spread(numbers(calm, 'longestGapMs')),
+    },
+  },
+});
