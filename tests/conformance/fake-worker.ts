@@ -298,6 +298,8 @@ function fakeTicket(options: FakeWorkerOptions): kvV1.Ticket {
     fingerprint: undefined,
     objects: [],
     acceptedCodecs: [],
+    acceptedDtypes: [],
+    lossyAllowed: false,
     deadlineMs: 60_000,
     chip: 'cpu',
     tokens: 1,

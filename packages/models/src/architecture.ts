@@ -1,5 +1,5 @@
 /** What an architecture folder exports. */
-import type { LayerGeometry } from '@causeway/kv';
+import type { KvWireForm, LayerGeometry } from '@causeway/kv';
 import type { Checkpoint, ModelConfig } from '@causeway/model-files';
 import type { GgufForm } from './gguf-form.ts';
 import type { SegmentDraft } from './segment-builder.ts';
@@ -11,6 +11,8 @@ export interface BuildContext {
   config: ModelConfig;
   weights: WeightLibrary;
   precision: Precision;
+  /** What new keys and values are rounded to before attention; left out: nothing. */
+  kvRounding?: KvWireForm | undefined;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */
   cuts: ReadonlySet<number>;
   /** Of the files. Tensors have Hugging Face's names in either. */

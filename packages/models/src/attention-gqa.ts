@@ -30,6 +30,22 @@ export function toRows(segment: SegmentBuilder, x: Value, width: number): Value 
   return segment.graph.op('Reshape', [x, segment.graph.int64s(-1, width)]);
 }
 
+/** Rotates x [N, heads * headDim] by position. */
+export function rotateHeads(
+  segment: SegmentBuilder,
+  x: Value,
+  o: { heads: number; headDim: number; rotary: NonNullable<GroupQueryAttention['rotary']> },
+): Value {
+  const width = o.heads * o.headDim;
+  const { cos, sin, interleaved } = o.rotary;
+  const rotated = segment.graph.contrib(
+    'RotaryEmbedding',
+    [toSequences(segment, x, width), segment.reserved('position_ids'), segment.weight(cos), segment.weight(sin)],
+    { interleaved: int(interleaved ? 1 : 0), num_heads: int(o.heads), rotary_embedding_dim: int(o.headDim) },
+  );
+  return toRows(segment, rotated, width);
+}
+
 /**
  * Causal attention over the layer's cache, which the operator extends in place: q [N, heads * headDim] and
  * k, v [N, kvHeads * headDim] give [N, heads * headDim]. Throws ServiceError `unsupported_format` or `malformed_file` for heads

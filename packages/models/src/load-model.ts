@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import type { KvWireForm } from '@causeway/kv';
 import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
 import type { Tensor } from '@causeway/ort';
 import { findArchitecture } from './registry.ts';
@@ -16,6 +17,8 @@ export interface LoadOptions {
   /** Stays the caller's; keep it open until `LoadedModel.releaseWeights` was called: mapped weights are read in place. */
   checkpoint: Checkpoint;
   precision: Precision;
+  /** Rounds new keys and values to what pages in this form hold, before attention; default: not at all. */
+  kvRounding?: KvWireForm | undefined;
   /** A new decoder segment starts at these layers; others start where experts end. Default none. */
   cuts?: readonly number[];
   onProgress?: (progress: LoadProgress) => void;
@@ -42,14 +45,14 @@ function finish(draft: SegmentDraft, library: WeightLibrary): Segment {
  * `bad_config` (cuts) or `cancelled`; nothing stays allocated then.
  */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
-  const { checkpoint, precision, onProgress, signal } = options;
+  const { checkpoint, precision, kvRounding, onProgress, signal } = options;
   const architecture = findArchitecture(checkpoint);
   const { config } = checkpoint;
   const cuts = checkCuts(options.cuts ?? [], config.layers);
   const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
   const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
   try {
-    const blueprint = architecture.build({ config, weights: library, precision, cuts, format: checkpoint.format });
+    const blueprint = architecture.build({ config, weights: library, precision, cuts, format: checkpoint.format, kvRounding });
     await library.convert({
       signal,
       onProgress: (convertedBytes, totalBytes) => onProgress?.({ convertedBytes, totalBytes }),
@@ -57,6 +60,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
     const release = (): void => library[Symbol.dispose]();
     return {
       architecture: architecture.name,
+      kvRounding,
       layers: blueprint.layers,
       vocabSize: config.vocabSize,
       contextLength: config.contextLength,

@@ -67,7 +67,8 @@ export class SegmentChain {
   }
 
   #open(): SegmentBuilder {
-    return new SegmentBuilder(`decoder.${this.#done.length}`, this.#context.weights, this.#context.precision);
+    const { weights, precision, kvRounding } = this.#context;
+    return new SegmentBuilder(`decoder.${this.#done.length}`, weights, precision, kvRounding);
   }
 
   /** Later segments read `live` by name. */

@@ -4,7 +4,8 @@ import type { LayerGeometry } from '@causeway/kv';
 import type { ModelConfig } from '@causeway/model-files';
 import type { Value } from '@causeway/onnx-graph';
 import type { BuildContext } from './architecture.ts';
-import { groupQueryAttention } from './attention-gqa.ts';
+import { groupQueryAttention, rotateHeads } from './attention-gqa.ts';
+import { roundHeads } from './kv-rounding.ts';
 import { linear, linears } from './linear.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rotaryTables } from './rope.ts';
@@ -42,13 +43,22 @@ export function selfAttention(context: BuildContext, o: SelfAttention = {}) {
     const [q = '', k = '', v = ''] = linears(segment, x, parts, hiddenSize);
     const norm = (value: Value, part: string, count: number): Value =>
       o.headNorms === true ? headNorm(segment, value, `${name}.${part}`, count, config) : value;
-    const mixed = groupQueryAttention(segment, norm(q, 'q_norm', heads), norm(k, 'k_norm', kvHeads), v, {
-      layer,
-      heads,
-      kvHeads,
-      headDim,
-      rotary: { ...rotaryTables(weights, config, headDim), interleaved: o.interleaved ?? false },
-    });
+    const rotary = { ...rotaryTables(weights, config, headDim), interleaved: o.interleaved ?? false };
+    const query = norm(q, 'q_norm', heads);
+    const key = norm(k, 'k_norm', kvHeads);
+    const { kvRounding } = segment;
+    const shape = { layer, heads, kvHeads, headDim };
+    // Keys are rounded as they are stored, rotated: then the rotation can't be the attention operator's.
+    const mixed =
+      kvRounding === undefined
+        ? groupQueryAttention(segment, query, key, v, { ...shape, rotary })
+        : groupQueryAttention(
+            segment,
+            rotateHeads(segment, query, { heads, headDim, rotary }),
+            roundHeads(segment, rotateHeads(segment, key, { heads: kvHeads, headDim, rotary }), headDim, kvRounding),
+            roundHeads(segment, v, headDim, kvRounding),
+            shape,
+          );
     return linear(segment, mixed, `${name}.o_proj`, hiddenSize, heads * headDim);
   };
 }

@@ -1,7 +1,7 @@
 /** Real engines over real tiny models, for tests. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
+import { type KvDescriptor, type KvDtype, type KvStorage, layerGroups, PagePool, wireFormOf } from '@causeway/kv';
 import { openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
@@ -49,6 +49,10 @@ export type TestOptions = Partial<EngineOptions> & {
   pageCount?: number;
   blockTokens?: number;
   dtype?: KvDtype;
+  /** Of pages; default: `dtype`, NHD, unsharded. */
+  storage?: KvStorage;
+  /** The graphs round to what pages hold. Default false. */
+  rounds?: boolean;
 };
 
 export interface TestEngine extends AsyncDisposable {
@@ -60,13 +64,14 @@ export interface TestEngine extends AsyncDisposable {
 
 /** An engine with debug checks on, unless told otherwise. */
 export async function startEngine(name: ModelName, options: TestOptions = {}): Promise<TestEngine> {
-  const { pageCount = 256, blockTokens = 16, dtype = 'f32', precision = 'exact', ...rest } = options;
+  const { pageCount = 256, blockTokens = 16, dtype = 'f32', precision = 'exact', rounds = false, ...rest } = options;
   await using stack = new AsyncDisposableStack();
   using checkpoint = await openCheckpoint(folder(name));
   const groups = layerGroups(checkpoint.config.layers, options.layerGroups ?? 1);
   const cuts = groups.slice(1).map(({ firstLayer }) => firstLayer);
-  const model = stack.use(await loadModel({ checkpoint, precision, cuts }));
-  const storage = { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
+  const storage: KvStorage = options.storage ?? { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
+  const kvRounding = rounds ? wireFormOf(storage) : undefined;
+  const model = stack.use(await loadModel({ checkpoint, precision, cuts, kvRounding }));
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
   const errors: unknown[] = [];
