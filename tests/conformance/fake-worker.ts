@@ -207,6 +207,8 @@ async function* decode(
           receivedBytes: BigInt(bytes ? SENT_BYTES : 0),
           prefilledTokens,
           prefillMs: 0,
+          representation: bytes ? REPRESENTATION : undefined,
+          convertMs: 0.25,
         },
       },
     };
@@ -273,6 +275,9 @@ export function logprobAt(position: number): number {
   return -(position + 1) / 8;
 }
 
+/** What the two ends of a fake transfer store. */
+const REPRESENTATION = { sender: 'f8e4m3 HND 64', receiver: 'int8 NZ 128', wire: 'int8', lossless: false };
+
 function stats(): workerV1.TransferStats {
   return {
     rawBytes: BigInt(RAW_BYTES),
@@ -283,6 +288,8 @@ function stats(): workerV1.TransferStats {
     transferMs: 3.5,
     prefillMs: 7.25,
     queueMs: 0.5,
+    representation: REPRESENTATION,
+    convertMs: 0.5,
   };
 }
 

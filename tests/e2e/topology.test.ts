@@ -1,7 +1,7 @@
 /** A topology file accepts what the processes accept that it is rendered for, and nothing else. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { DESCRIPTOR_VERSION, KV_CODECS, KV_DTYPES, type LayerGeometry } from '@causeway/kv';
+import { DESCRIPTOR_VERSION, KV_CODECS, KV_DTYPES, KV_LAYOUTS, type LayerGeometry } from '@causeway/kv';
 import { parseTopology } from '@causeway/topology';
 import { planKvMemory, workerConfig } from '@causeway/worker-runtime';
 import { expect, test } from 'vitest';
@@ -32,7 +32,8 @@ test.each<[string, keyof typeof workerConfig, readonly unknown[], ((value: unkno
   ['precision', 'precision', ['fast', 'exact', 'rough']],
   ['kvDtype', 'kvDtype', [...KV_DTYPES, 'f64']],
   ['codec', 'kvCodec', ['auto', ...KV_CODECS, 'gzip']],
-  ['chip', 'chip', ['cpu', 'abacus']],
+  ['chip', 'chip', ['cpu', 'nvidia', 'ascend', 'cambricon', 'abacus']],
+  ['kvLayout', 'kvLayout', [...KV_LAYOUTS, 'NDH']],
   ['lease', 'leaseMs', milliseconds, (ms) => `${String(ms)}ms`],
 ])('%s of a worker pool has the values of the setting %s', (field, setting, values, spelt = (value) => value) => {
   for (const role of ['prefill', 'decode']) {

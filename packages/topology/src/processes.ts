@@ -114,7 +114,10 @@ function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: num
     ...given({
       CAUSEWAY_PRECISION: pool.precision,
       CAUSEWAY_KV_BUDGET_BYTES: pool.kvBudget,
+      CAUSEWAY_CHIP_EMULATED: onOff(pool.emulated),
       CAUSEWAY_KV_DTYPE: pool.kvDtype,
+      CAUSEWAY_KV_LAYOUT: pool.kvLayout,
+      CAUSEWAY_KV_LOSSY: onOff(pool.kvLossy),
       CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
       CAUSEWAY_KV_CODEC: pool.codec,
       CAUSEWAY_MAX_CONTEXT: pool.maxContext,
@@ -124,6 +127,10 @@ function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: num
       CAUSEWAY_LEASE_MS: pool.lease,
     }),
   };
+}
+
+function onOff(value: boolean | undefined): 'on' | 'off' | undefined {
+  return value === undefined ? undefined : value ? 'on' : 'off';
 }
 
 function given(values: Readonly<Record<string, string | number | undefined>>): Record<string, string> {

@@ -160,5 +160,7 @@ export function statsToProto(stats: TransferStats, prefillMs: number, queueMs: n
     transferMs: stats.transferMs,
     prefillMs,
     queueMs,
+    representation: { ...stats.representation },
+    convertMs: stats.convertMs,
   };
 }

@@ -1,8 +1,18 @@
-import { chipFamily, chipStorage } from '@causeway/chips';
+import { chipEmulated, chipFamily, chipStorage } from '@causeway/chips';
 import { createEngine, type Engine, type EngineHooks, type ModelInfo } from '@causeway/engine';
 import { fail } from '@causeway/errors';
-import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
-import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
+import {
+  DESCRIPTOR_VERSION,
+  fingerprint,
+  type KvDescriptor,
+  type KvDtype,
+  type KvLayout,
+  type LayerGeometry,
+  layerGroups,
+  PagePool,
+  wireFormOf,
+} from '@causeway/kv';
+import { loadTokenizer, type ModelConfig, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
 import { planKvMemory } from './kv-budget.ts';
@@ -11,10 +21,12 @@ export interface EngineRecipe {
   modelPath: string;
   modelName?: string | undefined;
   chip: string;
+  chipEmulated?: 'off' | 'on' | undefined;
   threads: number;
   precision: Precision;
   kvBudgetBytes: number;
   kvDtype?: KvDtype | undefined;
+  kvLayout?: KvLayout | undefined;
   blockTokens?: number | undefined;
   /** Left out: what the budget holds, see `planKvMemory`. */
   maxContext?: number | undefined;
@@ -35,6 +47,8 @@ export interface LoadedEngine extends AsyncDisposable {
   engine: Engine;
   info: ModelInfo;
   pool: PagePool;
+  /** The chip is imitated on the CPU. */
+  emulated: boolean;
   maxContext: number;
   maxSequences: number;
   /** Why there are fewer sequences or tokens than by default. */
@@ -48,7 +62,6 @@ export interface LoadedEngine extends AsyncDisposable {
 export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   await using stack = new AsyncDisposableStack();
   const family = chipFamily(recipe.chip);
-  const storage = chipStorage(family, { dtype: recipe.kvDtype, blockTokens: recipe.blockTokens });
   using checkpoint = await openCheckpoint(recipe.modelPath);
   const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
   const weightsHash = await checkpoint.weightsHash();
@@ -60,15 +73,21 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   }
   const cuts = layerGroups(layers, groups).map(({ firstLayer }) => firstLayer);
   const runtime = stack.use(Runtime.create({ threads: recipe.threads }));
+  const emulated = chipEmulated(family, recipe.chipEmulated === 'on', runtime.providers());
+  const choice = { dtype: recipe.kvDtype, layout: recipe.kvLayout, blockTokens: recipe.blockTokens };
+  const rounding = wireFormOf(chipStorage(family, { ...choice, layers: latentLayers(checkpoint.config) }));
+  const kvRounding = rounding.dtype === 'f32' ? undefined : rounding;
   const model = stack.use(
     await loadModel({
       checkpoint,
       precision: recipe.precision,
       cuts: cuts.slice(1),
+      kvRounding,
       onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
       ...(recipe.signal === undefined ? {} : { signal: recipe.signal }),
     }),
   );
+  const storage = chipStorage(family, { ...choice, layers: model.layers });
   const descriptor: KvDescriptor = { version: DESCRIPTOR_VERSION, layers: model.layers, storage };
   const info: ModelInfo = {
     name: recipe.modelName ?? checkpoint.name,
@@ -109,5 +128,10 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     }),
   );
   const owned = stack.move();
-  return { engine, info, pool, maxContext, maxSequences, shrunk, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { engine, info, pool, emulated, maxContext, maxSequences, shrunk, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** A layer of a model that keeps latents, as its configuration says, before its graphs are built. */
+function latentLayers({ mla }: ModelConfig): LayerGeometry[] {
+  return mla === undefined ? [] : [{ kind: 'latent', rank: mla.kvLoraRank, ropeDim: mla.qkRopeHeadDim }];
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostPort } from '@causeway/config';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
+import { storageName } from '@causeway/kv';
 import { KvEndpoint } from '@causeway/kv-transport';
 import type { MainContext } from '@causeway/lifecycle';
 import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
@@ -68,7 +69,15 @@ export async function runWorker(
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
   const before = engine.stats();
   log.info(
-    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext, maxSequences },
+    {
+      model: info.name,
+      architecture: info.architecture,
+      storage: storageName(info.descriptor.storage),
+      emulated: loaded.emulated,
+      pages: pool.totalPages,
+      maxContext,
+      maxSequences,
+    },
     'model loaded; connecting to NATS and Redis',
   );
 
@@ -82,6 +91,7 @@ export async function runWorker(
     fingerprint: info.fingerprint,
     chip: config.chip,
     codec: config.kvCodec,
+    lossy: config.kvLossy === 'on',
     log,
     connectDeadlineMs: config.startupDeadlineMs,
     signal: ctx.lifecycle.drainSignal,
@@ -137,7 +147,7 @@ export async function runWorker(
     vocabSize: info.vocabSize,
     eosTokenIds: [...info.eosTokenIds],
     chip: config.chip,
-    emulated: false,
+    emulated: loaded.emulated,
     fingerprint: info.fingerprint,
     descriptor: { ...info.descriptor, layers: [...info.descriptor.layers] },
     address: hostPort(host, rpcPort),

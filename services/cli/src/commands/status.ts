@@ -1,3 +1,4 @@
+import { storageName } from '@causeway/kv';
 import { abortable } from '@causeway/lifecycle';
 import { connectRedis, RegistryView, type WorkerRecord } from '@causeway/registry';
 import { isAlive } from '../cluster/process-identity.ts';
@@ -54,6 +55,10 @@ interface WorkerReport {
   totalPages: number;
   blockTokens: number;
   contextLength: number;
+  /** How pages hold KV: element type, layout, tokens of a block. */
+  storage: string;
+  /** Attention runs on what pages hold as it is, or on f32 numbers rounded to it. */
+  attention: 'executed' | 'rounded';
 }
 
 /** Shows what runs. Exit code 0 when every process is ready, 1 when something is not, 3 when no cluster is up. */
@@ -134,6 +139,7 @@ function workerReport(worker: WorkerRecord): WorkerReport {
   const { id, role, chip, emulated, model, address, draining, contextLength } = worker;
   const { running, waiting, queuedPromptTokens, freePages } = worker.load;
   const { totalPages, blockTokens } = worker.capacity;
+  const { storage } = worker.descriptor;
   return {
     id,
     role,
@@ -149,6 +155,9 @@ function workerReport(worker: WorkerRecord): WorkerReport {
     totalPages,
     blockTokens,
     contextLength,
+    storage: storageName(storage),
+    // Attention reads f32: pages of any other type are decoded, and new numbers rounded to theirs.
+    attention: storage.dtype === 'f32' ? 'executed' : 'rounded',
   };
 }
 
@@ -183,6 +192,7 @@ function show(report: StatusReport, out: Output): void {
     worker.id,
     worker.role,
     worker.chip + (worker.emulated ? ' (emulated)' : ''),
+    `${worker.storage} (${worker.attention})`,
     worker.model,
     `${worker.running} running, ${worker.waiting} waiting`,
     `${worker.totalPages - worker.freePages} of ${worker.totalPages} used (${worker.blockTokens} tokens each)`,
@@ -190,5 +200,5 @@ function show(report: StatusReport, out: Output): void {
     worker.draining ? 'draining' : '',
   ]);
   if (workers.length > 0)
-    for (const line of table(['WORKER', 'ROLE', 'CHIP', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
+    for (const line of table(['WORKER', 'ROLE', 'CHIP', 'KV', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
 }

@@ -163,6 +163,8 @@ async function* prefillHere(
         receivedBytes: 0n,
         prefilledTokens: generation.promptIds.length,
         prefillMs: result.prefillMs,
+        representation: undefined,
+        convertMs: 0,
       },
     };
   } finally {
@@ -187,5 +189,7 @@ function reportUsed(committed: CommittedKv): workerV1.KvReady {
     receivedBytes: BigInt(committed.receivedBytes),
     prefilledTokens: 0,
     prefillMs: 0,
+    representation: { ...committed.representation },
+    convertMs: committed.convertMs,
   };
 }

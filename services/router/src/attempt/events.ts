@@ -28,6 +28,10 @@ export interface KvReadyReport {
   receivedBytes: number;
   prefilledTokens: number;
   prefillMs: number;
+  /** Of KV that travelled. */
+  representation?: workerV1.KvRepresentation | undefined;
+  /** From wire order to storage. */
+  convertMs: number;
 }
 
 export interface TransferReport {
@@ -37,6 +41,9 @@ export interface TransferReport {
   transferMs: number;
   prefillMs: number;
   queueMs: number;
+  representation?: workerV1.KvRepresentation | undefined;
+  /** From storage to wire order. */
+  convertMs: number;
 }
 
 export type DecodeEvent =
@@ -125,6 +132,8 @@ function kvReady(message: workerV1.KvReady): KvReadyReport {
     receivedBytes: Number(message.receivedBytes),
     prefilledTokens: message.prefilledTokens,
     prefillMs: message.prefillMs,
+    representation: message.representation,
+    convertMs: message.convertMs,
   };
 }
 
@@ -154,6 +163,8 @@ function transferReport(stats: workerV1.TransferStats | undefined): TransferRepo
     transferMs: stats?.transferMs ?? 0,
     prefillMs: stats?.prefillMs ?? 0,
     queueMs: stats?.queueMs ?? 0,
+    representation: stats?.representation,
+    convertMs: stats?.convertMs ?? 0,
   };
 }
 

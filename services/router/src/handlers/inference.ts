@@ -121,6 +121,11 @@ function usageMessage(usage: Usage): inferenceV1.Usage {
       decodeChip: kv.decode_chip,
       attempts: kv.attempts,
       preemptions: kv.preemptions,
+      prefillStorage: kv.prefill_storage,
+      decodeStorage: kv.decode_storage,
+      wireDtype: kv.wire_dtype,
+      rounded: kv.rounded,
+      convertMs: kv.convert_ms,
     },
   };
 }

@@ -191,6 +191,15 @@ export interface KvReport {
   decodeChip: string;
   attempts: number;
   preemptions: number;
+  /** How both workers store KV that travelled: element type, layout, tokens of a block, as `bf16 NZ 128`. */
+  prefillStorage: string;
+  decodeStorage: string;
+  /** Element type on the wire. */
+  wireDtype: string;
+  /** The decode worker's pages hold other numbers than the prefill worker's: rounded ones. */
+  rounded: boolean;
+  /** Between storage and wire order at both ends, thread time. */
+  convertMs: number;
 }
 
 export interface TokenizeRequest {
@@ -1576,6 +1585,11 @@ function createBaseKvReport(): KvReport {
     decodeChip: "",
     attempts: 0,
     preemptions: 0,
+    prefillStorage: "",
+    decodeStorage: "",
+    wireDtype: "",
+    rounded: false,
+    convertMs: 0,
   };
 }
 
@@ -1631,6 +1645,21 @@ export const KvReport: MessageFns<KvReport> = {
     }
     if (message.preemptions !== 0) {
       writer.uint32(120).uint32(message.preemptions);
+    }
+    if (message.prefillStorage !== "") {
+      writer.uint32(130).string(message.prefillStorage);
+    }
+    if (message.decodeStorage !== "") {
+      writer.uint32(138).string(message.decodeStorage);
+    }
+    if (message.wireDtype !== "") {
+      writer.uint32(146).string(message.wireDtype);
+    }
+    if (message.rounded !== false) {
+      writer.uint32(152).bool(message.rounded);
+    }
+    if (message.convertMs !== 0) {
+      writer.uint32(161).double(message.convertMs);
     }
     return writer;
   },
@@ -1768,6 +1797,46 @@ export const KvReport: MessageFns<KvReport> = {
             message.preemptions = reader.uint32();
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.prefillStorage = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.decodeStorage = reader.string();
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.wireDtype = reader.string();
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.rounded = reader.bool();
+            continue;
+          }
+          case 20: {
+            if (tag !== 161) {
+              break;
+            }
+
+            message.convertMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1800,6 +1869,11 @@ export const KvReport: MessageFns<KvReport> = {
     message.decodeChip = object.decodeChip ?? "";
     message.attempts = object.attempts ?? 0;
     message.preemptions = object.preemptions ?? 0;
+    message.prefillStorage = object.prefillStorage ?? "";
+    message.decodeStorage = object.decodeStorage ?? "";
+    message.wireDtype = object.wireDtype ?? "";
+    message.rounded = object.rounded ?? false;
+    message.convertMs = object.convertMs ?? 0;
     return message;
   },
 };

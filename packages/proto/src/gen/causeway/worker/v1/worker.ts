@@ -173,6 +173,21 @@ export interface TransferStats {
   transferMs: number;
   prefillMs: number;
   queueMs: number;
+  representation:
+    | KvRepresentation
+    | undefined;
+  /** From the sender's storage to wire order, thread time. */
+  convertMs: number;
+}
+
+/** How the two ends of a transfer store KV, and in which element type it travelled. */
+export interface KvRepresentation {
+  /** Element type, layout and tokens of a block: `bf16 NZ 128`. */
+  sender: string;
+  receiver: string;
+  wire: string;
+  /** The receiver's pages hold exactly the sender's numbers. */
+  lossless: boolean;
 }
 
 /** A typed failure: gRPC code name, reason and retry hint of packages/errors. */
@@ -239,6 +254,12 @@ export interface KvReady {
   /** Tokens whose KV was computed on this worker by prefill, and how long that took. */
   prefilledTokens: number;
   prefillMs: number;
+  /** Of KV that travelled. */
+  representation:
+    | KvRepresentation
+    | undefined;
+  /** From wire order to this worker's storage, thread time. */
+  convertMs: number;
 }
 
 export interface Finished {
@@ -1285,7 +1306,18 @@ export const Sent: MessageFns<Sent> = {
 };
 
 function createBaseTransferStats(): TransferStats {
-  return { rawBytes: 0n, sentBytes: 0n, frames: 0, resentParts: 0, codec: 0, transferMs: 0, prefillMs: 0, queueMs: 0 };
+  return {
+    rawBytes: 0n,
+    sentBytes: 0n,
+    frames: 0,
+    resentParts: 0,
+    codec: 0,
+    transferMs: 0,
+    prefillMs: 0,
+    queueMs: 0,
+    representation: undefined,
+    convertMs: 0,
+  };
 }
 
 export const TransferStats: MessageFns<TransferStats> = {
@@ -1319,6 +1351,12 @@ export const TransferStats: MessageFns<TransferStats> = {
     }
     if (message.queueMs !== 0) {
       writer.uint32(65).double(message.queueMs);
+    }
+    if (message.representation !== undefined) {
+      KvRepresentation.encode(message.representation, writer.uint32(74).fork()).join();
+    }
+    if (message.convertMs !== 0) {
+      writer.uint32(81).double(message.convertMs);
     }
     return writer;
   },
@@ -1400,6 +1438,22 @@ export const TransferStats: MessageFns<TransferStats> = {
             message.queueMs = reader.double();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.representation = KvRepresentation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.convertMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1425,6 +1479,101 @@ export const TransferStats: MessageFns<TransferStats> = {
     message.transferMs = object.transferMs ?? 0;
     message.prefillMs = object.prefillMs ?? 0;
     message.queueMs = object.queueMs ?? 0;
+    message.representation = (object.representation !== undefined && object.representation !== null)
+      ? KvRepresentation.fromPartial(object.representation)
+      : undefined;
+    message.convertMs = object.convertMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseKvRepresentation(): KvRepresentation {
+  return { sender: "", receiver: "", wire: "", lossless: false };
+}
+
+export const KvRepresentation: MessageFns<KvRepresentation> = {
+  encode(message: KvRepresentation, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sender !== "") {
+      writer.uint32(10).string(message.sender);
+    }
+    if (message.receiver !== "") {
+      writer.uint32(18).string(message.receiver);
+    }
+    if (message.wire !== "") {
+      writer.uint32(26).string(message.wire);
+    }
+    if (message.lossless !== false) {
+      writer.uint32(32).bool(message.lossless);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvRepresentation {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvRepresentation();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sender = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.receiver = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.wire = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.lossless = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KvRepresentation>): KvRepresentation {
+    return KvRepresentation.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvRepresentation>): KvRepresentation {
+    const message = createBaseKvRepresentation();
+    message.sender = object.sender ?? "";
+    message.receiver = object.receiver ?? "";
+    message.wire = object.wire ?? "";
+    message.lossless = object.lossless ?? false;
     return message;
   },
 };
@@ -2045,7 +2194,15 @@ export const Reserved: MessageFns<Reserved> = {
 };
 
 function createBaseKvReady(): KvReady {
-  return { outcome: 0, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: 0, prefillMs: 0 };
+  return {
+    outcome: 0,
+    rawBytes: 0n,
+    receivedBytes: 0n,
+    prefilledTokens: 0,
+    prefillMs: 0,
+    representation: undefined,
+    convertMs: 0,
+  };
 }
 
 export const KvReady: MessageFns<KvReady> = {
@@ -2070,6 +2227,12 @@ export const KvReady: MessageFns<KvReady> = {
     }
     if (message.prefillMs !== 0) {
       writer.uint32(41).double(message.prefillMs);
+    }
+    if (message.representation !== undefined) {
+      KvRepresentation.encode(message.representation, writer.uint32(50).fork()).join();
+    }
+    if (message.convertMs !== 0) {
+      writer.uint32(57).double(message.convertMs);
     }
     return writer;
   },
@@ -2127,6 +2290,22 @@ export const KvReady: MessageFns<KvReady> = {
             message.prefillMs = reader.double();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.representation = KvRepresentation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.convertMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2151,6 +2330,10 @@ export const KvReady: MessageFns<KvReady> = {
       : 0n;
     message.prefilledTokens = object.prefilledTokens ?? 0;
     message.prefillMs = object.prefillMs ?? 0;
+    message.representation = (object.representation !== undefined && object.representation !== null)
+      ? KvRepresentation.fromPartial(object.representation)
+      : undefined;
+    message.convertMs = object.convertMs ?? 0;
     return message;
   },
 };
