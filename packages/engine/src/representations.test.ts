@@ -1,4 +1,10 @@
-import { type KvStorage, storageName } from '@causeway/kv';
+import { type KvStorage, PageLayout, pageBytes, storageName, wireFormOf } from '@causeway/kv';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import type { Engine, GeneratedToken } from './types.ts';
 import {
@@ -56,6 +62,56 @@ describe('engines whose graphs round to what their pages hold', () => {
         expect(b.errors).toEqual([]);
         expect(there).toHaveLength(24);
         expect(bits(there)).toBe(bits(whole));
+      });
+    }
+  }
+});
+
+const run = promisify(execFile);
+const PACKER = fileURLToPath(new URL('../../../tests/wire/pack_pages.py', import.meta.url));
+const python = await run('python3', ['--version']).then(
+  () => true,
+  () => false,
+);
+
+/** The prompt's pages, and the K and V in them as f32 rows where pages are f32 in wire order. */
+async function promptPages(engine: Engine, ids: readonly number[]): Promise<Uint8Array[]> {
+  using pages = await engine.reserve(ids.length, never);
+  await engine.prefill(generation(ids), pages, never);
+  return pages.pages.map((page) => engine.page(page).slice());
+}
+
+describe.skipIf(!python)('pages equal, byte for byte, those of a packer in Python that knows the layouts alone (python3)', () => {
+  const models: ModelName[] = ['tiny-moe', 'llama'];
+  for (const name of models) {
+    for (const storage of STORAGES) {
+      it.skipIf(absent(name))(`${name}, ${storageName(storage)}`, async () => {
+        const folder = await mkdtemp(join(tmpdir(), 'causeway-pages-'));
+        try {
+          const { blockTokens } = storage;
+          const ids = randomIds(numbers(5), 2 * Math.max(64, blockTokens), 256);
+          // K and V in f32 pages of an engine whose graphs round alike
+          await using plain = await startEngine(name, { rounds: wireFormOf(storage), blockTokens: 16, pageCount: 40 });
+          const pages = await promptPages(plain.engine, ids);
+          const { descriptor } = plain.engine.info;
+          const rows = descriptor.layers.flatMap((_, firstLayer) =>
+            new PageLayout(descriptor)
+              .segments({ kind: 'tokens', firstLayer, layerCount: 1, firstToken: 0, tokenCount: ids.length })
+              .map(({ page, offset, length }) => (pages[page] as Uint8Array).subarray(offset, offset + length)),
+          );
+          await writeFile(join(folder, 'numbers'), Buffer.concat(rows));
+          const { layers } = descriptor;
+          await writeFile(join(folder, 'descriptor.json'), JSON.stringify({ layers, storage, tokens: ids.length }));
+          await run('python3', [PACKER, join(folder, 'descriptor.json'), join(folder, 'numbers'), join(folder, 'pages')]);
+          await using engine = await startEngine(name, { storage, blockTokens, rounds: true, pageCount: 20 });
+          const found = Buffer.concat(await promptPages(engine.engine, ids));
+          expect(found.length).toBe((ids.length / blockTokens) * pageBytes(engine.engine.info.descriptor));
+          const packed = await readFile(join(folder, 'pages'));
+          expect(packed.length).toBe(found.length);
+          expect(packed.findIndex((byte, i) => byte !== found[i])).toBe(-1);
+        } finally {
+          await rm(folder, { recursive: true });
+        }
       });
     }
   }

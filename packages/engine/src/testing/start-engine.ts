@@ -1,7 +1,15 @@
 /** Real engines over real tiny models, for tests. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type KvDescriptor, type KvDtype, type KvStorage, layerGroups, PagePool, wireFormOf } from '@causeway/kv';
+import {
+  type KvDescriptor,
+  type KvDtype,
+  type KvStorage,
+  type KvWireForm,
+  layerGroups,
+  PagePool,
+  wireFormOf,
+} from '@causeway/kv';
 import { openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
@@ -51,8 +59,8 @@ export type TestOptions = Partial<EngineOptions> & {
   dtype?: KvDtype;
   /** Of pages; default: `dtype`, NHD, unsharded. */
   storage?: KvStorage;
-  /** The graphs round to what pages hold. Default false. */
-  rounds?: boolean;
+  /** What the graphs round to: what pages hold (true), something else, or nothing (default). */
+  rounds?: boolean | KvWireForm;
 };
 
 export interface TestEngine extends AsyncDisposable {
@@ -70,7 +78,7 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
   const groups = layerGroups(checkpoint.config.layers, options.layerGroups ?? 1);
   const cuts = groups.slice(1).map(({ firstLayer }) => firstLayer);
   const storage: KvStorage = options.storage ?? { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
-  const kvRounding = rounds ? wireFormOf(storage) : undefined;
+  const kvRounding = rounds === true ? wireFormOf(storage) : rounds === false ? undefined : rounds;
   const model = stack.use(await loadModel({ checkpoint, precision, cuts, kvRounding }));
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
