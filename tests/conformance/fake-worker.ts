@@ -18,11 +18,13 @@ export const SENT_BYTES = 640;
 /** What happened, in order, as the fake workers saw it. */
 export interface FakeEvent {
   worker: string;
-  what: 'reserve' | 'first_token' | 'recompute' | 'token' | 'decode ended' | 'prefill' | 'prefill ended';
+  what: 'reserve' | 'first_token' | 'recompute' | 'stop_choice' | 'token' | 'decode ended' | 'prefill' | 'prefill ended';
   requestId: string;
   attempt: number;
   /** Of a token. */
   position?: number;
+  /** Of a token, a first token or a stop. */
+  choice?: number;
   generation?: workerV1.Generation;
   local?: boolean;
 }
@@ -60,14 +62,18 @@ export class Fabric {
 export interface FakeScript {
   /** Token ids of the answer by position; the last one ends it. */
   answer: readonly number[];
+  /** Of further choices, by index; those that have none here answer as the first. */
+  answers?: readonly (readonly number[] | undefined)[];
   /** Whether the last token ends it by `stop` (end of sequence); default `length`. */
   endsWith?: 'stop' | 'length';
   onReserve?: (call: FakeCall) => Promise<void>;
   onPrefill?: (call: FakeCall) => Promise<void>;
+  /** Before scores of the prompt's own tokens are told, at the prefill worker. */
+  beforeScores?: (position: number, call: FakeCall) => Promise<void>;
   /** After the first token was sent, before the transfer commits. */
   beforeCommit?: (call: FakeCall) => Promise<void>;
   afterCommit?: (call: FakeCall) => Promise<void>;
-  beforeToken?: (position: number, call: FakeCall) => Promise<void>;
+  beforeToken?: (position: number, call: FakeCall, choice: number) => Promise<void>;
 }
 
 export interface FakeCall {
@@ -163,26 +169,32 @@ async function* decode(
   };
   note({ what: 'reserve', generation, local });
   const recompute = Promise.withResolvers<'recompute'>();
-  let firstSeen = false;
+  const firstSeen = new Set<number>();
+  const stopped = new Set<number>();
   const readCommands = async (): Promise<void> => {
     for (let next = await inbox.next(); next.done !== true; next = await inbox.next()) {
-      const what = next.value.command?.$case;
-      if (what === 'recompute') {
+      const { command } = next.value;
+      if (command?.$case === 'recompute') {
         note({ what: 'recompute' });
         recompute.resolve('recompute');
       }
-      if (what === 'firstToken') {
-        firstSeen = true;
-        note({ what: 'first_token' });
+      if (command?.$case === 'firstToken') {
+        const choice = command.value.token?.choice ?? 0;
+        firstSeen.add(choice);
+        note({ what: 'first_token', choice });
+      }
+      if (command?.$case === 'stopChoice') {
+        stopped.add(command.value.choice);
+        note({ what: 'stop_choice', choice: command.value.choice });
       }
     }
   };
-  readCommands().catch(() => undefined);
+  const commandsEnd = readCommands().catch(() => undefined);
   try {
     await self.script.onReserve?.(call);
     let outcome: workerV1.KvOutcome = KvOutcome.KV_OUTCOME_LOCAL;
     let prefilledTokens = generation.promptIds.length;
-    let position = generation.firstPosition;
+    let skipsFirst = false;
     if (local) yield { event: { $case: 'reserved', value: {} } };
     else {
       const ticket = fakeTicket(options);
@@ -190,12 +202,15 @@ async function* decode(
       const how = await abortable(Promise.race([options.fabric.committed(ticket.transferId), recompute.promise]), context.signal);
       if (how === 'recompute') {
         outcome = KvOutcome.KV_OUTCOME_RECOMPUTED;
-        if (firstSeen) position++;
+        skipsFirst = true;
       } else {
         outcome = KvOutcome.KV_OUTCOME_USED;
         prefilledTokens = 0;
         // The manifest's first token is given again: the router drops what it has seen.
       }
+    }
+    if (prefilledTokens > 0) {
+      for (const value of promptScores(generation)) yield { event: { $case: 'promptScores', value } };
     }
     const bytes = outcome === KvOutcome.KV_OUTCOME_USED;
     yield {
@@ -212,17 +227,29 @@ async function* decode(
         },
       },
     };
-    const { answer } = self.script;
-    const end = Math.min(answer.length, generation.firstPosition + generation.maxTokens);
-    for (; position < end; position++) {
-      await self.script.beforeToken?.(position, call);
-      context.signal.throwIfAborted();
-      note({ what: 'token', position });
-      yield { event: { $case: 'token', value: token(self.script, position, call) } };
+    const running = choicesOf(generation).map((choice) => ({
+      choice,
+      position: choice.firstPosition + (skipsFirst && firstSeen.has(choice.index) ? 1 : 0),
+      end: Math.min(answerOf(self.script, choice.index).length, choice.firstPosition + choice.maxTokens),
+    }));
+    // As a running batch does: one token of each in turn.
+    for (let left = running; left.length > 0; left = left.filter((one) => one.position < one.end)) {
+      for (const one of left) {
+        const { choice, position } = one;
+        if (stopped.has(choice.index)) one.position = one.end;
+        if (one.position >= one.end) continue;
+        await self.script.beforeToken?.(position, call, choice.index);
+        context.signal.throwIfAborted();
+        note({ what: 'token', position, choice: choice.index });
+        yield { event: { $case: 'token', value: token(self.script, choice, position, call) } };
+        one.position++;
+      }
     }
+    const generatedTokens = Math.max(...running.map(({ end }) => end));
     yield {
-      event: { $case: 'finished', value: { reason: FinishReason.FINISH_REASON_LENGTH, generatedTokens: end, preemptions: 0 } },
+      event: { $case: 'finished', value: { reason: FinishReason.FINISH_REASON_LENGTH, generatedTokens, preemptions: 0 } },
     };
+    if (generation.choices.length > 1) await commandsEnd;
   } finally {
     note({ what: 'decode ended' });
   }
@@ -242,12 +269,17 @@ async function* prefill(
     yield { event: { $case: 'admitted', value: { queuedTokensAhead: 0 } } };
     await self.script.onPrefill?.(call);
     yield { event: { $case: 'started', value: {} } };
-    const replayed = generation.replayIds.length > 0;
-    const first = replayed ? undefined : token(self.script, generation.firstPosition, call);
-    if (first !== undefined) yield { event: { $case: 'firstToken', value: first } };
+    for (const value of promptScores(generation)) {
+      await self.script.beforeScores?.(value.position, call);
+      yield { event: { $case: 'promptScores', value } };
+    }
+    const firsts = choicesOf(generation)
+      .filter(({ replayIds }) => replayIds.length === 0)
+      .map((choice) => token(self.script, choice, choice.firstPosition, call));
+    for (const value of firsts) yield { event: { $case: 'firstToken', value } };
     await self.script.beforeCommit?.(call);
     context.signal.throwIfAborted();
-    options.fabric.commit(ticket.transferId, first?.id);
+    options.fabric.commit(ticket.transferId, firsts[0]?.id);
     await self.script.afterCommit?.(call);
     yield { event: { $case: 'sent', value: { stats: stats() } } };
   } finally {
@@ -255,19 +287,50 @@ async function* prefill(
   }
 }
 
-function token(script: FakeScript, position: number, call: FakeCall): workerV1.Token {
-  const last = position === script.answer.length - 1;
-  const cut = position === call.generation.firstPosition + call.generation.maxTokens - 1;
+/** The answers that a generation asks for. */
+function choicesOf({ choices, replayIds, maxTokens, firstPosition, sampling }: workerV1.Generation): workerV1.Choice[] {
+  return choices.length > 0 ? choices : [{ index: 0, seed: sampling?.seed ?? 0n, replayIds, maxTokens, firstPosition }];
+}
+
+function answerOf(script: FakeScript, choice: number): readonly number[] {
+  return script.answers?.[choice] ?? script.answer;
+}
+
+function token(script: FakeScript, choice: workerV1.Choice, position: number, call: FakeCall): workerV1.Token {
+  const answer = answerOf(script, choice.index);
+  const last = position === answer.length - 1;
+  const cut = position === choice.firstPosition + choice.maxTokens - 1;
   const stop = script.endsWith === 'stop' ? FinishReason.FINISH_REASON_STOP : FinishReason.FINISH_REASON_LENGTH;
   return {
     attempt: call.attempt,
     position,
-    id: script.answer[position] ?? 0,
+    id: answer[position] ?? 0,
     logprob: logprobAt(position),
     finishReason: last ? stop : cut ? FinishReason.FINISH_REASON_LENGTH : FinishReason.FINISH_REASON_UNSPECIFIED,
     logits: new Uint8Array(0),
     topLogprobs: Array.from({ length: call.generation.topLogprobs }, (_, rank) => ({ id: rank, logprob: -rank - 1 })),
+    choice: choice.index,
   };
+}
+
+/** Scores of the prompt in two messages, when they are wanted. */
+function promptScores({ promptIds, promptLogprobs: tops }: workerV1.Generation): workerV1.PromptScores[] {
+  if (tops === undefined) return [];
+  const scores = promptIds.slice(1).map((id, i) => ({
+    id,
+    logprob: promptLogprobAt(i + 1),
+    topLogprobs: Array.from({ length: tops }, (_, rank) => ({ id: rank, logprob: -rank - 1 })),
+  }));
+  const middle = Math.ceil(scores.length / 2);
+  return [
+    { position: 1, tokens: scores.slice(0, middle) },
+    { position: 1 + middle, tokens: scores.slice(middle) },
+  ];
+}
+
+/** What the log-probability of a prompt's token is, from 1 on. */
+export function promptLogprobAt(position: number): number {
+  return -position / 16;
 }
 
 /** What a scripted token's log-probability is. */

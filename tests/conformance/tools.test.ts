@@ -7,7 +7,11 @@ import { type MarkedModel, markedModel } from './marked-model.ts';
 type Tool = OpenAI.Chat.Completions.ChatCompletionTool;
 type Message = OpenAI.Chat.Completions.ChatCompletionMessageParam;
 
-const parameters = { type: 'object', properties: { city: { type: 'string', description: 'Where' } }, required: ['city'] };
+const parameters = {
+  type: 'object',
+  properties: { city: { type: 'string', description: 'Where' }, days: { type: 'array', description: 'When' } },
+  required: ['city'],
+};
 const tools: Tool[] = [
   { type: 'function', function: { name: 'get_weather', description: 'Tells the weather', parameters } },
   { type: 'function', function: { name: 'add' } },
@@ -85,6 +89,11 @@ describe.each([
     'qwen3',
     `<tool_call>\n{"name": "get_weather", "arguments": ${ARGUMENTS}}\n</tool_call>`,
     '\n<tool_call>{"name": "add"}</tool_call>',
+  ],
+  [
+    'qwen3-coder',
+    '<tool_call>\n<function=get_weather>\n<parameter=city>\nZürich 😀\n</parameter>\n<parameter=days>\n[1, 2]\n</parameter>\n</function>',
+    '\n</tool_call>\n<tool_call>\n<function=add>\n</function>\n</tool_call>',
   ],
   ['llama3', `{"name": "get_weather", "parameters": ${ARGUMENTS}}`, '; {"name": "add", "parameters": {}}'],
   [

@@ -7,6 +7,7 @@ export const TOOL_PARSERS = [
   'hermes',
   'qwen3_coder',
   'llama3_json',
+  'pythonic',
   'deepseek_v3',
   'deepseek_v31',
   'deepseek_v32',

@@ -11,6 +11,7 @@ import { LoopTime } from './loop-time.ts';
 import type { EngineOptions } from './options.ts';
 import { Packer } from './packing.ts';
 import { PageStage } from './page-stage.ts';
+import { PromptScorer } from './prompt-scorer.ts';
 import { Sampler } from './sampler.ts';
 import { Slots } from './slots.ts';
 import { storedLayers } from './stored-layers.ts';
@@ -53,6 +54,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
   const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest }));
+  const scorer = resources.use(await PromptScorer.create({ runtime, vocabSize: model.vocabSize, time }));
   model.releaseWeights();
   const parts: EngineParts = {
     executor,
@@ -60,6 +62,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     stored,
     slots,
     sampler: await warmSampler(model.vocabSize),
+    scorer,
     time,
     hooks: options.hooks ?? {},
     debug,

@@ -3,6 +3,7 @@ import type { Executor } from './executor.ts';
 import type { LoopTime } from './loop-time.ts';
 import type { EngineDebug, EngineHooks } from './options.ts';
 import type { BlockPlace, Packer } from './packing.ts';
+import type { PromptScorer } from './prompt-scorer.ts';
 import type { Sampler } from './sampler.ts';
 import type { Slots } from './slots.ts';
 import type { StoredLayers } from './stored-layers.ts';
@@ -16,6 +17,7 @@ export interface EngineParts {
   stored: readonly StoredLayers[];
   slots: Slots;
   sampler: Sampler;
+  scorer: PromptScorer;
   time: LoopTime;
   hooks: EngineHooks;
   debug: EngineDebug;

@@ -1,18 +1,22 @@
 import { fail } from '@causeway/errors';
 import type { LayerRange, PagePool } from '@causeway/kv';
+import { choicePages, forkPages } from './choice-pages.ts';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
+import { SCORED_CHUNK_TOKENS } from './prompt-scorer.ts';
 import { answerStart, sampleToken } from './sample-token.ts';
 import { finishReason } from './sequence.ts';
 import { TokenStream } from './token-stream.ts';
 import type {
+  ChoicesPrefillResult,
   Engine,
   EngineStats,
   GeneratedToken,
   Generation,
   LogitsOptions,
   ModelInfo,
+  PrefillListeners,
   PrefillResult,
   SequencePages,
 } from './types.ts';
@@ -68,7 +72,8 @@ export class RunningEngine implements Engine {
     return this.#state.loop.line.reserve(Math.ceil(tokens / this.#state.parts.blockTokens), signal);
   }
 
-  room(generation: Generation): number {
+  room(generation: Generation, ...others: readonly Generation[]): number {
+    if (others.length > 0) return this.#roomForAll([generation, ...others]);
     const known = generation.promptIds.length + generation.replayIds.length;
     const growth = Math.min(generation.maxTokens, this.#state.lengths.growth);
     return Math.max(known, Math.min(known + growth, this.#state.parts.maxContext));
@@ -80,19 +85,22 @@ export class RunningEngine implements Engine {
     signal: AbortSignal,
     onTokens?: (end: number, layers: LayerRange) => void | Promise<void>,
   ): Promise<PrefillResult> {
+    const { firsts, prefillMs } = await this.prefillChoices([generation], pages, signal, { onTokens });
+    return { first: firsts[0], prefillMs };
+  }
+
+  async prefillChoices(
+    generations: readonly Generation[],
+    pages: SequencePages,
+    signal: AbortSignal,
+    { onTokens, onScores }: PrefillListeners = {},
+  ): Promise<ChoicesPrefillResult> {
     const { parts, loop } = this.#state;
-    this.#check(generation);
-    const { promptIds, replayIds, firstPosition } = generation;
-    let first: GeneratedToken | undefined;
-    const onLast = async (logits: Float32Array): Promise<void> => {
-      const known = { ids: promptIds, answer: answerStart(generation) };
-      const sampled = await sampleToken(parts, logits, generation, firstPosition, known);
-      const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
-      first = {
-        ...sampled,
-        position: firstPosition,
-        ...(reason === undefined ? {} : { finishReason: reason }),
-      };
+    this.#checkAll(generations);
+    const { promptIds, promptLogprobs: tops } = generations[0] as Generation;
+    const firsts: (GeneratedToken | undefined)[] = generations.map(() => undefined);
+    const sample = (generation: Generation, choice: number) => async (logits: Float32Array) => {
+      firsts[choice] = await this.#firstToken(generation, logits);
     };
     checkRoom(pages, promptIds.length, parts.blockTokens);
     const prefillMs = await loop.prefills.read({
@@ -100,9 +108,20 @@ export class RunningEngine implements Engine {
       pages,
       signal,
       onTokens,
-      ...(replayIds.length === 0 ? { onLast } : {}),
+      ...(tops === undefined || onScores === undefined ? {} : { chunkTokens: SCORED_CHUNK_TOKENS, scores: { tops, onScores } }),
+      onLast: generations.flatMap((generation, choice) =>
+        generation.replayIds.length === 0 ? [sample(generation, choice)] : [],
+      ),
     });
-    return { first, prefillMs };
+    return { firsts, prefillMs };
+  }
+
+  async fork(pages: SequencePages, generations: readonly Generation[]): Promise<SequencePages[]> {
+    const { parts, pool } = this.#state;
+    this.#checkAll(generations);
+    if (generations.length > 1) return forkPages(pages, generations, { ...parts, pool });
+    pages.assertReadable();
+    return [pages];
   }
 
   decode(
@@ -160,6 +179,34 @@ export class RunningEngine implements Engine {
     await this.#state.loop.close();
     await this.#running;
     await this.#state.resources.disposeAsync();
+  }
+
+  async #firstToken(generation: Generation, logits: Float32Array): Promise<GeneratedToken> {
+    const { parts } = this.#state;
+    const { promptIds, firstPosition: position } = generation;
+    const known = { ids: promptIds, answer: answerStart(generation) };
+    const sampled = await sampleToken(parts, logits, generation, position, known);
+    const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
+    return { ...sampled, position, ...(reason === undefined ? {} : { finishReason: reason }) };
+  }
+
+  #roomForAll(generations: readonly Generation[]): number {
+    const { parts, pool, lengths } = this.#state;
+    const { blockTokens, maxContext } = parts;
+    const growth = ({ maxTokens, promptIds, replayIds }: Generation): number =>
+      Math.max(1, Math.min(maxTokens, lengths.growth, maxContext - promptIds.length - replayIds.length));
+    return choicePages(generations, blockTokens, pool.totalPages, growth) * blockTokens;
+  }
+
+  #checkAll(generations: readonly Generation[]): void {
+    const [first] = generations;
+    if (first === undefined) fail('invalid_argument', 'internal', 'there is no answer to generate');
+    for (const generation of generations) {
+      if (generation.promptIds !== first.promptIds) {
+        fail('invalid_argument', 'internal', 'answers that share a prefill must have the same prompt');
+      }
+      this.#check(generation);
+    }
   }
 
   #check(generation: Generation): void {

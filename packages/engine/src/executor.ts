@@ -107,6 +107,11 @@ export class Executor implements AsyncDisposable {
     return new Float32Array(bytes.buffer, bytes.byteOffset + index * this.vocabSize * 4, count * this.vocabSize);
   }
 
+  /** The first `rows` of the last run's logit rows for ONNX Runtime: f32 [rows, vocabSize], in the same memory. */
+  logitsTensor(rows: number): Tensor {
+    return this.#workspace.tensor('logits', { batch: 1, tokens: rows, logitRows: rows });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const bound of this.#bound.values()) {
       for (const { binding, caches } of bound.segments) {

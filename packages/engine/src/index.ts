@@ -2,6 +2,7 @@ export { chunkEnds, LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 export { createEngine } from './create-engine.ts';
 export type { EngineDebug, EngineHooks, EngineOptions } from './options.ts';
 export type {
+  ChoicesPrefillResult,
   Engine,
   EngineStats,
   FinishReason,
@@ -10,9 +11,11 @@ export type {
   LogitBias,
   LogitsOptions,
   ModelInfo,
+  PrefillListeners,
   PrefillResult,
   SampledToken,
   Sampling,
+  ScoredToken,
   SequencePages,
   TopLogprob,
 } from './types.ts';

@@ -1,9 +1,10 @@
 import { fail, ServiceError } from '@causeway/errors';
-import type { LayerRange, PageSet } from '@causeway/kv';
+import type { PageSet } from '@causeway/kv';
 import { nextChunk } from './chunks.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
 import type { StoredLayers } from './stored-layers.ts';
+import type { PrefillListeners } from './types.ts';
 
 /** A prompt to be read into pages. */
 export interface PrefillJob {
@@ -15,9 +16,11 @@ export interface PrefillJob {
   /** Tokens per chunk; default the engine's. */
   chunkTokens?: number;
   /** Pages hold the tokens [0, end) of these layers. What it returns is awaited. */
-  onTokens?: ((end: number, layers: LayerRange) => void | Promise<void>) | undefined;
-  /** Logits f32 [vocabSize] after the last token; they rest until the promise resolves. */
-  onLast?: (logits: Float32Array) => Promise<void>;
+  onTokens?: PrefillListeners['onTokens'];
+  /** Each is given the logits f32 [vocabSize] after the last token, one after another; they rest until its promise resolves. */
+  onLast?: readonly ((logits: Float32Array) => Promise<void>)[];
+  /** How likely the prompt's own tokens are, with `tops` of the likeliest ones; only with `chunkTokens` of SCORED_CHUNK_TOKENS at most. */
+  scores?: { tops: number; onScores: NonNullable<PrefillListeners['onScores']> };
   /** Logits f32 [tokens, vocabSize] of each chunk. */
   onLogits?: (start: number, logits: Float32Array) => void;
 }
@@ -109,19 +112,39 @@ export class PrefillQueue {
     }
     const count = nextChunk(done, job.ids.length, Math.min(chunkTokens, job.chunkTokens ?? chunkTokens));
     const row = { ids: job.ids.subarray(done, done + count), position: done };
-    const wanted = job.onLogits === undefined ? [count - 1] : Array.from({ length: count }, (_, t) => t);
+    const all = job.onLogits !== undefined || job.scores !== undefined;
+    const wanted = all ? Array.from({ length: count }, (_, t) => t) : [count - 1];
     await executor.run(slots.prefillRow, [row], wanted, job.signal, (segment) => this.#store(entry, segment, done + count));
     if (this.#queue[0] !== entry) return;
     entry.done += count;
     this.tokens += count;
     hooks.onPrefillChunk?.({ tokens: count, ms: performance.now() - start });
     job.onLogits?.(done, executor.logits(0, count));
+    if (job.scores !== undefined) await this.#score(entry, job.scores, done, count);
     if (entry.done < job.ids.length || this.#queue[0] !== entry) return;
-    await job.onLast?.(executor.logits(0));
-    if (this.#queue[0] !== entry) return;
+    for (const sample of job.onLast ?? []) {
+      await sample(executor.logits(wanted.length - 1));
+      await this.#parts.time.breathe();
+      if (this.#queue[0] !== entry) return;
+    }
     job.pages.commit();
     this.#queue.shift();
     entry.resolve(performance.now() - entry.startedAt);
+  }
+
+  /** The logits of the chunk at `from` say how likely each next token was; after the prompt's last token comes none of its own. */
+  async #score(
+    { job }: Queued,
+    { tops, onScores }: NonNullable<PrefillJob['scores']>,
+    from: number,
+    count: number,
+  ): Promise<void> {
+    const { executor, scorer } = this.#parts;
+    const next = job.ids.subarray(from + 1, from + count + 1);
+    if (next.length === 0) return;
+    using logits = executor.logitsTensor(next.length);
+    const tokens = await scorer.score(logits, next, tops);
+    if (this.#queue[0]?.job === job) onScores(from + 1, tokens);
   }
 
   /** Stores the chunk up to token `end` of the layers that `segment` completes, and says so. */

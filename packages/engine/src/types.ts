@@ -56,6 +56,8 @@ export interface Generation {
   exactResume?: boolean;
   /** Every token carries so many of the likeliest tokens at its position; default 0. */
   topLogprobs?: number;
+  /** Reading the prompt gives how likely its own tokens are, each with so many of the likeliest ones; default: it does not. */
+  promptLogprobs?: number | undefined;
 }
 
 export interface TopLogprob {
@@ -74,6 +76,15 @@ export interface SampledToken {
   logits?: Float32Array;
 }
 
+/** A token that was given, as likely as the model found it after those before it. */
+export interface ScoredToken {
+  id: number;
+  /** Natural log of the model's probability. */
+  logprob: number;
+  /** The likeliest first. */
+  topLogprobs: readonly TopLogprob[];
+}
+
 export type FinishReason = 'stop' | 'length';
 
 export interface GeneratedToken extends SampledToken {
@@ -86,9 +97,22 @@ export interface GeneratedToken extends SampledToken {
 /** Pages that hold one sequence, reserved all or nothing. */
 export type SequencePages = PageSet;
 
+export interface PrefillListeners {
+  /** Called for each group of layers of each chunk: pages hold the tokens [0, end) of these layers. The next wait for what it returns. */
+  onTokens?: ((end: number, layers: LayerRange) => void | Promise<void>) | undefined;
+  /** With `promptLogprobs`: tokens of the prompt from `position` on. Every one but the first comes once, in order, before the result. */
+  onScores?: ((position: number, tokens: readonly ScoredToken[]) => void) | undefined;
+}
+
 export interface PrefillResult {
   /** undefined when the generation replays tokens. */
   first: GeneratedToken | undefined;
+  prefillMs: number;
+}
+
+/** The same for several answers to one prompt, in their order. */
+export interface ChoicesPrefillResult {
+  firsts: readonly (GeneratedToken | undefined)[];
   prefillMs: number;
 }
 
@@ -147,6 +171,23 @@ export interface Engine extends AsyncDisposable {
   ): Promise<PrefillResult>;
 
   /**
+   * `prefill` for several answers to one prompt, which is read once: `generations` differ in seed, replayed tokens, limit and position
+   * only. One that replays tokens has no first token here. Listeners are never called after the promise settles.
+   */
+  prefillChoices(
+    generations: readonly Generation[],
+    pages: SequencePages,
+    signal: AbortSignal,
+    listeners?: PrefillListeners,
+  ): Promise<ChoicesPrefillResult>;
+
+  /**
+   * Divides committed pages with `room` for all of `generations` into a set for each, to be given to `decode`. Whole blocks of the prompt
+   * are shared by all of them, the last one is copied. `pages` can be released at once: the prompt's return with the last of the sets.
+   */
+  fork(pages: SequencePages, generations: readonly Generation[]): Promise<SequencePages[]>;
+
+  /**
    * Generates from committed pages: fills a slot, joins the running batch, yields tokens after `first`
    * (which the caller has already handled). Without `first` the last prompt position is recomputed from the pages.
    * The sequence takes `pages` over and releases them when the iteration ends, from whatever cause.
@@ -164,8 +205,9 @@ export interface Engine extends AsyncDisposable {
   /**
    * Tokens to reserve for a generation that is decoded here: prompt, replayed tokens and min(maxTokens, growth), where
    * growth follows the answer lengths seen here; never more than the context. The sequence grows beyond it while memory lasts.
+   * For several answers to one prompt: the prompt once, the rest for each.
    */
-  room(generation: Generation): number;
+  room(generation: Generation, ...others: readonly Generation[]): number;
 
   /**
    * Logits of every position of `ids` (teacher-forced prefill through pages, as `prefill` runs it). `onLogits` gets one chunk at a

@@ -2,7 +2,7 @@ import { fail } from '@causeway/errors';
 import type { Generation, Sampling, SequencePages } from './types.ts';
 
 /** Most tokens whose log-probabilities come with a token. */
-const MAX_TOP_LOGPROBS = 20;
+export const MAX_TOP_LOGPROBS = 20;
 /** Most tokens with a bias. */
 const MAX_LOGIT_BIAS = 1024;
 
@@ -19,7 +19,7 @@ export interface GenerationLimits {
  *   `bad_request`, naming the field and the limit.
  */
 export function checkGeneration(generation: Generation, limits: GenerationLimits): void {
-  const { promptIds, replayIds, maxTokens, firstPosition, stopTokenIds, topLogprobs = 0 } = generation;
+  const { promptIds, replayIds, maxTokens, firstPosition, stopTokenIds, topLogprobs = 0, promptLogprobs = 0 } = generation;
   if (promptIds.length === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: 'prompt' });
   checkIds(promptIds, limits, replayIds.length);
   checkIds(replayIds, limits, promptIds.length);
@@ -32,10 +32,12 @@ export function checkGeneration(generation: Generation, limits: GenerationLimits
   if (stopTokenIds.some((id) => !Number.isInteger(id) || id < 0)) {
     fail('invalid_argument', 'invalid_token', 'stop token ids must be integers, 0 or more', { field: 'stop_token_ids' });
   }
-  if (!Number.isSafeInteger(topLogprobs) || topLogprobs < 0 || topLogprobs > MAX_TOP_LOGPROBS) {
-    fail('invalid_argument', 'bad_request', `top_logprobs is ${topLogprobs}; it must be from 0 to ${MAX_TOP_LOGPROBS}`, {
-      field: 'top_logprobs',
-    });
+  for (const [field, count] of [
+    ['top_logprobs', topLogprobs],
+    ['prompt_logprobs', promptLogprobs],
+  ] as const) {
+    if (Number.isSafeInteger(count) && count >= 0 && count <= MAX_TOP_LOGPROBS) continue;
+    fail('invalid_argument', 'bad_request', `${field} is ${count}; it must be from 0 to ${MAX_TOP_LOGPROBS}`, { field });
   }
   checkSampling(generation.sampling, limits);
 }

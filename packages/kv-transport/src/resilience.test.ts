@@ -213,6 +213,8 @@ describe('a transfer', () => {
     receiver.credit(sender.pool.pageBytes);
     receiver.credit(4 * sender.pool.pageBytes);
     await eventually(() => receiver.heard.some((message) => message.$case === 'manifest') || undefined, { what: 'a manifest' });
+    // The manifest comes by the other connection, ahead of frames on their way.
+    await eventually(() => receiver.frames.length >= 4 * perPage);
     expect(receiver.frames).toHaveLength(4 * perPage);
     expect(receiver.frames.some((frame) => frame.resent)).toBe(false);
     const have = new Uint8Array(Math.ceil((4 * perPage) / 8)).fill(255);

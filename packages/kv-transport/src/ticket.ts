@@ -54,7 +54,8 @@ export function ticketFromProto(message: kvV1.Ticket | undefined): Ticket {
   if (message.objects.length > MAX_OBJECTS) bad(`${message.objects.length} objects`);
   const descriptor = descriptorFromProto(message.descriptor);
   const objects = message.objects.map(objectFromProto);
-  if (message.tokens < 1 || message.tokens > MAX_TOKENS) bad(`${message.tokens} tokens`);
+  if (message.tokens < 1 || message.tokens > MAX_TOKENS)
+    bad(`a prompt of ${message.tokens} tokens; 1 to ${MAX_TOKENS} are allowed`);
   if (message.epoch < 1) bad('epoch 0');
   if (message.maxPartBytes < 1 || message.maxPartBytes > MAX_PART_BYTES) bad(`max_part_bytes ${message.maxPartBytes}`);
   if (message.maxPayload <= FRAME_HEADER_BYTES) bad(`max_payload ${message.maxPayload}`);

@@ -109,4 +109,100 @@ describe('PagePool', () => {
       }),
     );
   });
+
+  describe('forks', () => {
+    /** A committed set of `pages` pages. */
+    function committed(pool: PagePool, pages: number) {
+      const set = pool.reserve(pages) ?? expect.fail();
+      set.startFilling();
+      set.commit();
+      return set;
+    }
+
+    test('share leading pages, own the others, and give the shared ones back with the last of them', () => {
+      using pool = new PagePool({ descriptor, pageCount: 8 });
+      const base = committed(pool, 7);
+      const all = [...base.pages];
+      const a = base.fork(2, 2);
+      const b = base.fork(2, 1);
+      expect(a.pages).toEqual([...all.slice(0, 2), ...all.slice(5)]);
+      expect(b.pages).toEqual([...all.slice(0, 2), all[4]]);
+      expect([a.sharedPages, b.sharedPages, base.sharedPages]).toEqual([2, 2, 0]);
+      expect([a.state, a.epoch, base.pages.length]).toEqual(['owned', base.epoch, 4]);
+      base[Symbol.dispose]();
+      expect(pool.freePages).toBe(1);
+      expect(a.extend(1)).toBe(true);
+      const hold = a.hold();
+      a[Symbol.dispose]();
+      expect(pool.freePages).toBe(0);
+      hold[Symbol.dispose]();
+      expect(pool.freePages).toBe(3);
+      b[Symbol.dispose]();
+      expect(pool.freePages).toBe(8);
+    });
+
+    test('are refused before the pages may be read, after release, and without pages enough', () => {
+      using pool = new PagePool({ descriptor, pageCount: 4 });
+      const raw = pool.reserve(2) ?? expect.fail();
+      expect(() => raw.fork(1, 1)).toThrow(expect.objectContaining({ reason: 'not_committed' }));
+      raw[Symbol.dispose]();
+      expect(() => raw.fork(1, 1)).toThrow(expect.objectContaining({ reason: 'not_committed' }));
+      const base = committed(pool, 4);
+      for (const [shared, own] of [
+        [2, 3],
+        [0, 5],
+        [1, 0],
+        [-1, 1],
+      ] as const) {
+        expect(() => base.fork(shared, own)).toThrow(expect.objectContaining({ code: 'invalid_argument' }));
+      }
+      expect(base.holds).toBe(0);
+      const fork = base.fork(2, 1);
+      // What it shares isn't its own to give away.
+      expect(() => fork.fork(0, 2)).toThrow(expect.objectContaining({ code: 'invalid_argument' }));
+      base[Symbol.dispose]();
+      fork[Symbol.dispose]();
+      expect(pool.freePages).toBe(4);
+    });
+
+    test('no page is free or owned twice while anybody lists it, whatever the order of calls', () => {
+      const step = fc.record({
+        kind: fc.constantFrom('reserve', 'fork', 'extend', 'hold', 'unhold', 'release'),
+        n: fc.nat(11),
+        m: fc.nat(3),
+      });
+      fc.assert(
+        fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+          using pool = new PagePool({ descriptor, pageCount: 12 });
+          const sets: { set: ReturnType<typeof committed>; holds: Disposable[] }[] = [];
+          for (const { kind, n, m } of steps) {
+            const entry = sets[n % Math.max(1, sets.length)];
+            if (kind === 'reserve') {
+              if (pool.freePages > n) sets.push({ set: committed(pool, n + 1), holds: [] });
+            } else if (entry === undefined) continue;
+            else if (kind === 'release') entry.set[Symbol.dispose]();
+            else if (kind === 'unhold') entry.holds.pop()?.[Symbol.dispose]();
+            else if (entry.set.state === 'released') continue;
+            else if (kind === 'hold') entry.holds.push(entry.set.hold());
+            else if (kind === 'extend') entry.set.extend(m + 1);
+            else {
+              const { length } = entry.set.pages;
+              if (length - m - 1 >= entry.set.sharedPages) sets.push({ set: entry.set.fork(length - m - 1, m + 1), holds: [] });
+            }
+            const live = sets.filter(({ set, holds }) => set.state !== 'released' || holds.length > 0);
+            const owned = live.flatMap(({ set }) => set.pages.slice(set.sharedPages));
+            expect(new Set(owned).size).toBe(owned.length);
+            const listed = new Set(live.flatMap(({ set }) => set.pages));
+            using free = pool.freePages === 0 ? undefined : pool.reserve(pool.freePages);
+            expect((free?.pages ?? []).filter((page) => listed.has(page))).toEqual([]);
+          }
+          for (const { set, holds } of sets) {
+            set[Symbol.dispose]();
+            for (const hold of holds) hold[Symbol.dispose]();
+          }
+          expect(pool.freePages).toBe(12);
+        }),
+      );
+    });
+  });
 });

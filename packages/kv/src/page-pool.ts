@@ -2,8 +2,8 @@
  * Pages: fixed-size blocks of native memory that hold KV in storage form, and who owns them.
  *
  * Invariants
- *  P1  A page is in the free list, or in exactly one PageSet.
- *  P2  A page returns to the free list only when its set is released and no hold on the set remains.
+ *  P1  A page is in the free list, or owned by exactly one PageSet. A fork lists leading pages of its base too, and holds the base.
+ *  P2  A page returns to the free list only when the set that owns it is released and no hold on that set remains.
  *  P3  An epoch (u32, never 0) names one reservation of this pool; it isn't used again before 2^32 others were.
  *  P4  Memory outlives the pool's disposal until the last hold is gone.
  *
@@ -130,25 +130,39 @@ export class PagePool implements Disposable {
   }
 }
 
+/** Leading pages of another set, kept while they are read. */
+interface SharedPages {
+  readonly pages: readonly number[];
+  readonly hold: Disposable;
+}
+
 /** Pages reserved together for one sequence, in token order. Disposing releases them (P2); idempotent. */
 export class PageSet implements Disposable {
   /** Never reused while anything of this reservation runs (P3). */
   readonly epoch: number;
   readonly #source: PageSource;
+  readonly #shared: SharedPages | undefined;
+  /** Shared ones first. */
   readonly #pages: number[];
   #state: PageState = 'reserved';
   #holds = 0;
 
-  /** Made by PagePool.reserve only. */
-  constructor(source: PageSource, pages: number[], epoch: number) {
+  /** Made by PagePool.reserve and PageSet.fork only. */
+  constructor(source: PageSource, pages: readonly number[], epoch: number, shared?: SharedPages) {
     this.#source = source;
-    this.#pages = pages;
+    this.#shared = shared;
+    this.#pages = shared === undefined ? [...pages] : [...shared.pages, ...pages];
     this.epoch = epoch;
   }
 
   /** Page indices in token order. */
   get pages(): readonly number[] {
     return this.#pages;
+  }
+
+  /** Of `pages` the first so many belong to the set that this one was forked from: they are only read. */
+  get sharedPages(): number {
+    return this.#shared?.pages.length ?? 0;
   }
 
   get state(): PageState {
@@ -206,6 +220,27 @@ export class PageSet implements Disposable {
     };
   }
 
+  /**
+   * Another sequence over the first `shared` pages of this one. It takes over the last `own` pages of this set, which must not be
+   * among the shared ones and hold nothing yet, and keeps the shared ones from returning to the pool. It begins as `owned`.
+   * @throws ServiceError when nothing may be read here yet, or there are not so many pages.
+   */
+  fork(shared: number, own: number): PageSet {
+    this.assertReadable();
+    const length = this.#pages.length - own;
+    if (!(own >= 1 && shared >= 0 && shared <= length && length >= this.sharedPages)) {
+      fail(
+        'invalid_argument',
+        'internal',
+        `${this.#pages.length} pages can't give ${shared} shared and ${own} of their own away`,
+      );
+    }
+    const hold = this.hold();
+    const fork = new PageSet(this.#source, this.#pages.splice(length), this.epoch, { pages: this.#pages.slice(0, shared), hold });
+    fork.#state = 'owned';
+    return fork;
+  }
+
   /** Appends `pages` more pages, all or nothing; false when fewer are free. Never after release. */
   extend(pages: number): boolean {
     if (this.#state === 'released') {
@@ -235,6 +270,8 @@ export class PageSet implements Disposable {
   }
 
   #returnIfUnused(): void {
-    if (this.#state === 'released' && this.#holds === 0) this.#source.give(this.#pages);
+    if (this.#state !== 'released' || this.#holds > 0) return;
+    this.#source.give(this.#pages.slice(this.sharedPages));
+    this.#shared?.hold[Symbol.dispose]();
   }
 }

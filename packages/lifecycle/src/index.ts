@@ -1,6 +1,8 @@
 export { AsyncQueue } from './async-queue.ts';
 export { awaitDependency, backoff } from './backoff.ts';
 export type { BackoffOptions, DependencyOptions } from './backoff.ts';
+export { merge } from './merge.ts';
+export type { MergeOptions } from './merge.ts';
 export { runMain } from './run-main.ts';
 export type { MainContext, MainLogger, ProcessHandle } from './run-main.ts';
 export { abortable, deadlineSignal, linkSignals, sleep } from './signals.ts';

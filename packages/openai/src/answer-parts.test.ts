@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { AnswerMessage, type AnswerPart } from './answer-parts.ts';
-import { answerJson, streamEvents } from './responses.ts';
+import { answerJson, choiceJson, streamEvents } from './responses.ts';
 import type { Usage } from './usage.ts';
 
 const head = { id: 'chatcmpl-1', created: 1, model: 'm' };
@@ -20,7 +20,7 @@ interface Body {
 function choice(parts: readonly AnswerPart[]): Body['choices'][number] | undefined {
   const message = new AnswerMessage();
   message.add(parts);
-  return (JSON.parse(answerJson('chat', head, message, 'tool_calls', usage, null)) as Body).choices[0];
+  return (JSON.parse(answerJson('chat', head, [choiceJson('chat', 0, message, 'tool_calls', null)], usage)) as Body).choices[0];
 }
 
 describe('the message of a whole answer', () => {
@@ -55,7 +55,7 @@ describe('the chunks of a stream', () => {
 
   it('are one for each part, the log-probabilities of their token with the first', () => {
     const logprobs = { content: [] };
-    const chunks = read(events.parts([thought, ...call(0, true)], logprobs));
+    const chunks = read(events.parts(0, [thought, ...call(0, true)], logprobs));
     expect(chunks.map((chunk) => chunk?.delta)).toEqual([
       { reasoning_content: 'Hm.' },
       { tool_calls: [{ index: 0, id: 'call_0', type: 'function', function: { name: 'add', arguments: '' } }] },
@@ -66,7 +66,7 @@ describe('the chunks of a stream', () => {
   });
 
   it('are none without parts, but for log-probabilities', () => {
-    expect(events.parts([])).toBe('');
-    expect(read(events.parts([], { content: [] }))).toMatchObject([{ delta: { content: '' }, logprobs: { content: [] } }]);
+    expect(events.parts(0, [])).toBe('');
+    expect(read(events.parts(0, [], { content: [] }))).toMatchObject([{ delta: { content: '' }, logprobs: { content: [] } }]);
   });
 });

@@ -19,6 +19,8 @@ const FIELDS = [
   'user',
   'causeway',
   'n',
+  'best_of',
+  'echo',
   'tools',
   'tool_choice',
   'parallel_tool_calls',

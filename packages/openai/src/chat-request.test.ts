@@ -24,6 +24,8 @@ describe('parseChatRequest', () => {
       model: 'tiny-moe',
       messages,
       options: {
+        n: 1,
+        echo: false,
         maxTokens: undefined,
         temperature: 1,
         topP: 1,
@@ -51,6 +53,7 @@ describe('parseChatRequest', () => {
   it('reads every field that is served', () => {
     const { options } = parseChatRequest({
       ...body,
+      n: 3,
       max_tokens: 5,
       max_completion_tokens: 7,
       temperature: 0,
@@ -73,6 +76,8 @@ describe('parseChatRequest', () => {
       causeway: { placement: 'local' },
     });
     expect(options).toEqual({
+      n: 3,
+      echo: false,
       maxTokens: 7,
       temperature: 0,
       topP: 0.5,
@@ -171,7 +176,10 @@ describe('parseChatRequest', () => {
     [{ ...body, stream: 'yes' }, 'bad_request', 'stream'],
     [{ ...body, stream_options: { include_usage: true } }, 'bad_request', 'stream_options'],
     [{ ...body, causeway: { placement: 'moon' } }, 'bad_request', 'causeway.placement'],
-    [{ ...body, n: 2 }, 'unsupported_parameter', 'n'],
+    [{ ...body, n: 0 }, 'bad_request', 'n'],
+    [{ ...body, n: 17 }, 'bad_request', 'n'],
+    [{ ...body, n: 2, best_of: 4 }, 'unsupported_parameter', 'best_of'],
+    [{ ...body, echo: true }, 'unsupported_parameter', 'echo'],
     [{ ...body, logprobs: 1 }, 'bad_request', 'logprobs'],
     [{ ...body, logprobs: true, top_logprobs: 21 }, 'bad_request', 'top_logprobs'],
     [{ ...body, logprobs: true, top_logprobs: -1 }, 'bad_request', 'top_logprobs'],

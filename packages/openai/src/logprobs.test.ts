@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { AnswerLogprobs, chunkLogprobs, type TokenLogprob } from './logprobs.ts';
+import { AnswerLogprobs, chunkLogprobs, promptChunkLogprobs, type PromptLogprob, type TokenLogprob } from './logprobs.ts';
 
 const entries: TokenLogprob[] = [
   {
@@ -55,5 +55,35 @@ describe('log-probabilities of an answer', () => {
       Object.entries(chunks[0] ?? {}).map(([key, value]) => [key, value && chunks.flatMap((chunk) => chunk[key] ?? [])]),
     );
     expect(joined).toEqual(whole(form));
+  });
+});
+
+describe('log-probabilities of a prompt', () => {
+  const prompt: PromptLogprob[] = [
+    { token: 'Once', offset: 0, logprob: undefined, top: [] },
+    { token: ' "upon"', offset: 4, logprob: -0.5, top: [{ token: ' a', bytes: [32, 97], logprob: Number.NEGATIVE_INFINITY }] },
+  ];
+  const json = {
+    tokens: ['Once', ' "upon"'],
+    token_logprobs: [null, -0.5],
+    top_logprobs: [null, { ' a': -9999, ' "upon"': -0.5 }],
+    text_offset: [0, 4],
+  };
+
+  it('have null for the first token, which nothing comes before', () => {
+    expect(promptChunkLogprobs(prompt)).toEqual(json);
+  });
+
+  it('come before those of the answer', () => {
+    const collected = new AnswerLogprobs('completion');
+    for (const entry of prompt) collected.addPrompt(entry);
+    expect(JSON.parse(collected.toJson())).toEqual(json);
+    collected.add({ token: 'x', bytes: [120], logprob: -2, offset: 11, top: [] });
+    expect(JSON.parse(collected.toJson())).toEqual({
+      tokens: [...json.tokens, 'x'],
+      token_logprobs: [...json.token_logprobs, -2],
+      top_logprobs: [...json.top_logprobs, { x: -2 }],
+      text_offset: [...json.text_offset, 11],
+    });
   });
 });

@@ -17,6 +17,16 @@ export interface TokenLogprob extends NamedLogprob {
   top: readonly NamedLogprob[];
 }
 
+/** A token of a prompt that is given back. */
+export interface PromptLogprob {
+  token: string;
+  /** Where its text begins in the prompt, in characters. */
+  offset: number;
+  /** Undefined for the first: nothing comes before it. */
+  logprob: number | undefined;
+  top: readonly NamedLogprob[];
+}
+
 /** JSON has no infinity; OpenAI's word for "without a chance". */
 const LEAST = -9999;
 
@@ -31,12 +41,22 @@ export function chunkLogprobs(form: AnswerForm, entry: TokenLogprob): object {
   };
 }
 
+/** `choices[].logprobs` of a chunk with some tokens of the prompt: completions only. */
+export function promptChunkLogprobs(entries: readonly PromptLogprob[]): object {
+  return {
+    tokens: entries.map(({ token }) => token),
+    token_logprobs: entries.map(({ logprob }) => promptValue(logprob)),
+    top_logprobs: entries.map(promptTop),
+    text_offset: entries.map(({ offset }) => offset),
+  };
+}
+
 /** `choices[].logprobs` of a whole answer. Written token by token: written at the end, a long answer would block the event loop. */
 export class AnswerLogprobs {
   readonly #form: AnswerForm;
   readonly #entries: string[] = [];
   readonly #tokens: string[] = [];
-  readonly #values: number[] = [];
+  readonly #values: (number | null)[] = [];
   readonly #offsets: number[] = [];
 
   constructor(form: AnswerForm) {
@@ -54,10 +74,18 @@ export class AnswerLogprobs {
     this.#offsets.push(entry.offset);
   }
 
+  /** A token of the prompt, before all of the answer: completions only. */
+  addPrompt(entry: PromptLogprob): void {
+    this.#entries.push(JSON.stringify(promptTop(entry)));
+    this.#tokens.push(JSON.stringify(entry.token));
+    this.#values.push(promptValue(entry.logprob));
+    this.#offsets.push(entry.offset);
+  }
+
   toJson(): string {
     const entries = this.#entries.join(',');
     if (this.#form === 'chat') return `{"content":[${entries}],"refusal":null}`;
-    const [tokens, values, offsets] = [this.#tokens, this.#values, this.#offsets].map((list) => list.join(','));
+    const [tokens, values, offsets] = [this.#tokens, this.#values.map(String), this.#offsets].map((list) => list.join(','));
     return `{"tokens":[${tokens}],"token_logprobs":[${values}],"top_logprobs":[${entries}],"text_offset":[${offsets}]}`;
   }
 }
@@ -73,6 +101,15 @@ function named({ token, logprob, bytes }: NamedLogprob): NamedLogprob {
 /** The likeliest by their text, and the token itself, which need not be among them. */
 function topByToken(entry: TokenLogprob): Record<string, number> {
   return Object.fromEntries([...entry.top, entry].map(({ token, logprob }) => [token, finite(logprob)]));
+}
+
+function promptValue(logprob: number | undefined): number | null {
+  return logprob === undefined ? null : finite(logprob);
+}
+
+function promptTop({ token, logprob, top }: PromptLogprob): Record<string, number> | null {
+  if (logprob === undefined) return null;
+  return Object.fromEntries([...top, { token, logprob }].map((one) => [one.token, finite(one.logprob)]));
 }
 
 function finite(logprob: number): number {

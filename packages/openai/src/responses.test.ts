@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { answerJson, streamEvents } from './responses.ts';
+import { answerJson, choiceJson, streamEvents } from './responses.ts';
 import { type CausewayReport, kvHeader, usageObject } from './usage.ts';
 
 const report: CausewayReport = {
@@ -35,31 +35,35 @@ function data(event: string): Record<string, unknown> {
 describe('streamEvents', () => {
   it('puts usage with the KV report into the chunk that has a finish_reason', () => {
     const events = streamEvents('chat', head, false);
-    expect(data(events.text('a\nb'))).not.toHaveProperty('usage');
-    expect(data(events.finish('stop', usage))).toMatchObject({
-      choices: [{ index: 0, delta: {}, finish_reason: 'stop' }],
+    expect(data(events.text(0, 'a\nb'))).not.toHaveProperty('usage');
+    expect(data(events.finish(2, 'stop', usage))).toMatchObject({
+      choices: [{ index: 2, delta: {}, finish_reason: 'stop' }],
       usage: { total_tokens: 7, causeway: { outcome: 'used' } },
     });
   });
 
   it('marks usage null on other chunks when usage was asked for', () => {
     const events = streamEvents('completion', { ...head, id: 'cmpl-1' }, true);
-    expect(events.start()).toBe('');
-    expect(data(events.text('x'))).toMatchObject({ usage: null, choices: [{ text: 'x', finish_reason: null }] });
+    expect(events.start(0)).toBe('');
+    expect(data(events.text(0, 'x'))).toMatchObject({ usage: null, choices: [{ text: 'x', finish_reason: null }] });
     expect(data(events.usage(usage))).toMatchObject({ choices: [], usage: { completion_tokens: 4 } });
   });
 });
 
 describe('answerJson', () => {
   it('has the form of the endpoint', () => {
-    expect(JSON.parse(answerJson('chat', head, 'hi', 'length', usage, null))).toMatchObject({
+    expect(JSON.parse(answerJson('chat', head, [choiceJson('chat', 0, 'hi', 'length', null)], usage))).toMatchObject({
       object: 'chat.completion',
       choices: [{ message: { role: 'assistant', content: 'hi' }, logprobs: null, finish_reason: 'length' }],
       usage: { total_tokens: 7 },
     });
-    expect(JSON.parse(answerJson('completion', head, 'hi', 'stop', usage, '{"tokens":[]}'))).toMatchObject({
+    const two = [1, 0].map((index) => choiceJson('completion', index, 'hi', 'stop', '{"tokens":[]}'));
+    expect(JSON.parse(answerJson('completion', head, two, usage))).toMatchObject({
       object: 'text_completion',
-      choices: [{ text: 'hi', logprobs: { tokens: [] } }],
+      choices: [
+        { index: 1, text: 'hi', logprobs: { tokens: [] } },
+        { index: 0, text: 'hi' },
+      ],
     });
   });
 });

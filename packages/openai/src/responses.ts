@@ -16,35 +16,39 @@ export interface AnswerHead {
 /** Which of the two endpoints answers. */
 export type AnswerForm = 'chat' | 'completion';
 
-/** One answer's body: its text, or the message of a chat answer. `logprobs` is JSON already, or null. */
-export function answerJson(
+/** The body of an answer; `choices` are JSON already, in order. */
+export function answerJson(form: AnswerForm, head: AnswerHead, choices: readonly string[], usage: Usage): string {
+  const object = form === 'chat' ? 'chat.completion' : 'text_completion';
+  const start = JSON.stringify({ id: head.id, object, created: head.created, model: head.model });
+  return `${start.slice(0, -1)},"choices":[${choices.join(',')}],"usage":${JSON.stringify(usage)}}`;
+}
+
+/** One entry of `choices` as JSON: an answer's text, or the message of a chat answer. `logprobs` is JSON already, or null. */
+export function choiceJson(
   form: AnswerForm,
-  head: AnswerHead,
+  index: number,
   text: string | AnswerMessage,
   finishReason: FinishReasonName,
-  usage: Usage,
   logprobs: string | null,
 ): string {
-  const object = form === 'chat' ? 'chat.completion' : 'text_completion';
   const plain = typeof text === 'string';
   const message = plain ? { role: 'assistant', content: text, refusal: null } : text.toJson();
   const content = form === 'chat' ? { message } : { text };
   const reason = plain ? finishReason : text.finishReason(finishReason);
-  const start = JSON.stringify({ id: head.id, object, created: head.created, model: head.model });
-  const choice = JSON.stringify({ index: 0, ...content, finish_reason: reason });
-  return `${start.slice(0, -1)},"choices":[${choice.slice(0, -1)},"logprobs":${logprobs}}],"usage":${JSON.stringify(usage)}}`;
+  const choice = JSON.stringify({ index, ...content, finish_reason: reason });
+  return `${choice.slice(0, -1)},"logprobs":${logprobs}}`;
 }
 
-/** Makes the SSE events of one streamed answer; each call gives the text to write. */
+/** Makes the SSE events of one streamed answer; each call gives the text to write. `index` is the choice that it is about. */
 export interface StreamEvents {
-  /** The opening event: the role in chat, nothing in completions. */
-  start(): string;
+  /** The opening event of a choice: the role in chat, nothing in completions. */
+  start(index: number): string;
   /** `logprobs`: those of the token whose chunk this is, when they are wanted. */
-  text(text: string, logprobs?: object): string;
+  text(index: number, text: string, logprobs?: object): string;
   /** The same of a chat answer whose parts are told apart: a chunk for each; without any, one for the log-probabilities. */
-  parts(parts: readonly AnswerPart[], logprobs?: object): string;
-  /** The last chunk with a choice: finish_reason, and usage with the KV report, always. */
-  finish(reason: FinishReasonName, usage: Usage): string;
+  parts(index: number, parts: readonly AnswerPart[], logprobs?: object): string;
+  /** The last chunk of a choice: finish_reason; of the choice that ends last also usage with the KV report, always. */
+  finish(index: number, reason: FinishReasonName, usage?: Usage): string;
   /** OpenAI's extra chunk for `include_usage`. */
   usage(usage: Usage): string;
   /** An error after the stream has begun; clients raise it. */
@@ -62,21 +66,27 @@ export function streamEvents(form: AnswerForm, head: AnswerHead, includeUsage: b
     if (usage !== undefined) return event({ ...body, usage });
     return event(includeUsage ? { ...body, usage: null } : body);
   };
-  const choice = (content: object, finishReason: FinishReasonName | null, logprobs: object | null = null): object => ({
-    index: 0,
+  const choice = (
+    index: number,
+    content: object,
+    finishReason: FinishReasonName | null,
+    logprobs: object | null = null,
+  ): object => ({
+    index,
     ...content,
     logprobs,
     finish_reason: finishReason,
   });
   return {
-    start: () => (form === 'chat' ? chunk([choice({ delta: { role: 'assistant', content: '' } }, null)]) : ''),
-    text: (text, logprobs) => chunk([choice(form === 'chat' ? { delta: { content: text } } : { text }, null, logprobs)]),
-    parts: (parts, logprobs) => {
+    start: (index) => (form === 'chat' ? chunk([choice(index, { delta: { role: 'assistant', content: '' } }, null)]) : ''),
+    text: (index, text, logprobs) =>
+      chunk([choice(index, form === 'chat' ? { delta: { content: text } } : { text }, null, logprobs)]),
+    parts: (index, parts, logprobs) => {
       const deltas = parts.flatMap((part) => partDelta(part) ?? []);
       if (deltas.length === 0 && logprobs !== undefined) deltas.push({ content: '' });
-      return deltas.map((delta, at) => chunk([choice({ delta }, null, at === 0 ? logprobs : null)])).join('');
+      return deltas.map((delta, at) => chunk([choice(index, { delta }, null, at === 0 ? logprobs : null)])).join('');
     },
-    finish: (reason, usage) => chunk([choice(form === 'chat' ? { delta: {} } : { text: '' }, reason)], usage),
+    finish: (index, reason, usage) => chunk([choice(index, form === 'chat' ? { delta: {} } : { text: '' }, reason)], usage),
     usage: (usage) => chunk([], usage),
     error: (body) => event(body),
     done: () => 'data: [DONE]\n\n',

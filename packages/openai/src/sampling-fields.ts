@@ -13,6 +13,11 @@ const tokenLimit = z
   .int('must be a whole number of tokens')
   .min(1, 'must be at least 1');
 
+/** Most answers of one prompt. */
+export const MAX_CHOICES = 16;
+
+const choiceCount = `must be a whole number from 1 to ${MAX_CHOICES}`;
+
 /** A number within bounds. */
 function ranged(least: number, most: number): z.ZodType<number, number> {
   const rule = `must be a number from ${least} to ${most}`;
@@ -27,6 +32,8 @@ export const generationFields = {
   model: z.string('must be a string: the name of a model in GET /v1/models').min(1, 'must not be empty').max(512, 'is too long'),
   max_tokens: optional(tokenLimit),
   max_completion_tokens: optional(tokenLimit),
+  n: optional(z.number(choiceCount).int(choiceCount).min(1, choiceCount).max(MAX_CHOICES, choiceCount)),
+  best_of: optional(z.number('must be a whole number').int('must be a whole number')),
   temperature: optional(ranged(0, 2)),
   top_p: optional(
     z.number('must be a number above 0, at most 1').gt(0, 'must be above 0, at most 1').max(1, 'must be above 0, at most 1'),
@@ -70,6 +77,10 @@ export type PlacementWish = 'disaggregated' | 'local';
 
 /** What both endpoints' requests say about generation, with defaults filled in. */
 export interface GenerationOptions {
+  /** Answers of each prompt. */
+  n: number;
+  /** The prompt's text comes before each answer's. */
+  echo: boolean;
   /** Undefined: the deployment's default. */
   maxTokens: number | undefined;
   /** 0 means greedy. */
@@ -110,6 +121,8 @@ export function toGenerationOptions(
   logprobs: number | undefined,
 ): GenerationOptions {
   const options: GenerationOptions = {
+    n: body.n ?? 1,
+    echo: false,
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
     temperature: body.temperature ?? 1,
     topP: body.top_p ?? 1,
@@ -129,6 +142,10 @@ export function toGenerationOptions(
     user: body.user ?? undefined,
     placement: body.causeway?.placement ?? undefined,
   };
+  if ((body.best_of ?? options.n) !== options.n) {
+    const message = `'best_of' is not supported here: it must equal 'n' (${options.n}), as every answer is given`;
+    fail('invalid_argument', 'unsupported_parameter', message, { field: 'best_of' });
+  }
   if (!options.stream && (body.stream_options ?? undefined) !== undefined) {
     fail('invalid_argument', 'bad_request', "'stream_options' is only allowed when 'stream' is true", {
       field: 'stream_options',

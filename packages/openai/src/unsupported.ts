@@ -13,8 +13,6 @@ const isEmpty = (value: unknown): boolean => typeof value === 'object' && value 
 
 /** Fields of OpenAI's API that would change the answer and aren't served; silently ignoring them would be a wrong answer. */
 const UNSUPPORTED: readonly Unsupported[] = [
-  { field: 'n', harmless: (v) => v === 1, what: 'only one answer per request (n = 1) is served' },
-  { field: 'best_of', harmless: (v) => v === 1, what: 'only best_of = 1 is served' },
   { field: 'tools', harmless: isEmpty, what: 'tools are called in chats: use /v1/chat/completions' },
   {
     field: 'tool_choice',
@@ -59,7 +57,7 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { field: 'guided_choice', harmless: () => false, what: 'structured output is not served' },
   { field: 'guided_grammar', harmless: () => false, what: 'structured output is not served' },
   { field: 'structured_outputs', harmless: isEmpty, what: 'structured output is not served' },
-  { field: 'echo', harmless: (v) => v === false, what: 'echo is not served' },
+  { field: 'echo', harmless: (v) => v === false, what: 'prompts are given back by /v1/completions only' },
   { field: 'suffix', harmless: (v) => v === '', what: 'suffix is not served' },
   { field: 'audio', harmless: () => false, what: 'audio is not served' },
   {

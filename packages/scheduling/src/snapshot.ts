@@ -23,7 +23,7 @@ export interface WorkerState {
   };
   /** 0: not measured yet. */
   readonly rates: { readonly prefillTokensPerSecond: number; readonly decodeTokensPerSecond: number };
-  /** What this router has given it that hasn't ended; newer than `load`, but knows of no other router. */
+  /** What this router has given it that hasn't ended (a decode worker: sequences); newer than `load`, but knows of no other router. */
   readonly given: { readonly requests: number; readonly promptTokens: number };
 }
 
@@ -38,6 +38,8 @@ export interface Need {
   readonly promptTokens: number;
   /** Tokens that the answer may still have. */
   readonly maxTokens: number;
+  /** Answers that are decoded together; they share the prompt's whole blocks. */
+  readonly sequences: number;
   /** Incarnations that failed this request already. */
   readonly avoid: ReadonlySet<string>;
 }

@@ -43,6 +43,8 @@ export function completeGeneration(generation: AttemptGeneration): workerV1.Gene
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    promptLogprobs: undefined,
+    choices: [],
     ...generation,
     promptIds: [...generation.promptIds],
     sampling: workerV1.Sampling.fromPartial({ topP: 1, ...generation.sampling }),
@@ -87,7 +89,10 @@ export async function runAttempt(options: AttemptOptions): Promise<AttemptResult
       }
       if (event?.$case === 'kvReady') result.kv = event.value;
       if (event?.$case === 'token') result.tokens[place(event.value)] ??= event.value;
-      if (event?.$case === 'finished') result.finished = event.value;
+      if (event?.$case !== 'finished') continue;
+      result.finished = event.value;
+      // With several choices the worker waits for the end of the commands.
+      commands.close();
     }
     await prefill;
   } catch (error) {

@@ -117,6 +117,7 @@ function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: num
       CAUSEWAY_CHIP_EMULATED: onOff(pool.emulated),
       CAUSEWAY_KV_DTYPE: pool.kvDtype,
       CAUSEWAY_KV_LAYOUT: pool.kvLayout,
+      CAUSEWAY_KV_INSPECT: onOff(pool.kvInspect),
       CAUSEWAY_KV_LOSSY: onOff(pool.kvLossy),
       CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
       CAUSEWAY_KV_CODEC: pool.codec,

@@ -137,6 +137,13 @@ export const workerConfig = defineConfig({
     default: 'off',
     doc: 'Fills slots with NaN before use and compares slots with pages after every step. Slow.',
   },
+  kvInspect: {
+    env: 'CAUSEWAY_KV_INSPECT',
+    flag: 'kv-inspect',
+    schema: oneOf(['off', 'on']),
+    default: 'off',
+    doc: 'Lets `causeway kv dump` read the KV of prompts whose answers are being written: they tell what the prompts say.',
+  },
   kvTamper: {
     env: 'CAUSEWAY_KV_TAMPER',
     flag: 'kv-tamper',

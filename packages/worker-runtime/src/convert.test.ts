@@ -1,7 +1,7 @@
 import type { ModelInfo } from '@causeway/engine';
 import { workerV1 } from '@causeway/proto';
 import { describe, expect, test } from 'vitest';
-import { firstTokenDetail, firstTokenOptions, generationFromProto, tokenFromProto, tokenToProto } from './convert.ts';
+import { generationFromProto, tokenFromProto, tokenToProto } from './convert.ts';
 
 const plain = { temperature: 0.5, topP: 0.9, topK: 3, seed: 7n };
 const sampling = workerV1.Sampling.fromPartial(plain);
@@ -63,15 +63,5 @@ describe('log-probabilities', () => {
   test('cross the wire with their token', () => {
     const bytes = workerV1.Token.encode(tokenToProto(first, 1)).finish();
     expect(tokenFromProto(workerV1.Token.decode(bytes))).toEqual(first);
-  });
-
-  test('of the first token travel in the manifest', () => {
-    const { firstToken, firstTokenDetail: detail } = firstTokenOptions({ ...first, logits: new Float32Array(9) });
-    expect(firstToken).toBe(9);
-    expect(firstTokenDetail(detail)).toEqual({ logprob: -2, topLogprobs });
-    expect(detail?.length).toBeLessThan(40);
-    expect(firstTokenOptions(undefined)).toEqual({});
-    expect(firstTokenDetail(undefined)).toEqual({ logprob: 0 });
-    expect(firstTokenDetail(Uint8Array.of(0xff, 0xff))).toEqual({ logprob: 0 });
   });
 });

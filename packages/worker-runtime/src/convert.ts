@@ -1,7 +1,7 @@
 /** Between the worker protocol's messages and the engine's values. Everything that comes in is checked here. */
 import type { FinishReason, GeneratedToken, Generation, ModelInfo, Sampling } from '@causeway/engine';
 import { fail } from '@causeway/errors';
-import type { FirstTokenOptions, TransferStats } from '@causeway/kv-transport';
+import type { TransferStats } from '@causeway/kv-transport';
 import { codecToProto } from '@causeway/kv-transport';
 import { workerV1 } from '@causeway/proto';
 
@@ -18,20 +18,7 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
   if (promptIds.length === 0) {
     fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: 'generation.prompt_ids' });
   }
-  const length = promptIds.length + replayIds.length;
-  if (length >= maxContext) {
-    fail(
-      'invalid_argument',
-      'prompt_too_long',
-      `the prompt has ${length} tokens; this worker's context holds ${maxContext} with the answer`,
-      {
-        field: 'generation.prompt_ids',
-      },
-    );
-  }
-  if (message.maxTokens < 1) {
-    fail('invalid_argument', 'bad_request', 'max_tokens must be at least 1', { field: 'generation.max_tokens' });
-  }
+  const maxTokens = answerLimit(promptIds.length + replayIds.length, message.maxTokens, maxContext);
   if (!(sampling.temperature >= 0) || !(sampling.topP > 0 && sampling.topP <= 1)) {
     fail(
       'invalid_argument',
@@ -45,7 +32,7 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
   return {
     promptIds,
     replayIds,
-    maxTokens: Math.min(message.maxTokens, maxContext - length),
+    maxTokens,
     stopTokenIds: message.stopTokenIds,
     ignoreEos: message.ignoreEos,
     sampling: samplingFromProto(sampling),
@@ -53,7 +40,20 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
     returnLogits: message.returnLogits,
     exactResume: message.exactResume,
     topLogprobs: message.topLogprobs,
+    ...(message.promptLogprobs === undefined ? {} : { promptLogprobs: message.promptLogprobs }),
   };
+}
+
+/** Tokens that an answer after `length` tokens may have. @throws ServiceError `prompt_too_long`, or `bad_request` for none at all */
+export function answerLimit(length: number, maxTokens: number, maxContext: number): number {
+  if (length >= maxContext) {
+    const message = `the prompt has ${length} tokens; this worker's context holds ${maxContext} with the answer`;
+    fail('invalid_argument', 'prompt_too_long', message, { field: 'generation.prompt_ids' });
+  }
+  if (maxTokens < 1) {
+    fail('invalid_argument', 'bad_request', 'max_tokens must be at least 1', { field: 'generation.max_tokens' });
+  }
+  return Math.min(maxTokens, maxContext - length);
 }
 
 /** Values are checked by the engine. */
@@ -73,7 +73,8 @@ function samplingFromProto(message: workerV1.Sampling): Sampling {
   };
 }
 
-function tokenIds(ids: readonly number[], field: string, vocabSize: number): Uint32Array {
+/** @throws ServiceError `invalid_token` naming the place in `field`. */
+export function tokenIds(ids: readonly number[], field: string, vocabSize: number): Uint32Array {
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i] as number;
     if (id >= vocabSize) {
@@ -104,7 +105,7 @@ function finishReasonFromProto(reason: workerV1.FinishReason): FinishReason | un
 }
 
 /** A generated token as the wire carries it. */
-export function tokenToProto(token: GeneratedToken, attempt: number): workerV1.Token {
+export function tokenToProto(token: GeneratedToken, attempt: number, choice = 0): workerV1.Token {
   return {
     attempt,
     position: token.position,
@@ -116,6 +117,7 @@ export function tokenToProto(token: GeneratedToken, attempt: number): workerV1.T
         ? new Uint8Array(0)
         : new Uint8Array(token.logits.buffer, token.logits.byteOffset, token.logits.byteLength),
     topLogprobs: token.topLogprobs?.map(({ id, logprob }) => ({ id, logprob })) ?? [],
+    choice,
   };
 }
 
@@ -129,24 +131,6 @@ export function tokenFromProto(token: workerV1.Token): GeneratedToken {
     topLogprobs: token.topLogprobs,
     ...(finishReason === undefined ? {} : { finishReason }),
   };
-}
-
-/** What the manifest of a transfer says of the first token. */
-export function firstTokenOptions(first: GeneratedToken | undefined): FirstTokenOptions {
-  if (first === undefined) return {};
-  const { logits: _logits, ...token } = first;
-  return { firstToken: first.id, firstTokenDetail: workerV1.Token.encode(tokenToProto(token, 0)).finish() };
-}
-
-/** Log-probabilities of the first token as a manifest brought them; a sender that says nothing of them, or nothing readable, gives none. */
-export function firstTokenDetail(detail: Uint8Array | undefined): Pick<GeneratedToken, 'logprob' | 'topLogprobs'> {
-  if (detail === undefined) return { logprob: 0 };
-  try {
-    const { logprob, topLogprobs } = workerV1.Token.decode(detail);
-    return { logprob, topLogprobs };
-  } catch {
-    return { logprob: 0 };
-  }
 }
 
 /** Counts of a transfer and the times around it, milliseconds. */

@@ -1,10 +1,10 @@
+export { choicesFromProto, firstTokenOptions, firstTokensOf } from './choices.ts';
+export type { FirstOf, WorkerChoice } from './choices.ts';
 export { computeOrderFromProto } from './compute-order.ts';
 export { workerConfig } from './config.ts';
 export type { WorkerConfig } from './config.ts';
 export {
   finishReasonToProto,
-  firstTokenDetail,
-  firstTokenOptions,
   generationFromProto,
   statsToProto,
   tokenFromProto,
@@ -13,6 +13,7 @@ export {
 export { planKvMemory, slotTokenBytes } from './kv-budget.ts';
 export { loadEngine } from './load-engine.ts';
 export type { EngineRecipe, LoadedEngine } from './load-engine.ts';
+export { PromptScoreCollector } from './prompt-scores.ts';
 export { requestScope } from './request-scope.ts';
 export type { RequestScope } from './request-scope.ts';
 export { chunkTimes, reservePages } from './trace-steps.ts';

@@ -11,6 +11,8 @@ import { Registry } from 'prom-client';
 import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
 import { loadEngine, type LoadedEngine } from './load-engine.ts';
+import { inspectService } from './inspect.ts';
+import { LiveKv } from './live-kv.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
 import { RateMeter } from './rate-meter.ts';
 import { keyOfLayerZero } from './tamper.ts';
@@ -115,13 +117,19 @@ export async function runWorker(
     engine,
     pool,
     endpoint: kv,
+    live: new LiveKv(),
     lifecycle: ctx.lifecycle,
     log,
     metrics,
     traces,
     forceSignal: ctx.forceSignal,
   };
-  await using server = createRpcServer({ host: config.host, port: config.rpcPort, services: services(worker), log });
+  await using server = createRpcServer({
+    host: config.host,
+    port: config.rpcPort,
+    services: [...services(worker), inspectService(worker)],
+    log,
+  });
   const rpcPort = await server.listen();
 
   await using redis = await connectRedis({

@@ -18,25 +18,25 @@ export class Admission {
   }
 
   /**
-   * Takes a request in; dispose to let it go.
+   * Takes a request in, or `count` at once, all or nothing; dispose to let them go.
    * @throws ServiceError `unavailable` (`draining`, `not_ready`), `resource_exhausted/queue_full` at the limit.
    */
-  admit(): Disposable {
+  admit(count = 1): Disposable {
     const { state } = this.#lifecycle;
     if (state !== 'ready') throw notServing(state === 'starting' ? 'not_ready' : 'draining');
-    if (this.#inFlight >= this.#limit) {
+    if (count > 0 && this.#inFlight + count > this.#limit) {
       fail('resource_exhausted', 'queue_full', `the router holds ${this.#inFlight} requests, its limit; try again later`, {
         retry: 'same',
         retryAfterSeconds: 1,
       });
     }
-    this.#inFlight++;
+    this.#inFlight += count;
     let held = true;
     return {
       [Symbol.dispose]: () => {
         if (!held) return;
         held = false;
-        this.#inFlight--;
+        this.#inFlight -= count;
         if (this.#inFlight > 0) return;
         for (const wake of this.#idle) wake();
         this.#idle.clear();

@@ -199,7 +199,7 @@ export const routerConfig = defineConfig({
     flag: 'hang-ms',
     schema: milliseconds({ min: 100 }),
     default: 60_000,
-    doc: 'A token that is due for this long counts as lost even when its worker renews its lease.',
+    doc: 'A token that is due for this long counts as lost even when its worker renews its lease; 50 ms more for each token that is replayed first.',
   },
   recoveryWaitMs: {
     env: 'CAUSEWAY_RECOVERY_WAIT_MS',

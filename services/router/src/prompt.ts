@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { Answer } from './answer/answer.ts';
 import { answerText } from './answer/answer-text.ts';
+import { Choices, choiceSeed } from './answer/choices.ts';
+import { PromptScores } from './answer/prompt-scores.ts';
 import { checkCalls, checkLength, checkRequest, type ServedLimits, servedContext } from './request/checks.ts';
 import { readRequest } from './request/read-request.ts';
 import { renderOptions, type RequestResult, tokenizeResponse } from './request/request-job.ts';
@@ -19,10 +21,18 @@ export interface RequestSource {
   readonly body: Uint8Array;
 }
 
-/** A request with its prompt's token ids, ready to be answered. */
+/** One prompt of a request. */
+export interface PromptTokens {
+  readonly ids: ArrayLike<number>;
+  /** What comes before the answer when it is wanted there (`echo`), else empty. */
+  readonly echo: string;
+}
+
+/** A request with its prompts' token ids, ready to be answered. */
 export interface Prompted {
   readonly fields: RequestFields;
-  readonly ids: ArrayLike<number>;
+  /** At least one. */
+  readonly prompts: readonly PromptTokens[];
   readonly limits: ServedLimits;
 }
 
@@ -31,42 +41,46 @@ export interface Prompted {
  * @throws ServiceError `bad_json`, `bad_request` and their kin naming the field; `unknown_model`, `empty_prompt`, `prompt_too_long`,
  * `invalid_token`, `no_workers`, `unsupported_parameter` for tools whose calls could not be told, or what the chat template refuses
  */
-export async function readPrompt(
+export async function readPrompts(
   ctx: RequestContext,
   source: RequestSource,
   router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory' | 'output'>,
 ): Promise<Prompted> {
   const limits = limitsNow(router);
-  const { fields, ids } = await promptOf(ctx, source, limits, router);
+  const { fields, prompts } = await promptsOf(ctx, source, limits, router);
   checkCalls(fields.output, router.output);
-  return { fields, ids, limits };
+  return { fields, prompts, limits };
 }
 
-/** Answers a request about tokens: the bytes of its response. Fails as `readPrompt` does, but a text may be longer than the context. */
+/** Answers a request about tokens: the bytes of its response. Fails as `readPrompts` does, but a text may be longer than the context. */
 export async function tokenizePrompt(
   ctx: RequestContext,
   source: { readonly kind: TokensKind; readonly body: Uint8Array },
   router: Pick<RouterParts, 'model' | 'tokenizer' | 'directory'>,
 ): Promise<Uint8Array> {
-  const { ids, response } = await promptOf(ctx, source, limitsNow(router), router);
-  return response ?? tokenizeResponse(ids);
+  const { prompts, response } = await promptsOf(ctx, source, limitsNow(router), router);
+  return response ?? tokenizeResponse(prompts[0]?.ids ?? []);
 }
 
-type Read = Pick<RequestResult, 'fields' | 'response'> & { readonly ids: ArrayLike<number> };
+type Read = Pick<RequestResult, 'fields' | 'response'> & { readonly prompts: readonly PromptTokens[] };
 
-async function promptOf(
+async function promptsOf(
   ctx: RequestContext,
   { kind, body }: RequestSource,
   limits: ServedLimits,
   { tokenizer }: Pick<RouterParts, 'tokenizer'>,
 ): Promise<Read> {
+  const inThread = (): Promise<Read> => tokenizer.request({ kind, body: ownBuffer(body), limits }, ctx.signal);
   const inline = body.byteLength <= INLINE_REQUEST_BYTES && kind !== 'tokenize_http' && kind !== 'detokenize_http';
-  if (!inline) return tokenizer.request({ kind, body: ownBuffer(body), limits }, ctx.signal);
+  if (!inline) return inThread();
   // Many clients may ask in one turn of the event loop; each request takes up to a few milliseconds of it.
   await nextTurn();
   const request = readRequest(kind, body);
+  const { fields, prompts } = request;
+  const [prompt] = prompts;
+  // Several prompts, or ids to be turned into text, are more than one turn's work.
+  if (prompt === undefined || prompts.length > 1 || fields.options.echo) return inThread();
   checkRequest(request, limits);
-  const { fields, prompt } = request;
   const ids =
     prompt.kind === 'tokens'
       ? prompt.ids
@@ -74,7 +88,7 @@ async function promptOf(
         ? await tokenizer.encode(prompt.text, ctx.signal)
         : await tokenizer.encodeChat(prompt.messages, renderOptions(prompt.template), ctx.signal);
   checkLength(ids.length, fields, limits);
-  return { fields, ids, response: undefined };
+  return { fields, prompts: [{ ids, echo: '' }], response: undefined };
 }
 
 /** The bytes in a buffer of their own, which can be handed to a thread. */
@@ -87,30 +101,45 @@ function limitsNow({ model, tokenizer, directory }: Pick<RouterParts, 'model' | 
   return { model, context: contextOf(directory.workers(), model), vocabSize: tokenizer.vocabSize };
 }
 
-/** Fixes what every attempt at this answer shares: limits by the context length, the seed, the detokenizer. */
-export function beginAnswer({ fields, ids, limits }: Prompted, router: RouterParts): Answer {
+/** Fixes what every attempt at these answers shares: limits by the context length, seeds, detokenizers. */
+export function beginChoices(
+  { fields, limits }: Pick<Prompted, 'fields' | 'limits'>,
+  { ids }: PromptTokens,
+  seed: bigint,
+  router: RouterParts,
+): Choices {
   const { options } = fields;
   const left = servedContext(limits) - ids.length;
-  return new Answer({
-    model: router.model,
-    promptIds: Array.from(ids),
-    maxTokens: Math.min(options.maxTokens ?? router.config.defaultMaxTokens ?? left, left),
-    sampling: {
-      temperature: options.temperature,
-      topP: options.topP,
-      topK: options.topK,
-      seed: options.seed ?? randomBytes(8).readBigUInt64LE(),
-      minP: options.minP,
-      repetitionPenalty: options.repetitionPenalty,
-      presencePenalty: options.presencePenalty,
-      frequencyPenalty: options.frequencyPenalty,
-      logitBias: [...options.logitBias],
-    },
-    logprobs: options.logprobs,
-    stop: options.stop,
-    stopTokenIds: options.stopTokenIds,
-    ignoreEos: options.ignoreEos,
-    placement: options.placement,
-    ...answerText(fields.output, ids, router),
-  });
+  const promptIds = Array.from(ids);
+  const answer = (choice: number): Answer =>
+    new Answer({
+      model: router.model,
+      promptIds,
+      maxTokens: Math.min(options.maxTokens ?? router.config.defaultMaxTokens ?? left, left),
+      sampling: {
+        temperature: options.temperature,
+        topP: options.topP,
+        topK: options.topK,
+        seed: choiceSeed(seed, choice),
+        minP: options.minP,
+        repetitionPenalty: options.repetitionPenalty,
+        presencePenalty: options.presencePenalty,
+        frequencyPenalty: options.frequencyPenalty,
+        logitBias: [...options.logitBias],
+      },
+      logprobs: options.logprobs,
+      stop: options.stop,
+      stopTokenIds: options.stopTokenIds,
+      ignoreEos: options.ignoreEos,
+      placement: options.placement,
+      ...answerText(fields.output, ids, router),
+    });
+  const more = Array.from({ length: options.n - 1 }, (_, index) => answer(index + 1));
+  const scores = options.echo && options.logprobs !== undefined ? new PromptScores(ids.length, options.logprobs) : undefined;
+  return new Choices([answer(0), ...more], scores);
+}
+
+/** The request's own seed, or one of chance: every attempt draws the same numbers. */
+export function seedOf({ options }: RequestFields): bigint {
+  return options.seed ?? randomBytes(8).readBigUInt64LE();
 }

@@ -1,5 +1,5 @@
 import type { ServiceError } from '@causeway/errors';
-import type { CausewayReport, FinishReasonName } from '@causeway/openai';
+import type { FinishReasonName, KvOutcomeName } from '@causeway/openai';
 import { createMetrics } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 
@@ -28,10 +28,12 @@ export interface RequestMetrics {
   migrated(): void;
   finished(answer: {
     seconds: number;
-    reason: FinishReasonName;
+    /** Of each answer. */
+    reasons: readonly FinishReasonName[];
     promptTokens: number;
     tokens: number;
-    report: CausewayReport;
+    /** Of each prompt. */
+    outcomes: readonly KvOutcomeName[];
   }): void;
   tokenized(): void;
   /** An error is counted once, however many it passes on its way out. */
@@ -52,12 +54,12 @@ export function createRequestMetrics(registry: Registry, model: string): Request
     },
     handoff: (seconds) => metrics.handoffGap.observe(seconds),
     migrated: () => metrics.routerMigrations.inc(),
-    finished: ({ seconds, reason, promptTokens, tokens, report }) => {
+    finished: ({ seconds, reasons, promptTokens, tokens, outcomes }) => {
       metrics.e2eRequestLatency.observe(labels, seconds);
-      metrics.requestSuccess.inc({ ...labels, finished_reason: reason });
+      for (const reason of reasons) metrics.requestSuccess.inc({ ...labels, finished_reason: reason });
       metrics.promptTokens.inc(labels, promptTokens);
       metrics.generationTokens.inc(labels, tokens);
-      metrics.kvOutcome.inc({ outcome: report.outcome });
+      for (const outcome of outcomes) metrics.kvOutcome.inc({ outcome });
       metrics.routerRequests.inc({ outcome: 'ok' });
     },
     tokenized: () => metrics.routerRequests.inc({ outcome: 'ok' }),

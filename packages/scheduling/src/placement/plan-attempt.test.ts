@@ -21,7 +21,7 @@ function worker(id: string, more: Partial<WorkerState> = {}): WorkerState {
   };
 }
 
-const need: Need = { model: 'm', promptTokens: 100, maxTokens: 10, avoid: new Set() };
+const need: Need = { model: 'm', promptTokens: 100, maxTokens: 10, sequences: 1, avoid: new Set() };
 const byLength = { mode: 'disaggregated', by: 'length' } as const;
 const byRequest = { mode: 'disaggregated', by: 'request' } as const;
 const local = { mode: 'local', by: 'length' } as const;
@@ -99,6 +99,19 @@ describe('planAttempt', () => {
     const decision = planAttempt(snapshotOf([worker('d', more)]), { ...need, avoid: new Set(['bad']) }, local);
     expect(decision.kind).toBe(kind);
     if (decision.kind === 'none' || decision.kind === 'busy') expect(explainRejections(decision.rejections)).toMatch(/^d \w+/);
+  });
+
+  it('counts every answer of a prompt, their pages beside the prompt’s', () => {
+    const several = { ...need, sequences: 4 };
+    const busy = worker('d-0', { load: { running: 1, waiting: 0, queuedPromptTokens: 0, freePages: 100 } });
+    // 7 pages of the prompt are shared.
+    const room = (totalPages: number) => worker('d-1', { capacity: { totalPages, blockTokens: 16, maxSequences: 8 } });
+    expect(planAttempt(snapshotOf([busy, room(100)]), several, local)).toMatchObject({ kind: 'local', decode: { id: 'd-1' } });
+    expect(planAttempt(snapshotOf([room(11)]), several, local)).toMatchObject({ kind: 'local' });
+    const refused = planAttempt(snapshotOf([room(10)]), several, local);
+    expect(refused.kind === 'none' && explainRejections(refused.rejections)).toBe(
+      'd-1 its page pool has 10 pages, and 4 answers need 11',
+    );
   });
 
   it('never chooses a worker that a filter would leave out, whatever the snapshot', () => {

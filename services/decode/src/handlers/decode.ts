@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { GeneratedToken, Generation } from '@causeway/engine';
+import type { GeneratedToken } from '@causeway/engine';
 import { ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
 import type { ComputeOrder, PageSet } from '@causeway/kv';
@@ -8,19 +8,22 @@ import { abortable, deadlineSignal } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import {
   assertServes,
+  choicesFromProto,
   chunkTimes,
   computeOrderFromProto,
   finishReasonToProto,
-  firstTokenDetail,
-  generationFromProto,
+  firstTokensOf,
+  PromptScoreCollector,
   type RequestScope,
   requestScope,
   reservePages,
   tokenToProto,
   type Worker,
+  type WorkerChoice,
 } from '@causeway/worker-runtime';
 import type { CallContext } from 'nice-grpc-common';
 import { type CommandInbox, readCommands } from './command-inbox.ts';
+import { type BegunChoice, writeChoices } from './write-choices.ts';
 
 /** How long a failed transfer waits for the router to say `recompute` before the attempt fails. */
 const RECOMPUTE_GRACE_MS = 2_000;
@@ -30,14 +33,20 @@ const { KvOutcome } = workerV1;
 /** KV of the prompt in pages of this worker, however it came there. */
 interface ReadyKv {
   pages: PageSet;
-  first: GeneratedToken | undefined;
-  /** The router has not seen `first` from anybody else. */
-  firstIsOurs: boolean;
+  choices: readonly ReadyChoice[];
   report: workerV1.KvReady;
 }
 
+/** The choices of one attempt, at least one. */
+type Choices = readonly [WorkerChoice, ...WorkerChoice[]];
+
+interface ReadyChoice extends BegunChoice {
+  /** The router has not seen `first` from anybody else. */
+  firstIsOurs: boolean;
+}
+
 /**
- * One attempt at an answer: reserve -> ticket (or local prefill) -> KV committed -> decode -> finished. The stream is the lease:
+ * One attempt at the answers to a prompt, all of its choices together: reserve -> ticket (or local prefill) -> KV committed -> decode -> finished. The stream is the lease:
  * its end, from whatever cause, cancels the transfer and gives every page back.
  *
  * Fails with invalid_argument, not_found, resource_exhausted, unavailable as `prefill` does, and aborted when the transfer
@@ -51,58 +60,63 @@ export async function* decode(
   const inbox = readCommands(commands);
   const reserve = await abortable(inbox.reserve, context.signal);
   assertServes(worker, reserve.model);
-  const generation = generationFromProto(reserve.generation, worker.info, worker.maxContext);
+  const choices = choicesFromProto(reserve.generation, worker.info, worker.maxContext);
   using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
   // Reading the call and serving it are more than one section of the event loop should hold.
   await nextTurn();
 
   let kv: ReadyKv | undefined;
   if (!reserve.local) {
-    const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, generation.promptIds.length);
-    kv = yield* receiveKv(worker, generation, order, inbox, scope, context);
+    const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, choices[0].generation.promptIds.length);
+    kv = yield* receiveKv(worker, choices, order, inbox, scope, context);
   }
-  kv ??= yield* prefillHere(worker, generation, inbox, scope, reserve.local);
+  kv ??= yield* prefillHere(worker, choices, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
+  using _live = worker.live.add(reserve.requestId, kv.pages, choices[0].generation.promptIds.length);
   yield { event: { $case: 'kvReady', value: kv.report } };
   let generated = 0;
   let preemptions = 0;
-  let reason = kv.first?.finishReason;
-  if (kv.first !== undefined) {
+  let reason: GeneratedToken['finishReason'];
+  for (const { index, first, firstIsOurs } of kv.choices) {
+    if (first === undefined) continue;
     generated++;
-    if (kv.firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(kv.first, reserve.attempt) } };
+    reason = first.finishReason;
+    if (firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(first, reserve.attempt, index) } };
   }
-  if (reason === undefined) {
+  if (kv.choices.some(({ first }) => first?.finishReason === undefined)) {
     using _decoding = scope.span.child('decode.steps');
-    for await (const token of worker.engine.decode(generation, kv.pages, kv.first, scope.signal)) {
+    for await (const { index, token } of writeChoices(worker, kv.choices, kv.pages, inbox, scope.signal)) {
       generated++;
       reason = token.finishReason;
-      preemptions = token.preemptions ?? 0;
-      yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt) } };
+      preemptions += token.preemptions ?? 0;
+      yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt, index) } };
     }
   }
   scope.span.set({ 'gen_ai.usage.output_tokens': generated });
-  scope.log.info({ generated, reason, outcome: kv.report.outcome }, 'decoded');
+  scope.log.info({ generated, choices: choices.length, reason, outcome: kv.report.outcome }, 'decoded');
   yield {
     event: { $case: 'finished', value: { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions } },
   };
+  // The router may be about to stop one of several: a command that came after the stream's end would be read by nobody.
+  if (choices.length > 1) await abortable(inbox.ended, context.signal);
 }
 
 /** Gives a ticket and waits for the commit; undefined when the router wants the prompt prefilled here instead. */
 async function* receiveKv(
   worker: Worker,
-  generation: Generation,
+  choices: Choices,
   order: ComputeOrder | undefined,
   inbox: CommandInbox,
   scope: RequestScope,
   context: CallContext,
 ): AsyncGenerator<workerV1.DecodeEvent, ReadyKv | undefined> {
-  const pages = await reservePages(worker, worker.engine.room(generation), scope);
+  const pages = await reservePages(worker, roomFor(worker, choices), scope);
   let kept = false;
   using receiving = scope.span.child('kv.receive');
   try {
     const deadlineMs = worker.config.ticketDeadlineMs;
-    const tokens = generation.promptIds.length;
+    const tokens = choices[0].generation.promptIds.length;
     const transfer = worker.endpoint.receive({ pages, tokens, order, deadlineMs, signal: scope.signal });
     try {
       yield { event: { $case: 'ticket', value: ticketToProto(transfer.ticket) } };
@@ -110,11 +124,10 @@ async function* receiveKv(
       receiving.end();
       if (committed === undefined) return undefined;
       await failpoint('committed_before_first_token');
-      const told = inbox.firstToken();
-      const first = told ?? firstOfManifest(generation, committed, worker);
+      const firsts = firstsOfManifest(choices, committed, worker);
       kept = true;
       // The prefill worker may have died with its word to the router unsaid; the router drops what it has already.
-      return { pages, first, firstIsOurs: told === undefined, report: reportUsed(committed) };
+      return { pages, choices: begun(choices, inbox, firsts), report: reportUsed(committed) };
     } catch (error) {
       if (context.signal.aborted) throw error;
       const failure = ServiceError.from(error);
@@ -137,32 +150,34 @@ async function* receiveKv(
 /** Prefills the prompt on this worker: `local`, which is told once there is room, or `recomputed` after a lost transfer. */
 async function* prefillHere(
   worker: Worker,
-  generation: Generation,
+  choices: Choices,
   inbox: CommandInbox,
   scope: RequestScope,
   local: boolean,
 ): AsyncGenerator<workerV1.DecodeEvent, ReadyKv> {
-  const pages = await reservePages(worker, worker.engine.room(generation), scope);
+  const pages = await reservePages(worker, roomFor(worker, choices), scope);
   let kept = false;
   try {
     if (local) yield { event: { $case: 'reserved', value: {} } };
     const chunks = chunkTimes();
-    const result = await worker.engine.prefill(generation, pages, scope.signal, (end) => chunks.ended(end));
-    chunks.record(scope.span, result.prefillMs);
-    const seen = inbox.firstToken();
+    const generations = choices.map(({ generation }) => generation);
+    const scores = new PromptScoreCollector();
+    const listeners = { onTokens: (end: number) => chunks.ended(end), onScores: scores.onScores };
+    const { firsts, prefillMs } = await worker.engine.prefillChoices(generations, pages, scope.signal, listeners);
+    chunks.record(scope.span, prefillMs);
+    for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };
     const outcome = local ? KvOutcome.KV_OUTCOME_LOCAL : KvOutcome.KV_OUTCOME_RECOMPUTED;
     kept = true;
     return {
       pages,
       // What the client has read stays; a recomputed near-tie must not change it.
-      first: seen ?? result.first,
-      firstIsOurs: seen === undefined,
+      choices: begun(choices, inbox, firsts),
       report: {
         outcome,
         rawBytes: 0n,
         receivedBytes: 0n,
-        prefilledTokens: generation.promptIds.length,
-        prefillMs: result.prefillMs,
+        prefilledTokens: choices[0].generation.promptIds.length,
+        prefillMs,
         representation: undefined,
         convertMs: 0,
       },
@@ -172,14 +187,30 @@ async function* prefillHere(
   }
 }
 
-/** The first token from the manifest, with what its place in the answer makes of it. */
-function firstOfManifest(generation: Generation, committed: CommittedKv, worker: Worker): GeneratedToken | undefined {
-  if (committed.firstToken === undefined) return undefined;
-  const id = committed.firstToken;
-  const ends = generation.stopTokenIds.includes(id) || (!generation.ignoreEos && worker.info.eosTokenIds.includes(id));
-  const finishReason = ends ? 'stop' : generation.maxTokens === 1 ? 'length' : undefined;
-  const detail = firstTokenDetail(committed.firstTokenDetail);
-  return { id, position: generation.firstPosition, ...detail, ...(finishReason === undefined ? {} : { finishReason }) };
+/** Tokens to reserve: the prompt once and the rest of each choice. */
+function roomFor({ engine }: Worker, [first, ...others]: Choices): number {
+  return engine.room(first.generation, ...others.map(({ generation }) => generation));
+}
+
+/** Choices with their first tokens: as the router told them, else as they are known here. */
+function begun(choices: Choices, inbox: CommandInbox, firsts: readonly (GeneratedToken | undefined)[]): readonly ReadyChoice[] {
+  return choices.map((choice, i) => {
+    const told = inbox.firstToken(choice.index);
+    return { ...choice, first: told ?? firsts[i], firstIsOurs: told === undefined };
+  });
+}
+
+/** First tokens from the manifest, with what their places in the answers make of them. */
+function firstsOfManifest(choices: Choices, committed: CommittedKv, { info }: Worker): (GeneratedToken | undefined)[] {
+  const known = firstTokensOf(committed, choices.length === 1 ? choices[0].index : undefined, info.vocabSize);
+  return choices.map(({ index, generation }) => {
+    const token = known.get(index);
+    if (token === undefined || generation.replayIds.length > 0) return undefined;
+    const { stopTokenIds, ignoreEos, maxTokens, firstPosition: position } = generation;
+    const ends = stopTokenIds.includes(token.id) || (!ignoreEos && info.eosTokenIds.includes(token.id));
+    const finishReason = ends ? 'stop' : maxTokens === 1 ? 'length' : undefined;
+    return { ...token, position, ...(finishReason === undefined ? {} : { finishReason }) };
+  });
 }
 
 function reportUsed(committed: CommittedKv): workerV1.KvReady {

@@ -3,9 +3,11 @@ import type { workerV1 } from '@causeway/proto';
 import { ticketFromProto, type TransferStats } from '@causeway/kv-transport';
 import {
   assertServes,
+  choicesFromProto,
   chunkTimes,
+  type FirstOf,
   firstTokenOptions,
-  generationFromProto,
+  PromptScoreCollector,
   requestScope,
   reservePages,
   statsToProto,
@@ -16,7 +18,7 @@ import type { CallContext } from 'nice-grpc-common';
 
 /**
  * Reads a prompt and sends its KV: check -> reserve pages -> open the transfer -> prefill in chunks, finished pages leaving
- * meanwhile -> first token -> commit. Events: admitted, started, first_token, sent. Whatever ends the call gives the pages back.
+ * meanwhile -> first token of each choice -> commit. Events: admitted, started, first_token, sent. Whatever ends the call gives the pages back.
  *
  * Fails with invalid_argument (bad request), not_found (another model), failed_precondition (fingerprint or descriptor of
  * the ticket differ), resource_exhausted (no pages, line full), unavailable (draining), aborted (the transfer failed).
@@ -28,14 +30,16 @@ export async function* prefill(
 ): AsyncGenerator<workerV1.PrefillEvent> {
   const arrived = performance.now();
   assertServes(worker, request.model);
-  const generation = generationFromProto(request.generation, worker.info, worker.maxContext);
+  const choices = choicesFromProto(request.generation, worker.info, worker.maxContext);
+  const generations = choices.map(({ generation }) => generation);
+  const tokens = choices[0].generation.promptIds.length;
   const ticket = ticketFromProto(request.ticket);
   using scope = requestScope(worker, context, request.requestId, request.attempt);
   // Reading the call and serving it are more than one section of the event loop should hold.
   await nextTurn();
 
   yield { event: { $case: 'admitted', value: { queuedTokensAhead: worker.engine.stats().queuedPromptTokens } } };
-  using pages = await reservePages(worker, generation.promptIds.length, scope);
+  using pages = await reservePages(worker, tokens, scope);
   using sending = scope.span.child('kv.send', { 'causeway.to': ticket.workerId });
   const transfer = worker.endpoint.send({ ticket, pages, signal: scope.signal });
   const inVain = (): void => scope.abort(transfer.failed.reason);
@@ -51,15 +55,27 @@ export async function* prefill(
   yield { event: { $case: 'started', value: {} } };
 
   const chunks = chunkTimes();
-  const { first, prefillMs } = await worker.engine.prefill(generation, pages, scope.signal, (end, layers) => {
-    chunks.ended(end);
-    transfer.offer(end, layers);
-    if (end === generation.promptIds.length) transfer.offerFinal(layers);
+  const scores = new PromptScoreCollector();
+  const result = await worker.engine.prefillChoices(generations, pages, scope.signal, {
+    onTokens: (end, layers) => {
+      chunks.ended(end);
+      transfer.offer(end, layers);
+      if (end === tokens) transfer.offerFinal(layers);
+    },
+    onScores: scores.onScores,
   });
+  const { prefillMs } = result;
   chunks.record(scope.span, prefillMs);
-  if (first !== undefined) yield { event: { $case: 'firstToken', value: tokenToProto(first, request.attempt) } };
+  for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };
+  const firsts: FirstOf[] = choices.flatMap(({ index }, i) => {
+    const token = result.firsts[i];
+    return token === undefined ? [] : [{ index, token }];
+  });
+  for (const { index, token } of firsts) {
+    yield { event: { $case: 'firstToken', value: tokenToProto(token, request.attempt, index) } };
+  }
 
-  const stats = await transfer.finish(firstTokenOptions(first));
+  const stats = await transfer.finish(firstTokenOptions(firsts));
   sending.set({
     'causeway.kv.codec': stats.codec,
     'causeway.kv.bytes_raw': stats.rawBytes,
@@ -69,10 +85,7 @@ export async function* prefill(
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
-  scope.log.info(
-    { ...stats, prefillMs, queueMs, tokens: generation.promptIds.length, to: ticket.workerId },
-    'prefilled and sent',
-  );
+  scope.log.info({ ...stats, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId }, 'prefilled and sent');
   yield { event: { $case: 'sent', value: { stats: statsToProto(stats, prefillMs, queueMs) } } };
 }
 

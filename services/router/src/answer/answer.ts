@@ -2,7 +2,6 @@ import type { AnswerPart, FinishReasonName, PlacementWish } from '@causeway/open
 import type { workerV1 } from '@causeway/proto';
 import type { WorkerToken } from '../attempt/events.ts';
 import type { DecodeStream } from '../tokenizer/tokenizer.ts';
-import { KvReport } from './kv-report.ts';
 import type { OutputParser } from './output-parser.ts';
 import { StopMatcher } from './stop-matcher.ts';
 
@@ -28,7 +27,7 @@ export interface AnswerOptions {
 }
 
 /** A token as a worker gave it. */
-type OfferedToken = Omit<WorkerToken, 'wire'>;
+type OfferedToken = Omit<WorkerToken, 'wire' | 'choice'>;
 
 /** What one token adds to the answer. */
 export interface AnswerPiece {
@@ -54,26 +53,19 @@ export interface AnswerPiece {
  */
 export class Answer {
   readonly options: AnswerOptions;
-  readonly report = new KvReport();
-  /** Incarnations that failed this answer. */
-  readonly avoid = new Set<string>();
-  /** Attempts that were lost. */
-  failures = 0;
-  /** performance.now() until which refusals for lack of room are waited out; set at the first. */
-  busyUntil: number | undefined;
-  /** The last attempt was refused because KV cannot travel now: the next one prefills where it decodes, if the request allows it. */
-  kvStuck = false;
   readonly #emitted: number[] = [];
   /** Tokens that came before the one that is due: the two workers' streams are not ordered among each other. */
   readonly #early = new Map<number, OfferedToken>();
   readonly #stops: StopMatcher;
   /** Characters of all tokens so far. */
   #characters = 0;
-  #ended = false;
+  #ended: boolean;
 
   constructor(options: AnswerOptions) {
     this.options = options;
     this.#stops = new StopMatcher(options.stop);
+    // Of an echo alone.
+    this.#ended = options.maxTokens === 0;
   }
 
   /** Tokens given so far. */
@@ -81,9 +73,9 @@ export class Answer {
     return this.#emitted;
   }
 
-  /** Tokens to prefill in an attempt that begins now. */
-  get prefillTokens(): number {
-    return this.options.promptIds.length + this.#emitted.length;
+  /** No token will follow. */
+  get ended(): boolean {
+    return this.#ended;
   }
 
   get remainingTokens(): number {
@@ -92,13 +84,13 @@ export class Answer {
 
   /** Forgets tokens of a lost attempt that were never given. */
   beginAttempt(): void {
-    this.kvStuck = false;
     this.#early.clear();
   }
 
   /** Takes a token of attempt `current`; other attempts' and repeated ones are dropped (A1). */
   offer(token: OfferedToken, current: number): void {
-    if (token.attempt !== current || token.position < this.#emitted.length || this.#early.has(token.position)) return;
+    if (this.#ended || token.attempt !== current) return;
+    if (token.position < this.#emitted.length || this.#early.has(token.position)) return;
     this.#early.set(token.position, token);
   }
 

@@ -7,6 +7,7 @@ import { deepseekV32 } from './tool-calls/deepseek-v32.ts';
 import { hermes } from './tool-calls/hermes.ts';
 import { kimiK2 } from './tool-calls/kimi-k2.ts';
 import { llama3 } from './tool-calls/llama3.ts';
+import { pythonic } from './tool-calls/pythonic.ts';
 import { qwen3Coder } from './tool-calls/qwen3-coder.ts';
 
 const auto = { toolParser: 'auto', reasoningParser: 'auto' } as const;
@@ -24,6 +25,11 @@ describe('the format of answers', () => {
     ['kimi-k2-thinking', kimiK2, true],
   ])('is found in a template of the form of %s', (name, calls, thinks) => {
     expect(outputFormat(family(name), auto)).toEqual({ calls, thinks });
+  });
+
+  it('is Python where the template tells the model so', () => {
+    const text = '<|start_header_id|>system<|end_header_id|>[func_name1(params_name1=params_value1), func_name2(params)]';
+    expect(outputFormat(text, auto).calls).toBe(pythonic);
   });
 
   it.each([

@@ -6,6 +6,7 @@ import { deepseekV32 } from './tool-calls/deepseek-v32.ts';
 import { hermes } from './tool-calls/hermes.ts';
 import { kimiK2 } from './tool-calls/kimi-k2.ts';
 import { llama3 } from './tool-calls/llama3.ts';
+import { pythonic } from './tool-calls/pythonic.ts';
 import { qwen3Coder } from './tool-calls/qwen3-coder.ts';
 import { THINK_BEGIN, THINK_END } from './reasoning.ts';
 
@@ -13,6 +14,7 @@ const CALL_FORMATS: Readonly<Record<Exclude<ToolParser, 'auto' | 'none'>, CallFo
   hermes,
   qwen3_coder: qwen3Coder,
   llama3_json: llama3,
+  pythonic,
   deepseek_v3: deepseekV3,
   deepseek_v31: deepseekV31,
   deepseek_v32: deepseekV32,
@@ -49,6 +51,7 @@ function detectedFormat(template: string): Exclude<ToolParser, 'auto'> {
   if (has('<function=') && has('<parameter=')) return 'qwen3_coder';
   // GLM has the same mark around something else than JSON.
   if (has('<tool_call>') && !has('<arg_key>')) return 'hermes';
+  if (has('<|start_header_id|>') && has('[func_name1(')) return 'pythonic';
   if (has('<|start_header_id|>') && has('"parameters": ')) return 'llama3_json';
   return 'none';
 }

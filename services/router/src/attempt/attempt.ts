@@ -9,8 +9,9 @@ import { type AttemptEvent, decodeEvent, prefillEvent, type Ticket, type WorkerT
 
 /** Events that wait for the client; beyond them the workers' streams are no longer read. */
 const EVENT_BUFFER = 64;
-/** Commands of one attempt: reserve, first token, recompute. */
-const COMMAND_BUFFER = 4;
+/** Commands of one attempt beside those of each choice (its first token, its stop): reserve, recompute. */
+const COMMANDS = 2;
+const CHOICE_COMMANDS = 2;
 
 export interface AttemptOptions {
   /** From 1. */
@@ -32,7 +33,7 @@ export class Attempt implements AsyncDisposable {
   readonly events = new AsyncQueue<AttemptEvent>(EVENT_BUFFER);
   readonly #ctx: RequestContext;
   readonly #channels: ChannelPool;
-  readonly #commands = new AsyncQueue<workerV1.DecodeCommand>(COMMAND_BUFFER);
+  readonly #commands: AsyncQueue<workerV1.DecodeCommand>;
   readonly #scope;
   readonly #prefillScope;
   readonly #running: Promise<void>[] = [];
@@ -47,6 +48,7 @@ export class Attempt implements AsyncDisposable {
     this.#scope = linkSignals(ctx.signal);
     this.#prefillScope = linkSignals(this.#scope.signal);
     const { number, model, generation, prefill, decode } = options;
+    this.#commands = new AsyncQueue(COMMANDS + CHOICE_COMMANDS * Math.max(1, generation.choices.length));
     this.span = ctx.span.child('attempt', {
       'causeway.attempt': number,
       'causeway.decode': decode.id,
@@ -68,6 +70,12 @@ export class Attempt implements AsyncDisposable {
     return this.options.number;
   }
 
+  /** Known tokens that a sequence is fed before it gives one, of the longest. */
+  get replayedTokens(): number {
+    const { replayIds, choices } = this.options.generation;
+    return Math.max(replayIds.length, ...choices.map((choice) => choice.replayIds.length));
+  }
+
   /** Starts the prefill worker on the ticket. */
   startPrefill(ticket: Ticket): void {
     this.#running.push(this.#read('prefill_failed', this.#prefillScope.signal, () => this.#prefillEvents(ticket)));
@@ -77,6 +85,11 @@ export class Attempt implements AsyncDisposable {
   recompute(): void {
     this.#prefillScope.abort();
     this.#commands.tryPush({ command: { $case: 'recompute', value: {} } });
+  }
+
+  /** This answer has ended here while others go on: nothing more of it is generated. */
+  stopChoice(choice: number): void {
+    this.#commands.tryPush({ command: { $case: 'stopChoice', value: { choice } } });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -97,6 +110,8 @@ export class Attempt implements AsyncDisposable {
       const event = decodeEvent(message);
       finished ||= event.kind === 'finished' || event.kind === 'decode_failed';
       this.#decodeBegun ||= finished || event.kind === 'kv_ready';
+      // A worker with several choices ends its stream only then: none of their stops can come too late.
+      if (finished) this.#commands.close();
       yield event;
     }
     if (!finished) throw endedEarly(decode);

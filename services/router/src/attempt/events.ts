@@ -8,6 +8,8 @@ export type Ticket = kvV1.Ticket;
 
 export interface WorkerToken {
   attempt: number;
+  /** Which of the prompt's answers it belongs to. */
+  choice: number;
   /** In the answer, from 0. */
   position: number;
   id: number;
@@ -46,12 +48,20 @@ export interface TransferReport {
   convertMs: number;
 }
 
+/** How likely the prompt's own tokens are, from `position` on. */
+export interface PromptScoresEvent {
+  kind: 'prompt_scores';
+  position: number;
+  tokens: readonly workerV1.PromptScore[];
+}
+
 export type DecodeEvent =
   | { kind: 'ticket'; ticket: Ticket }
   | { kind: 'reserved' }
   /** The KV will not come; the decode worker waits to be told to prefill by itself. */
   | { kind: 'kv_failed'; error: ServiceError }
   | { kind: 'kv_ready'; report: KvReadyReport }
+  | PromptScoresEvent
   | { kind: 'token'; token: WorkerToken }
   | { kind: 'finished'; preemptions: number }
   | { kind: 'decode_failed'; error: ServiceError };
@@ -59,6 +69,7 @@ export type DecodeEvent =
 export type PrefillEvent =
   | { kind: 'admitted'; tokensAhead: number }
   | { kind: 'started' }
+  | PromptScoresEvent
   | { kind: 'first_token'; token: WorkerToken }
   | { kind: 'sent'; report: TransferReport }
   | { kind: 'prefill_failed'; error: ServiceError };
@@ -75,6 +86,8 @@ export function decodeEvent(message: workerV1.DecodeEvent): DecodeEvent {
       return { kind: 'reserved' };
     case 'kvReady':
       return { kind: 'kv_ready', report: kvReady(event.value) };
+    case 'promptScores':
+      return { kind: 'prompt_scores', ...event.value };
     case 'token':
       return { kind: 'token', token: workerToken(event.value) };
     case 'finished':
@@ -96,6 +109,8 @@ export function prefillEvent(message: workerV1.PrefillEvent): PrefillEvent {
       return { kind: 'admitted', tokensAhead: event.value.queuedTokensAhead };
     case 'started':
       return { kind: 'started' };
+    case 'promptScores':
+      return { kind: 'prompt_scores', ...event.value };
     case 'firstToken':
       return { kind: 'first_token', token: workerToken(event.value) };
     case 'sent':
@@ -108,9 +123,9 @@ export function prefillEvent(message: workerV1.PrefillEvent): PrefillEvent {
 }
 
 function workerToken(wire: workerV1.Token): WorkerToken {
-  const { attempt, position, id, logprob, topLogprobs } = wire;
+  const { attempt, choice, position, id, logprob, topLogprobs } = wire;
   const reason = finishReason(wire.finishReason);
-  return { attempt, position, id, logprob, topLogprobs, finishReason: reason, arrivedAt: performance.now(), wire };
+  return { attempt, choice, position, id, logprob, topLogprobs, finishReason: reason, arrivedAt: performance.now(), wire };
 }
 
 function finishReason(reason: workerV1.FinishReason): FinishReasonName | undefined {

@@ -1,19 +1,22 @@
 import { describe, expect, it } from 'vitest';
-import type { Answer } from '../answer/answer.ts';
+import type { Choices } from '../answer/choices.ts';
 import { nextGeneration } from './generation.ts';
 
+const sampling = { temperature: 0.5, topP: 1, topK: 0, seed: 3n, presencePenalty: 1, logitBias: [{ id: 4, bias: 2 }] };
+const shared = { promptIds: [1, 2], logprobs: 5, stopTokenIds: [9], ignoreEos: true };
+
+/** Choices of so many tokens each, some of them still open. */
+function choicesOf(open: readonly [index: number, emitted: number[]][]): Choices {
+  const answer = (index: number, emitted: number[]) => ({
+    options: { ...shared, sampling: { ...sampling, seed: 3n + BigInt(index) } },
+    emitted,
+    remainingTokens: 10 - emitted.length,
+  });
+  return { shared, open: open.map(([index, emitted]) => [index, answer(index, emitted)]) } as unknown as Choices;
+}
+
 /** An answer of two tokens so far. */
-const begun = {
-  options: {
-    promptIds: [1, 2],
-    sampling: { temperature: 0.5, topP: 1, topK: 0, seed: 3n, presencePenalty: 1, logitBias: [{ id: 4, bias: 2 }] },
-    logprobs: 5,
-    stopTokenIds: [9],
-    ignoreEos: true,
-  },
-  emitted: [7, 8],
-  remainingTokens: 8,
-} as unknown as Answer;
+const begun = choicesOf([[0, [7, 8]]]);
 
 describe('nextGeneration', () => {
   it('tells the workers which tokens end the answer, in every attempt', () => {
@@ -24,8 +27,8 @@ describe('nextGeneration', () => {
 
   it('tells them how tokens are chosen, and which of the tokens they get are answer: the last ones', () => {
     for (const recovery of ['fast', 'exact'] as const) {
-      const { sampling, promptIds, replayIds, firstPosition, topLogprobs } = nextGeneration(begun, recovery);
-      expect(sampling).toEqual(begun.options.sampling);
+      const { sampling: sent, promptIds, replayIds, firstPosition, topLogprobs } = nextGeneration(begun, recovery);
+      expect(sent).toEqual(sampling);
       expect([...promptIds, ...replayIds].slice(-firstPosition)).toEqual([7, 8]);
       expect(topLogprobs).toBe(5);
     }
@@ -49,5 +52,32 @@ describe('nextGeneration', () => {
       firstPosition: 2,
       exactResume: true,
     });
+  });
+
+  it('several answers have the bare prompt in common and replay their own tokens, whatever the recovery', () => {
+    const two = choicesOf([
+      [0, [7, 8]],
+      [2, []],
+    ]);
+    for (const recovery of ['fast', 'exact'] as const) {
+      expect(nextGeneration(two, recovery)).toMatchObject({
+        promptIds: [1, 2],
+        exactResume: recovery === 'exact',
+        choices: [
+          { index: 0, seed: 3n, replayIds: [7, 8], maxTokens: 8, firstPosition: 2 },
+          { index: 2, seed: 5n, replayIds: [], maxTokens: 10, firstPosition: 0 },
+        ],
+      });
+    }
+  });
+
+  it('the last of several goes on as a single one does, under its own name', () => {
+    const last = choicesOf([[2, [7, 8]]]);
+    expect(nextGeneration(last, 'fast')).toMatchObject({
+      promptIds: [1, 2, 7, 8],
+      choices: [{ index: 2, seed: 5n, replayIds: [], maxTokens: 8, firstPosition: 2 }],
+    });
+    expect(nextGeneration(last, 'exact')).toMatchObject({ promptIds: [1, 2], choices: [{ index: 2, replayIds: [7, 8] }] });
+    expect(nextGeneration(begun, 'fast').choices).toEqual([]);
   });
 });

@@ -1,24 +1,43 @@
 import type { workerV1 } from '@causeway/proto';
 import type { Answer } from '../answer/answer.ts';
+import type { Choices } from '../answer/choices.ts';
 
 /**
  * What an attempt that begins now has to generate. `fast`: the tokens given so far become part of the prompt. `exact`: they are
- * replayed as decode steps, so that every further token is computed as it would have been; also after a preemption.
+ * replayed as decode steps, so that every further token is computed as it would have been; also after a preemption. Several answers
+ * have one prompt only as long as their own tokens stay out of it: they are replayed either way.
  */
-export function nextGeneration(answer: Answer, recovery: 'fast' | 'exact'): workerV1.Generation {
-  const { promptIds, sampling, stopTokenIds, ignoreEos, logprobs } = answer.options;
+export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): workerV1.Generation {
+  const { promptIds, stopTokenIds, ignoreEos, logprobs } = choices.shared;
+  const { open } = choices;
+  // Of an echo alone none is open; a worker gives one token at least, which nobody takes.
+  const [choice, answer] = open[0] ?? [0, choices.answers[0] as Answer];
+  const exact = recovery === 'exact';
+  const replay = exact || open.length > 1;
   const { emitted } = answer;
-  const replay = recovery === 'exact';
+  const wire = open.map(([index, each]) => wireChoice(index, each, replay));
   return {
     promptIds: replay ? [...promptIds] : [...promptIds, ...emitted],
     replayIds: replay ? [...emitted] : [],
-    maxTokens: answer.remainingTokens,
+    maxTokens: Math.max(1, answer.remainingTokens),
     stopTokenIds: [...stopTokenIds],
     ignoreEos,
-    sampling: { ...sampling },
+    sampling: { ...answer.options.sampling },
     firstPosition: emitted.length,
     returnLogits: false,
-    exactResume: replay,
+    exactResume: exact,
     topLogprobs: logprobs ?? 0,
+    promptLogprobs: choices.scores?.complete === false ? choices.scores.tops : undefined,
+    choices: open.length === 1 && choice === 0 ? [] : wire,
+  };
+}
+
+function wireChoice(index: number, { emitted, remainingTokens, options }: Answer, replay: boolean): workerV1.Choice {
+  return {
+    index,
+    seed: options.sampling.seed,
+    replayIds: replay ? [...emitted] : [],
+    maxTokens: remainingTokens,
+    firstPosition: emitted.length,
   };
 }

@@ -1,7 +1,7 @@
 import { type ErrorCode, ServiceError } from '@causeway/errors';
 import { failpoint } from '@causeway/failpoints';
 import { sleep } from '@causeway/lifecycle';
-import type { Answer } from '../answer/answer.ts';
+import type { Choices } from '../answer/choices.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import type { AttemptFailure } from './reserve.ts';
@@ -24,29 +24,34 @@ const BUSY_PAUSE_MS = 50;
  * Returns when the answer may be tried again, the failed worker avoided.
  * @throws ServiceError the failure itself when no other worker would do better, `worker_lost` when the attempts are used up.
  */
-export async function recover(ctx: RequestContext, answer: Answer, failure: AttemptFailure, router: RouterParts): Promise<void> {
+export async function recover(
+  ctx: RequestContext,
+  choices: Choices,
+  failure: AttemptFailure,
+  router: RouterParts,
+): Promise<void> {
   const { worker, error } = failure;
   ctx.signal.throwIfAborted();
   if (error.retry !== 'other' && FINAL.has(error.code)) throw withoutInternals(error);
-  if (error.code === 'resource_exhausted') return waitForRoom(ctx, answer, error, router);
+  if (error.code === 'resource_exhausted') return waitForRoom(ctx, choices, error, router);
   if (error.reason === 'dependency_unavailable') {
     // No KV can travel now, and none of the workers is to blame: the next attempt does without, or waits.
-    answer.kvStuck = true;
-    return waitForRoom(ctx, answer, error, router);
+    choices.kvStuck = true;
+    return waitForRoom(ctx, choices, error, router);
   }
 
-  answer.busyUntil = undefined;
-  answer.avoid.add(worker.incarnation);
+  choices.busyUntil = undefined;
+  choices.avoid.add(worker.incarnation);
   if (error.reason === 'worker_lost') router.directory.remove(worker);
-  answer.failures++;
+  choices.failures++;
   const { maxAttempts } = router.config;
   ctx.log.warn(
-    { err: error, workerId: worker.id, failures: answer.failures, emitted: answer.emitted.length },
+    { err: error, workerId: worker.id, failures: choices.failures, emitted: choices.emittedTokens },
     'an attempt was lost',
   );
-  if (answer.failures >= maxAttempts) {
+  if (choices.failures >= maxAttempts) {
     throw new ServiceError(
-      `gave up after ${answer.failures} attempts; the last one failed at worker ${worker.id}: ${error.message}`,
+      `gave up after ${choices.failures} attempts; the last one failed at worker ${worker.id}: ${error.message}`,
       {
         code: 'unavailable',
         reason: 'worker_lost',
@@ -57,13 +62,13 @@ export async function recover(ctx: RequestContext, answer: Answer, failure: Atte
     );
   }
   await failpoint('migrating', ctx.id);
-  if (answer.emitted.length > 0) router.metrics.migrated();
+  if (choices.emittedTokens > 0) router.metrics.migrated();
 }
 
 /** A full worker, or one without NATS, isn't a lost one: asked again, or another, until the time for waiting is over. */
-async function waitForRoom(ctx: RequestContext, answer: Answer, error: ServiceError, router: RouterParts): Promise<void> {
-  answer.busyUntil ??= performance.now() + router.config.queueWaitMs;
-  if (performance.now() >= answer.busyUntil) {
+async function waitForRoom(ctx: RequestContext, choices: Choices, error: ServiceError, router: RouterParts): Promise<void> {
+  choices.busyUntil ??= performance.now() + router.config.queueWaitMs;
+  if (performance.now() >= choices.busyUntil) {
     throw new ServiceError(error.message, {
       code: error.code,
       reason: error.reason,

@@ -1,6 +1,6 @@
 import { ServiceError } from '@causeway/errors';
 import type { WorkerRecord } from '@causeway/registry';
-import type { Answer } from '../answer/answer.ts';
+import type { Choices } from '../answer/choices.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import type { Places } from '../workers/dispatcher.ts';
@@ -22,16 +22,16 @@ export type Reservation =
   | { readonly kind: 'lost'; readonly failure: AttemptFailure };
 
 /** Opens an attempt: the Decode stream with its `reserve`. The answer comes with `reserved`. */
-export function openAttempt(ctx: RequestContext, answer: Answer, places: Places, router: RouterParts): Attempt {
-  answer.beginAttempt();
-  answer.report.begin(places.decode, places.prefill);
-  answer.report.waited(places.waitedMs);
+export function openAttempt(ctx: RequestContext, choices: Choices, places: Places, router: RouterParts): Attempt {
+  choices.beginAttempt();
+  choices.report.begin(places.decode, places.prefill);
+  choices.report.waited(places.waitedMs);
   const { prefill, decode } = places;
-  ctx.log.debug({ attempt: answer.report.attempts, prefillWorker: prefill?.id, decodeWorker: decode.id }, 'an attempt begins');
+  ctx.log.debug({ attempt: choices.report.attempts, prefillWorker: prefill?.id, decodeWorker: decode.id }, 'an attempt begins');
   return new Attempt(ctx, router.channels, {
-    number: answer.report.attempts,
-    model: answer.options.model,
-    generation: nextGeneration(answer, router.config.recovery),
+    number: choices.report.attempts,
+    model: choices.shared.model,
+    generation: nextGeneration(choices, router.config.recovery),
     decode,
     prefill,
   });

@@ -33,9 +33,14 @@ export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger
       let logprobs: GenerationOptions['logprobs'];
       for await (const event of serve(ctx, { kind: 'generate', body }, router)) {
         if (event.kind === 'accepted') ({ logprobs } = event.fields.options);
-        if (event.kind === 'piece') yield pieceMessage(ctx.id, event.piece, logprobs !== undefined, router);
-        if (event.kind === 'finished')
-          yield { ...EMPTY, requestId: ctx.id, finishReason: event.reason, usage: usageMessage(event.usage) };
+        else if (event.kind === 'prompt') continue;
+        else if (event.kind === 'piece') {
+          yield { ...pieceMessage(ctx.id, event.piece, logprobs !== undefined, router), choice: event.choice };
+        } else {
+          const { choice, reason, usage } = event;
+          const last = usage === undefined ? undefined : usageMessage(usage);
+          yield { ...EMPTY, requestId: ctx.id, choice, finishReason: reason, usage: last };
+        }
       }
     },
     tokenize: async (body, call) => {
@@ -68,6 +73,7 @@ const EMPTY: inferenceV1.GenerateResponse = {
   logprobs: [],
   reasoningContent: '',
   toolCalls: [],
+  choice: 0,
 };
 
 function pieceMessage(

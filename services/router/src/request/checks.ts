@@ -2,7 +2,7 @@
 import { fail } from '@causeway/errors';
 import type { LogitBias, OutputWish } from '@causeway/openai';
 import type { OutputFormat } from '../answer/output-format.ts';
-import { isAboutTokens, type ReadRequest, type RequestFields } from './request.ts';
+import { isAboutTokens, promptField, type ReadRequest, type RequestFields } from './request.ts';
 
 /** What can be served now. */
 export interface ServedLimits {
@@ -18,13 +18,15 @@ export interface ServedLimits {
  * Refuses what can be refused without tokenizing.
  * @throws ServiceError `unknown_model`, `prompt_too_long`, `invalid_token`; `no_workers` for an answer that nobody could write
  */
-export function checkRequest({ fields, prompt }: ReadRequest, limits: ServedLimits): void {
+export function checkRequest({ fields, prompts }: ReadRequest, limits: ServedLimits): void {
   requireModel(fields.model, limits.model);
   checkIds(fields.options.stopTokenIds, 'stop_token_ids', limits);
   checkBias(fields.options.logitBias, limits);
-  if (prompt.kind === 'tokens') {
-    checkLength(prompt.ids.length, fields, limits);
-    checkIds(prompt.ids, fields.promptField, limits);
+  for (const [index, prompt] of prompts.entries()) {
+    if (prompt.kind !== 'tokens') continue;
+    const field = promptField(fields, index, prompts.length);
+    checkLength(prompt.ids.length, { ...fields, promptField: field }, limits);
+    checkIds(prompt.ids, field, limits);
   }
   if (!isAboutTokens(fields.kind)) servedContext(limits);
 }

@@ -1,6 +1,13 @@
 /** Messages of causeway.inference.v1 as requests. */
 import { fail } from '@causeway/errors';
-import { type GenerationOptions, MAX_TOP_LOGPROBS, type OutputWish, stopStrings, stopTokenIds } from '@causeway/openai';
+import {
+  type GenerationOptions,
+  MAX_CHOICES,
+  MAX_TOP_LOGPROBS,
+  type OutputWish,
+  stopStrings,
+  stopTokenIds,
+} from '@causeway/openai';
 import { inferenceV1 } from '@causeway/proto';
 import { type CallWish, grpcChat } from './grpc-chat.ts';
 import { samplingOptions } from './grpc-sampling.ts';
@@ -15,6 +22,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
   const { prompt, promptField, output } = generatePrompt(request);
   const options: GenerationOptions = {
     ...NO_OPTIONS,
+    n: choiceCount(request.n),
     maxTokens: request.maxTokens || undefined,
     ...samplingOptions(request.sampling),
     logprobs: logprobs(request.logprobs),
@@ -24,7 +32,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     placement: placement(request.placement),
   };
   const fields = { kind: 'generate' as const, model: modelName(request.model), promptField, options };
-  return { fields: output === undefined ? fields : { ...fields, output }, prompt };
+  return { fields: output === undefined ? fields : { ...fields, output }, prompts: [prompt] };
 }
 
 /** @throws ServiceError `invalid_argument` naming the field. */
@@ -34,7 +42,10 @@ export function readTokenizeRequest(body: Uint8Array): ReadRequest {
     fail('invalid_argument', 'empty_prompt', 'input is missing: give messages or text', { field: 'input' });
   const prompt: PromptInput =
     input.$case === 'text' ? { kind: 'text', text: input.value } : grpcChat(input.value, NO_CALL_WISH).prompt;
-  return { fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS }, prompt };
+  return {
+    fields: { kind: 'tokenize', model: modelName(model), promptField: input.$case, options: NO_OPTIONS },
+    prompts: [prompt],
+  };
 }
 
 /** Of a request that asks for tokens only. */
@@ -42,6 +53,8 @@ const NO_CALL_WISH: CallWish = { toolChoice: '', singleToolCall: false };
 
 /** Of a request that says nothing of them. */
 export const NO_OPTIONS: GenerationOptions = {
+  n: 1,
+  echo: false,
   maxTokens: undefined,
   temperature: 1,
   topP: 1,
@@ -90,6 +103,11 @@ function generatePrompt(request: inferenceV1.GenerateRequest): { prompt: PromptI
     case undefined:
       return fail('invalid_argument', 'empty_prompt', 'input is missing: give messages, prompt or token_ids', { field: 'input' });
   }
+}
+
+function choiceCount(count: number): number {
+  if (count <= MAX_CHOICES) return count || 1;
+  fail('invalid_argument', 'bad_request', `n must be at most ${MAX_CHOICES}, not ${count}`, { field: 'n' });
 }
 
 function logprobs(count: number | undefined): number | undefined {

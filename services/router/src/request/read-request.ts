@@ -11,11 +11,14 @@ export function readRequest(kind: RequestKind, body: Uint8Array): ReadRequest {
   switch (kind) {
     case 'chat': {
       const { model, messages, options, template, output } = parseChatRequest(parseJson(body));
-      return { fields: { kind, model, promptField: 'messages', options, output }, prompt: { kind: 'chat', messages, template } };
+      return {
+        fields: { kind, model, promptField: 'messages', options, output },
+        prompts: [{ kind: 'chat', messages, template }],
+      };
     }
     case 'completion': {
-      const { model, prompt, options } = parseCompletionRequest(parseJson(body));
-      return { fields: { kind, model, promptField: 'prompt', options }, prompt };
+      const { model, prompts, options } = parseCompletionRequest(parseJson(body));
+      return { fields: { kind, model, promptField: 'prompt', options }, prompts };
     }
     case 'generate':
       return readGenerateRequest(body);
@@ -24,11 +27,11 @@ export function readRequest(kind: RequestKind, body: Uint8Array): ReadRequest {
     case 'tokenize_http': {
       const { model, input, special } = parseTokenizeRequest(parseJson(body));
       const promptField = input.kind === 'chat' ? 'messages' : 'prompt';
-      return { fields: { kind, model, promptField, options: NO_OPTIONS }, prompt: { ...input, special } };
+      return { fields: { kind, model, promptField, options: NO_OPTIONS }, prompts: [{ ...input, special }] };
     }
     case 'detokenize_http': {
       const { model, tokens } = parseDetokenizeRequest(parseJson(body));
-      return { fields: { kind, model, promptField: 'tokens', options: NO_OPTIONS }, prompt: { kind: 'tokens', ids: tokens } };
+      return { fields: { kind, model, promptField: 'tokens', options: NO_OPTIONS }, prompts: [{ kind: 'tokens', ids: tokens }] };
     }
   }
 }

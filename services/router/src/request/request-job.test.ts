@@ -31,7 +31,7 @@ function bytesTokenizer(perToken = 1): { tokenizer: Tokenizer; tokenized: string
 function run(kind: RequestKind, body: unknown, limits = LIMITS, perToken = 1): { ids: number[]; tokenized: string[] } {
   const { tokenizer, tokenized } = bytesTokenizer(perToken);
   const bytes = body instanceof Uint8Array ? body : Buffer.from(JSON.stringify(body));
-  return { ids: [...doRequest(tokenizer, { kind, body: bytes, limits }).ids], tokenized };
+  return { ids: [...(doRequest(tokenizer, { kind, body: bytes, limits }).prompts[0]?.ids ?? [])], tokenized };
 }
 
 function refusal(work: () => unknown): ServiceError {

@@ -4,7 +4,14 @@ import type { RenderOptions, Tokenizer } from '@causeway/model-files';
 import type { TemplateInput } from '@causeway/openai';
 import { checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
 import { readRequest } from './read-request.ts';
-import { isAboutTokens, type PromptInput, type RequestFields, type RequestKind, type TokensKind } from './request.ts';
+import {
+  isAboutTokens,
+  promptField,
+  type PromptInput,
+  type RequestFields,
+  type RequestKind,
+  type TokensKind,
+} from './request.ts';
 
 export interface RequestJob {
   readonly kind: RequestKind;
@@ -14,23 +21,46 @@ export interface RequestJob {
 
 export interface RequestResult {
   readonly fields: RequestFields;
-  /** Of the prompt. */
-  readonly ids: Uint32Array;
+  /** Of each prompt; none of a request about tokens. */
+  readonly prompts: readonly TokenizedPrompt[];
   /** The answer to a request about tokens, encoded: as many ids take too long for an event loop. */
   readonly response: Uint8Array | undefined;
+}
+
+export interface TokenizedPrompt {
+  readonly ids: Uint32Array;
+  /** What comes before the answer when it is wanted there (`echo`), else empty. */
+  readonly echo: string;
 }
 
 /** Read, check, render, tokenize. @throws ServiceError naming the field at fault */
 export function doRequest(tokenizer: Tokenizer, { kind, body, limits }: RequestJob): RequestResult {
   const request = readRequest(kind, body);
   checkRequest(request, limits);
-  const { fields, prompt } = request;
-  const ids = Uint32Array.from(
-    promptIds(tokenizer, prompt, (text) => checkTextLength(text, fields, limits, (bytes) => tokenizer.leastTokens(bytes))),
-  );
-  checkLength(ids.length, fields, limits);
-  if (!isAboutTokens(kind)) return { fields, ids, response: undefined };
-  return { fields, ids: new Uint32Array(0), response: tokensResponse(kind, ids, tokenizer, limits) };
+  const { fields } = request;
+  const { echo } = fields.options;
+  const prompts = request.prompts.map((prompt, index): TokenizedPrompt => {
+    const named = { ...fields, promptField: promptField(fields, index, request.prompts.length) };
+    const check = (text: string): void => checkTextLength(text, named, limits, (bytes) => tokenizer.leastTokens(bytes));
+    const ids = Uint32Array.from(promptIds(tokenizer, prompt, check));
+    checkLength(ids.length, named, limits);
+    return { ids, echo: echo ? promptText(prompt, (tokens) => tokenizer.decodeAll([...tokens])) : '' };
+  });
+  if (!isAboutTokens(kind)) return { fields, prompts, response: undefined };
+  const [prompt] = prompts;
+  return { fields, prompts: [], response: tokensResponse(kind, prompt?.ids ?? new Uint32Array(0), tokenizer, limits) };
+}
+
+/** The prompt as its answer begins with it: a text as it came, token ids as what they stand for. */
+export function promptText(prompt: PromptInput, decode: (ids: readonly number[]) => string): string {
+  switch (prompt.kind) {
+    case 'text':
+      return prompt.text;
+    case 'tokens':
+      return decode(prompt.ids);
+    case 'chat':
+      return '';
+  }
 }
 
 function tokensResponse(kind: TokensKind, ids: Uint32Array, tokenizer: Tokenizer, { context }: ServedLimits): Uint8Array {

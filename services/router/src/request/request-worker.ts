@@ -4,6 +4,7 @@ import { doRequest, type RequestJob } from './request-job.ts';
 
 serveTokenizer((tokenizer, input) => {
   const value = doRequest(tokenizer, input as RequestJob);
-  const buffers = value.response === undefined ? [value.ids.buffer] : [value.ids.buffer, value.response.buffer];
+  const buffers = value.prompts.map(({ ids }) => ids.buffer);
+  if (value.response !== undefined) buffers.push(value.response.buffer);
   return { value, transfer: buffers as ArrayBuffer[] };
 });

@@ -40,5 +40,11 @@ export interface RequestFields {
 /** A request whose form is right. Whether it can be served is another question: `checkRequest`. */
 export interface ReadRequest {
   readonly fields: RequestFields;
-  readonly prompt: PromptInput;
+  /** At least one; several only of a completion. */
+  readonly prompts: readonly PromptInput[];
+}
+
+/** Where prompt `index` of `count` stands in the request. */
+export function promptField({ promptField: field }: RequestFields, index: number, count: number): string {
+  return count === 1 ? field : `${field}[${index}]`;
 }

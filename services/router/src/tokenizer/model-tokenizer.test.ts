@@ -43,8 +43,9 @@ describe('openModelTokenizer', () => {
     const limits = { model: 'tiny-moe', context: 10_000, vocabSize: tokenizer.vocabSize };
     const text = JSON.stringify({ model: 'tiny-moe', messages: [{ role: 'user', content }], stop: ['END'], seed: -1 });
     const body = new Uint8Array(Buffer.from(text));
-    const { fields, ids } = await tokenizer.request({ kind: 'chat', body, limits }, signal);
-    expect(Array.from(ids)).toEqual(Array.from(await tokenizer.encodeChat([{ role: 'user', content }], {}, signal)));
+    const { fields, prompts } = await tokenizer.request({ kind: 'chat', body, limits }, signal);
+    const ids = Array.from(await tokenizer.encodeChat([{ role: 'user', content }], {}, signal));
+    expect(Array.from(prompts[0]?.ids ?? [])).toEqual(ids);
     expect(fields).toMatchObject({ kind: 'chat', options: { stop: ['END'], seed: 2n ** 64n - 1n, maxTokens: undefined } });
     expect(body.byteLength).toBe(0);
     const bad = tokenizer.request({ kind: 'chat', body: new Uint8Array(Buffer.from('{"model":')), limits }, signal);

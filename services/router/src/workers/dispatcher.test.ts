@@ -57,7 +57,7 @@ class Directory implements WorkerDirectory {
 
 function ask(more: Partial<Ask> = {}): Ask {
   return {
-    need: { model: 'm', promptTokens: 10, maxTokens: 5, avoid: new Set() },
+    need: { model: 'm', promptTokens: 10, maxTokens: 5, sequences: 1, avoid: new Set() },
     placement: { mode: 'disaggregated', by: 'config' },
     waitMs: 10_000,
     patient: false,
@@ -142,7 +142,7 @@ describe('Dispatcher', () => {
     using dispatcher = new Dispatcher(directory, { maxQueue: 10 });
     const local = { mode: 'local' as const, by: 'config' as const };
     const avoid = new Set(['decode-0-incarnation']);
-    const need = { model: 'm', promptTokens: 10, maxTokens: 5, avoid };
+    const need = { model: 'm', promptTokens: 10, maxTokens: 5, sequences: 1, avoid };
     using places = await dispatcher.acquire(ask({ need, placement: local }), never);
     expect(places.decode.id).toBe('decode-1');
     directory.set(record('decode-0'));

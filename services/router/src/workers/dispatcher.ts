@@ -206,8 +206,9 @@ export class Dispatcher implements Disposable {
     const decode = find(plan.decode.incarnation);
     const prefill = plan.kind === 'disaggregated' ? find(plan.prefill.incarnation) : undefined;
     if (decode === undefined || (plan.kind === 'disaggregated' && prefill === undefined)) return undefined;
-    const releasePrefill = prefill === undefined ? () => undefined : this.#give(prefill, waiter.ask.need.promptTokens);
-    const releaseDecode = this.#give(decode, waiter.ask.need.promptTokens);
+    const { promptTokens, sequences } = waiter.ask.need;
+    const releasePrefill = prefill === undefined ? () => undefined : this.#give(prefill, promptTokens, 1);
+    const releaseDecode = this.#give(decode, promptTokens, sequences);
     this.#running++;
     let held = true;
     return {
@@ -226,18 +227,18 @@ export class Dispatcher implements Disposable {
     };
   }
 
-  /** Counts a request at a worker; the function given takes it off again, once. */
-  #give(worker: WorkerRecord, promptTokens: number): () => void {
+  /** Counts a request at a worker, as `requests`; the function given takes it off again, once. */
+  #give(worker: WorkerRecord, promptTokens: number, requests: number): () => void {
     const key = `${worker.role} ${worker.incarnation}`;
     const given = this.#given.get(key) ?? { requests: 0, promptTokens: 0, address: worker.address };
     this.#given.set(key, given);
-    given.requests++;
+    given.requests += requests;
     given.promptTokens += promptTokens;
     let held = true;
     return () => {
       if (!held) return;
       held = false;
-      given.requests--;
+      given.requests -= requests;
       given.promptTokens -= promptTokens;
       if (given.requests === 0) this.#given.delete(key);
       this.#schedulePump();

@@ -1,16 +1,17 @@
 import { decidePlacement, type Need } from '@causeway/scheduling';
-import type { Answer } from '../answer/answer.ts';
+import type { Choices } from '../answer/choices.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
 import type { Places } from './dispatcher.ts';
 
-/** What the answer needs of its next workers. No prefix index yet: every token of the prompt is uncached. */
-export function needOf(answer: Answer): Need {
+/** What the answers need of their next workers. No prefix index yet: every token of the prompt is uncached. */
+export function needOf(choices: Choices): Need {
   return {
-    model: answer.options.model,
-    promptTokens: answer.prefillTokens,
-    maxTokens: answer.remainingTokens,
-    avoid: answer.avoid,
+    model: choices.shared.model,
+    promptTokens: choices.prefillTokens,
+    maxTokens: choices.remainingTokens,
+    sequences: Math.max(1, choices.open.length),
+    avoid: choices.avoid,
   };
 }
 
@@ -18,15 +19,15 @@ export function needOf(answer: Answer): Need {
  * Chooses workers for the next attempt and takes a place at each, waiting in line for them.
  * @throws ServiceError `no_workers`, `queue_full`, `no_capacity`, or the signal's reason.
  */
-export async function plan(ctx: RequestContext, answer: Answer, need: Need, router: RouterParts): Promise<Places> {
+export async function plan(ctx: RequestContext, choices: Choices, need: Need, router: RouterParts): Promise<Places> {
   using _span = ctx.span.child('queue');
   const { config } = router;
-  const recovering = answer.failures > 0;
-  const decided = decidePlacement(need.promptTokens, answer.options.placement, {
+  const recovering = choices.failures > 0;
+  const decided = decidePlacement(need.promptTokens, choices.shared.placement, {
     mode: config.placement,
     localPrefillTokens: config.localPrefillTokens,
   });
-  const placement = answer.kvStuck && decided.by === 'length' ? { mode: 'local' as const, by: decided.by } : decided;
+  const placement = choices.kvStuck && decided.by === 'length' ? { mode: 'local' as const, by: decided.by } : decided;
   const waitMs = Math.min(
     recovering ? Math.max(config.recoveryWaitMs, config.queueWaitMs) : config.queueWaitMs,
     ctx.remainingMs(),

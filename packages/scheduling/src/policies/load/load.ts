@@ -20,11 +20,12 @@ export const prefillLoad: Scorer = {
   },
 };
 
-/** Share of a decode worker that is taken: of its sequences or of its pages, whichever is scarcer; above 1 when requests wait. */
+/** Share of a decode worker that would be taken with this request: of its sequences or of its pages, whichever is scarcer; above 1 when sequences wait. */
 export function decodeOccupancy(worker: WorkerState, need: Need): number {
   const { capacity, load } = worker;
-  const requests = Math.max(worker.given.requests, load.running + load.waiting) + 1;
-  const pages = Math.ceil((need.promptTokens + 1) / capacity.blockTokens);
+  const requests = Math.max(worker.given.requests, load.running + load.waiting) + need.sequences;
+  // Further answers share the prompt's whole blocks.
+  const pages = Math.ceil((need.promptTokens + 1) / capacity.blockTokens) + need.sequences - 1;
   const usedPages = capacity.totalPages - load.freePages + pages;
   return Math.max(requests / capacity.maxSequences, usedPages / capacity.totalPages);
 }

@@ -8,6 +8,7 @@ import { deepseekV32 } from './deepseek-v32.ts';
 import { hermes } from './hermes.ts';
 import { kimiK2 } from './kimi-k2.ts';
 import { llama3 } from './llama3.ts';
+import { pythonic } from './pythonic.ts';
 import { qwen3Coder } from './qwen3-coder.ts';
 
 const TOOLS = ['get_weather', 'add', 'functions.odd'];
@@ -122,6 +123,27 @@ describe('calls', () => {
     }
   });
 
+  it('of Llama in Python become JSON', () => {
+    const text = `[get_weather(city='a "b" \\'c\\' \\n \\u00e9 \\d', days=[1, -2.5e3, True], more={'k': None, "l": ["x"]}), add(), add( n = 5 )]`;
+    const { calls, content } = read(pythonic, text);
+    expect([content, calls.map(([name, , valid]) => [name, valid])]).toEqual([
+      '',
+      [
+        ['get_weather', true],
+        ['add', true],
+        ['add', true],
+      ],
+    ]);
+    expect(calls.map(([, args]) => JSON.parse(args) as unknown)).toEqual([
+      { city: 'a "b" \'c\' \n é \\d', days: [1, -2500, true], more: { k: null, l: ['x'] } },
+      {},
+      { n: 5 },
+    ]);
+    expect(read(pythonic, '[add(n=1), rm(n=2)] x')).toEqual({ content: ', rm(n=2)] x', calls: [['add', '{"n": 1}', true]] });
+    expect(read(pythonic, '[add(n=1, *x)]')).toEqual({ content: '*x)]', calls: [['add', '{"n": 1', false]] });
+    expect(read(pythonic, '[add(n=(1, 2))]').calls[0]?.[2]).toBe(false);
+  });
+
   it.each([
     [
       'hermes',
@@ -177,6 +199,9 @@ describe('text that looks like a call and is none', () => {
     ['some other JSON', llama3, '{"answer": 42, "name": "add"}'],
     ['code for the interpreter', llama3, '<|python_tag|>brave_search.call(query="x")'],
     ['a call that is not the answer itself', llama3, 'I would call {"name": "add", "parameters": {}}'],
+    ['a list of something else', pythonic, '[1, 2, 3]'],
+    ['a tool that nobody gave, in Python', pythonic, '[rm(a=1)]'],
+    ['no names of arguments', pythonic, '[add(1, 2)]'],
     ['an endless name', hermes, `<tool_call>{"name": "${'x'.repeat(5000)}"}</tool_call>`],
     ['a mark alone', deepseekV3, '<｜tool▁calls▁begin｜>hm<｜tool▁calls▁end｜>'],
     ['no mark before the arguments', deepseekV31, `<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>add {}<｜tool▁call▁end｜>`],
@@ -214,7 +239,7 @@ describe('text that looks like a call and is none', () => {
   );
 });
 
-const FORMATS = { hermes, qwen3Coder, llama3, deepseekV3, deepseekV31, deepseekV32, kimiK2 };
+const FORMATS = { hermes, qwen3Coder, pythonic, llama3, deepseekV3, deepseekV31, deepseekV32, kimiK2 };
 /** Pieces of which texts are made that are almost calls. */
 const pieces = (format: CallFormat): fc.Arbitrary<string> =>
   fc.oneof(
@@ -233,6 +258,13 @@ const pieces = (format: CallFormat): fc.Arbitrary<string> =>
         'a>\n',
         'n>',
         'True',
+        '[add(a=1)',
+        '[add(',
+        'add(',
+        ')',
+        ', ',
+        "b='x\\'y'",
+        'c={"k": [None, -1e3]}',
         ' name="a" string="true">',
         ' name="b" string="false">',
         '{"a": {"b": [true, null, -0.5e1]}}',

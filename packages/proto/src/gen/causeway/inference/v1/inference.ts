@@ -99,6 +99,8 @@ export interface GenerateRequest {
   toolChoice: string;
   /** One call in an answer at most. */
   singleToolCall: boolean;
+  /** Answers wanted, at most 16; 0 is 1. They share the prompt's prefill; answer i is that of a request with seed + i. */
+  n: number;
 }
 
 export interface SamplingOptions {
@@ -138,7 +140,7 @@ export interface GenerateResponse {
   /** New text; never half a character. In answers to messages without reasoning and calls, where the model marks them. */
   text: string;
   tokenIds: number[];
-  /** "", "stop", "length" or "tool_calls"; set on the last message. */
+  /** "", "stop", "length" or "tool_calls"; set on the last message of each answer. */
   finishReason: string;
   /** Set on the last message. */
   usage:
@@ -149,6 +151,8 @@ export interface GenerateResponse {
   /** What the model thinks before it answers. */
   reasoningContent: string;
   toolCalls: ToolCallDelta[];
+  /** Which of n answers this is part of, from 0. */
+  choice: number;
 }
 
 /** How likely a token was, by the model's own logits: before temperature, bias and penalties. */
@@ -749,6 +753,7 @@ function createBaseGenerateRequest(): GenerateRequest {
     logprobs: undefined,
     toolChoice: "",
     singleToolCall: false,
+    n: 0,
   };
 }
 
@@ -798,6 +803,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.singleToolCall !== false) {
       writer.uint32(104).bool(message.singleToolCall);
+    }
+    if (message.n !== 0) {
+      writer.uint32(120).uint32(message.n);
     }
     return writer;
   },
@@ -929,6 +937,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.singleToolCall = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.n = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -978,6 +994,7 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.logprobs = object.logprobs ?? undefined;
     message.toolChoice = object.toolChoice ?? "";
     message.singleToolCall = object.singleToolCall ?? false;
+    message.n = object.n ?? 0;
     return message;
   },
 };
@@ -1234,6 +1251,7 @@ function createBaseGenerateResponse(): GenerateResponse {
     logprobs: [],
     reasoningContent: "",
     toolCalls: [],
+    choice: 0,
   };
 }
 
@@ -1266,6 +1284,9 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     }
     for (const v of message.toolCalls) {
       ToolCallDelta.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.choice !== 0) {
+      writer.uint32(120).uint32(message.choice);
     }
     return writer;
   },
@@ -1357,6 +1378,14 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
             message.toolCalls.push(ToolCallDelta.decode(reader, reader.uint32()));
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1382,6 +1411,7 @@ export const GenerateResponse: MessageFns<GenerateResponse> = {
     message.logprobs = object.logprobs?.map((e) => TokenLogprob.fromPartial(e)) || [];
     message.reasoningContent = object.reasoningContent ?? "";
     message.toolCalls = object.toolCalls?.map((e) => ToolCallDelta.fromPartial(e)) || [];
+    message.choice = object.choice ?? 0;
     return message;
   },
 };

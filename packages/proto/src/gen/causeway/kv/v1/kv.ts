@@ -286,7 +286,7 @@ export interface Manifest {
     | undefined;
   /** Bytes published as frames (headers counted, repeats counted). */
   sentBytes: bigint;
-  /** What else the sender says of the first token (a causeway.worker.v1.Token); the transport passes it on unread. */
+  /** What else the sender says of the first token (a causeway.worker.v1.FirstTokens); the transport passes it on unread. */
   firstTokenDetail?: Uint8Array | undefined;
 }
 

@@ -19,7 +19,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { ComputeOrder, KvCodec, Ticket } from "../../kv/v1/kv.ts";
+import { ComputeOrder, KvCodec, KvDescriptor, Ticket } from "../../kv/v1/kv.ts";
 
 export const FinishReason = {
   FINISH_REASON_UNSPECIFIED: 0,
@@ -57,6 +57,24 @@ export namespace KvOutcome {
   export type KV_OUTCOME_LOCAL = typeof KvOutcome.KV_OUTCOME_LOCAL;
   export type KV_OUTCOME_NOT_NEEDED = typeof KvOutcome.KV_OUTCOME_NOT_NEEDED;
   export type UNRECOGNIZED = typeof KvOutcome.UNRECOGNIZED;
+}
+
+export interface DumpKvRequest {
+  requestId: string;
+}
+
+export interface KvDump {
+  part: { $case: "header"; value: KvDumpHeader } | { $case: "pages"; value: Uint8Array } | undefined;
+}
+
+export interface KvDumpHeader {
+  descriptor:
+    | KvDescriptor
+    | undefined;
+  /** Of the prompt; what the last page holds past them is nobody's. */
+  tokens: number;
+  pages: number;
+  pageBytes: bigint;
 }
 
 /** How tokens are chosen: a pure function of these values, the position and the tokens so far. */
@@ -107,6 +125,26 @@ export interface Generation {
   exactResume: boolean;
   /** Every token carries the most likely ones at its position, so many, from the model's own logits. */
   topLogprobs: number;
+  /** Reading the prompt also tells how likely its own tokens are, each with so many of the most likely ones (prompt_scores events). */
+  promptLogprobs?:
+    | number
+    | undefined;
+  /**
+   * Several answers to the one prompt, which is read and sent once. Each has its own seed, tokens so far, limit and position, in place
+   * of sampling.seed, replay_ids, max_tokens and first_position. Empty: one answer, choice 0, by those fields.
+   */
+  choices: Choice[];
+}
+
+/** One of several answers to a prompt. */
+export interface Choice {
+  /** Names the answer in tokens and commands; each index once. */
+  index: number;
+  seed: bigint;
+  /** As in Generation. */
+  replayIds: number[];
+  maxTokens: number;
+  firstPosition: number;
 }
 
 export interface PrefillRequest {
@@ -124,7 +162,20 @@ export interface PrefillEvent {
     | { $case: "firstToken"; value: Token }
     | { $case: "sent"; value: Sent }
     | { $case: "failed"; value: Failed }
+    | { $case: "promptScores"; value: PromptScores }
     | undefined;
+}
+
+/** How likely the prompt's own tokens are, from position on (the first one has no score): before the first tokens of the answers. */
+export interface PromptScores {
+  position: number;
+  tokens: PromptScore[];
+}
+
+export interface PromptScore {
+  id: number;
+  logprob: number;
+  topLogprobs: TopLogprob[];
 }
 
 /** Taken into the worker's queue. */
@@ -149,6 +200,13 @@ export interface Token {
   logits: Uint8Array;
   /** Only when asked for: the most likely first. */
   topLogprobs: TopLogprob[];
+  /** Which of several answers it belongs to. */
+  choice: number;
+}
+
+/** What the manifest of a transfer says of first tokens beside an id: one for each answer that begins. */
+export interface FirstTokens {
+  tokens: Token[];
 }
 
 export interface TopLogprob {
@@ -199,13 +257,15 @@ export interface Failed {
 }
 
 export interface DecodeCommand {
-  command: { $case: "reserve"; value: Reserve } | { $case: "firstToken"; value: FirstToken } | {
-    $case: "recompute";
-    value: Recompute;
-  } | undefined;
+  command:
+    | { $case: "reserve"; value: Reserve }
+    | { $case: "firstToken"; value: FirstToken }
+    | { $case: "recompute"; value: Recompute }
+    | { $case: "stopChoice"; value: StopChoice }
+    | undefined;
 }
 
-/** Reserves room for the whole sequence, all or nothing. */
+/** Reserves room for the whole sequence, or for all of them when there are several choices: all or nothing. */
 export interface Reserve {
   requestId: string;
   attempt: number;
@@ -219,13 +279,18 @@ export interface Reserve {
   computeOrder: ComputeOrder | undefined;
 }
 
-/** The first token as the router saw it from the prefill worker. */
+/** The first token as the router saw it from the prefill worker; one for each choice. */
 export interface FirstToken {
   token: Token | undefined;
 }
 
 /** The prefill worker is lost: prefill here what was reserved. */
 export interface Recompute {
+}
+
+/** This answer has all it needs (a stop string came): nothing more of it is generated. The others go on. */
+export interface StopChoice {
+  choice: number;
 }
 
 export interface DecodeEvent {
@@ -239,6 +304,7 @@ export interface DecodeEvent {
     | //
     /** The transfer failed; the stream stays open for `recompute`. */
     { $case: "kvFailed"; value: Failed }
+    | { $case: "promptScores"; value: PromptScores }
     | undefined;
 }
 
@@ -267,6 +333,238 @@ export interface Finished {
   generatedTokens: number;
   preemptions: number;
 }
+
+function createBaseDumpKvRequest(): DumpKvRequest {
+  return { requestId: "" };
+}
+
+export const DumpKvRequest: MessageFns<DumpKvRequest> = {
+  encode(message: DumpKvRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DumpKvRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDumpKvRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DumpKvRequest>): DumpKvRequest {
+    return DumpKvRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DumpKvRequest>): DumpKvRequest {
+    const message = createBaseDumpKvRequest();
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseKvDump(): KvDump {
+  return { part: undefined };
+}
+
+export const KvDump: MessageFns<KvDump> = {
+  encode(message: KvDump, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.part?.$case) {
+      case "header":
+        KvDumpHeader.encode(message.part.value, writer.uint32(10).fork()).join();
+        break;
+      case "pages":
+        writer.uint32(18).bytes(message.part.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvDump {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvDump();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.part = { $case: "header", value: KvDumpHeader.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = { $case: "pages", value: reader.bytes() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KvDump>): KvDump {
+    return KvDump.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvDump>): KvDump {
+    const message = createBaseKvDump();
+    switch (object.part?.$case) {
+      case "header": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "header", value: KvDumpHeader.fromPartial(object.part.value) };
+        }
+        break;
+      }
+      case "pages": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "pages", value: object.part.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseKvDumpHeader(): KvDumpHeader {
+  return { descriptor: undefined, tokens: 0, pages: 0, pageBytes: 0n };
+}
+
+export const KvDumpHeader: MessageFns<KvDumpHeader> = {
+  encode(message: KvDumpHeader, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.descriptor !== undefined) {
+      KvDescriptor.encode(message.descriptor, writer.uint32(10).fork()).join();
+    }
+    if (message.tokens !== 0) {
+      writer.uint32(16).uint32(message.tokens);
+    }
+    if (message.pages !== 0) {
+      writer.uint32(24).uint32(message.pages);
+    }
+    if (message.pageBytes !== 0n) {
+      if (BigInt.asUintN(64, message.pageBytes) !== message.pageBytes) {
+        throw new globalThis.Error("value provided for field message.pageBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.pageBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvDumpHeader {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvDumpHeader();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.descriptor = KvDescriptor.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.tokens = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.pages = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pageBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KvDumpHeader>): KvDumpHeader {
+    return KvDumpHeader.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvDumpHeader>): KvDumpHeader {
+    const message = createBaseKvDumpHeader();
+    message.descriptor = (object.descriptor !== undefined && object.descriptor !== null)
+      ? KvDescriptor.fromPartial(object.descriptor)
+      : undefined;
+    message.tokens = object.tokens ?? 0;
+    message.pages = object.pages ?? 0;
+    message.pageBytes = (object.pageBytes !== undefined && object.pageBytes !== null) ? BigInt(object.pageBytes) : 0n;
+    return message;
+  },
+};
 
 function createBaseSampling(): Sampling {
   return {
@@ -511,6 +809,8 @@ function createBaseGeneration(): Generation {
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    promptLogprobs: undefined,
+    choices: [],
   };
 }
 
@@ -557,6 +857,12 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.topLogprobs !== 0) {
       writer.uint32(80).uint32(message.topLogprobs);
+    }
+    if (message.promptLogprobs !== undefined) {
+      writer.uint32(112).uint32(message.promptLogprobs);
+    }
+    for (const v of message.choices) {
+      Choice.encode(v!, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -684,6 +990,22 @@ export const Generation: MessageFns<Generation> = {
             message.topLogprobs = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.promptLogprobs = reader.uint32();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.choices.push(Choice.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -713,6 +1035,128 @@ export const Generation: MessageFns<Generation> = {
     message.returnLogits = object.returnLogits ?? false;
     message.exactResume = object.exactResume ?? false;
     message.topLogprobs = object.topLogprobs ?? 0;
+    message.promptLogprobs = object.promptLogprobs ?? undefined;
+    message.choices = object.choices?.map((e) => Choice.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseChoice(): Choice {
+  return { index: 0, seed: 0n, replayIds: [], maxTokens: 0, firstPosition: 0 };
+}
+
+export const Choice: MessageFns<Choice> = {
+  encode(message: Choice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.seed !== 0n) {
+      if (BigInt.asUintN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.seed);
+    }
+    if (message.replayIds.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.replayIds) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.maxTokens !== 0) {
+      writer.uint32(32).uint32(message.maxTokens);
+    }
+    if (message.firstPosition !== 0) {
+      writer.uint32(40).uint32(message.firstPosition);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Choice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChoice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seed = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.replayIds.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.replayIds.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.maxTokens = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.firstPosition = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Choice>): Choice {
+    return Choice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Choice>): Choice {
+    const message = createBaseChoice();
+    message.index = object.index ?? 0;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : 0n;
+    message.replayIds = object.replayIds?.map((e) => e) || [];
+    message.maxTokens = object.maxTokens ?? 0;
+    message.firstPosition = object.firstPosition ?? 0;
     return message;
   },
 };
@@ -846,6 +1290,9 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
       case "failed":
         Failed.encode(message.event.value, writer.uint32(42).fork()).join();
         break;
+      case "promptScores":
+        PromptScores.encode(message.event.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -903,6 +1350,14 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
             message.event = { $case: "failed", value: Failed.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.event = { $case: "promptScores", value: PromptScores.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -951,7 +1406,159 @@ export const PrefillEvent: MessageFns<PrefillEvent> = {
         }
         break;
       }
+      case "promptScores": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "promptScores", value: PromptScores.fromPartial(object.event.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBasePromptScores(): PromptScores {
+  return { position: 0, tokens: [] };
+}
+
+export const PromptScores: MessageFns<PromptScores> = {
+  encode(message: PromptScores, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.position !== 0) {
+      writer.uint32(8).uint32(message.position);
+    }
+    for (const v of message.tokens) {
+      PromptScore.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromptScores {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromptScores();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.position = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tokens.push(PromptScore.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromptScores>): PromptScores {
+    return PromptScores.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromptScores>): PromptScores {
+    const message = createBasePromptScores();
+    message.position = object.position ?? 0;
+    message.tokens = object.tokens?.map((e) => PromptScore.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePromptScore(): PromptScore {
+  return { id: 0, logprob: 0, topLogprobs: [] };
+}
+
+export const PromptScore: MessageFns<PromptScore> = {
+  encode(message: PromptScore, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.logprob !== 0) {
+      writer.uint32(21).float(message.logprob);
+    }
+    for (const v of message.topLogprobs) {
+      TopLogprob.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromptScore {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromptScore();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 21) {
+              break;
+            }
+
+            message.logprob = reader.float();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.topLogprobs.push(TopLogprob.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromptScore>): PromptScore {
+    return PromptScore.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromptScore>): PromptScore {
+    const message = createBasePromptScore();
+    message.id = object.id ?? 0;
+    message.logprob = object.logprob ?? 0;
+    message.topLogprobs = object.topLogprobs?.map((e) => TopLogprob.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1055,7 +1662,16 @@ export const Started: MessageFns<Started> = {
 };
 
 function createBaseToken(): Token {
-  return { attempt: 0, position: 0, id: 0, logprob: 0, finishReason: 0, logits: new Uint8Array(0), topLogprobs: [] };
+  return {
+    attempt: 0,
+    position: 0,
+    id: 0,
+    logprob: 0,
+    finishReason: 0,
+    logits: new Uint8Array(0),
+    topLogprobs: [],
+    choice: 0,
+  };
 }
 
 export const Token: MessageFns<Token> = {
@@ -1080,6 +1696,9 @@ export const Token: MessageFns<Token> = {
     }
     for (const v of message.topLogprobs) {
       TopLogprob.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.choice !== 0) {
+      writer.uint32(120).uint32(message.choice);
     }
     return writer;
   },
@@ -1153,6 +1772,14 @@ export const Token: MessageFns<Token> = {
             message.topLogprobs.push(TopLogprob.decode(reader, reader.uint32()));
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1177,6 +1804,62 @@ export const Token: MessageFns<Token> = {
     message.finishReason = object.finishReason ?? 0;
     message.logits = object.logits ?? new Uint8Array(0);
     message.topLogprobs = object.topLogprobs?.map((e) => TopLogprob.fromPartial(e)) || [];
+    message.choice = object.choice ?? 0;
+    return message;
+  },
+};
+
+function createBaseFirstTokens(): FirstTokens {
+  return { tokens: [] };
+}
+
+export const FirstTokens: MessageFns<FirstTokens> = {
+  encode(message: FirstTokens, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tokens) {
+      Token.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FirstTokens {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFirstTokens();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tokens.push(Token.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FirstTokens>): FirstTokens {
+    return FirstTokens.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FirstTokens>): FirstTokens {
+    const message = createBaseFirstTokens();
+    message.tokens = object.tokens?.map((e) => Token.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1685,6 +2368,9 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
       case "recompute":
         Recompute.encode(message.command.value, writer.uint32(26).fork()).join();
         break;
+      case "stopChoice":
+        StopChoice.encode(message.command.value, writer.uint32(34).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1726,6 +2412,14 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
             message.command = { $case: "recompute", value: Recompute.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.command = { $case: "stopChoice", value: StopChoice.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1759,6 +2453,12 @@ export const DecodeCommand: MessageFns<DecodeCommand> = {
       case "recompute": {
         if (object.command?.value !== undefined && object.command?.value !== null) {
           message.command = { $case: "recompute", value: Recompute.fromPartial(object.command.value) };
+        }
+        break;
+      }
+      case "stopChoice": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "stopChoice", value: StopChoice.fromPartial(object.command.value) };
         }
         break;
       }
@@ -1984,6 +2684,61 @@ export const Recompute: MessageFns<Recompute> = {
   },
 };
 
+function createBaseStopChoice(): StopChoice {
+  return { choice: 0 };
+}
+
+export const StopChoice: MessageFns<StopChoice> = {
+  encode(message: StopChoice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.choice !== 0) {
+      writer.uint32(8).uint32(message.choice);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StopChoice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStopChoice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.choice = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StopChoice>): StopChoice {
+    return StopChoice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StopChoice>): StopChoice {
+    const message = createBaseStopChoice();
+    message.choice = object.choice ?? 0;
+    return message;
+  },
+};
+
 function createBaseDecodeEvent(): DecodeEvent {
   return { event: undefined };
 }
@@ -2011,6 +2766,9 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
         break;
       case "kvFailed":
         Failed.encode(message.event.value, writer.uint32(58).fork()).join();
+        break;
+      case "promptScores":
+        PromptScores.encode(message.event.value, writer.uint32(66).fork()).join();
         break;
     }
     return writer;
@@ -2085,6 +2843,14 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
             message.event = { $case: "kvFailed", value: Failed.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.event = { $case: "promptScores", value: PromptScores.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2142,6 +2908,12 @@ export const DecodeEvent: MessageFns<DecodeEvent> = {
       case "kvFailed": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
           message.event = { $case: "kvFailed", value: Failed.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "promptScores": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "promptScores", value: PromptScores.fromPartial(object.event.value) };
         }
         break;
       }
@@ -2423,7 +3195,7 @@ export const PrefillDefinition = {
   name: "Prefill",
   fullName: "causeway.worker.v1.Prefill",
   methods: {
-    /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+    /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
     prefill: {
       name: "Prefill",
       requestType: PrefillRequest as typeof PrefillRequest,
@@ -2438,7 +3210,7 @@ export const PrefillDefinition = {
 /** Reads prompts: computes their KV cache and sends it to the decode worker named by the ticket. */
 export type PrefillService = typeof PrefillService;
 export const PrefillService = {
-  /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+  /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
   prefill: {
     path: "/causeway.worker.v1.Prefill/Prefill" as const,
     requestStream: false as const,
@@ -2451,12 +3223,12 @@ export const PrefillService = {
 } as const;
 
 export interface PrefillServer extends UntypedServiceImplementation {
-  /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+  /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
   prefill: handleServerStreamingCall<PrefillRequest, PrefillEvent>;
 }
 
 export interface PrefillClient extends Client {
-  /** admitted -> started -> first_token -> sent | failed. Cancelling the call stops the work and frees its pages. */
+  /** admitted -> started -> first_token (one for each choice) -> sent | failed. Cancelling the call stops the work and frees its pages. */
   prefill(request: PrefillRequest, options?: Partial<CallOptions>): ClientReadableStream<PrefillEvent>;
   prefill(
     request: PrefillRequest,
@@ -2519,6 +3291,56 @@ export interface DecodeClient extends Client {
 export const DecodeClient = makeGenericClientConstructor(DecodeService, "causeway.worker.v1.Decode") as unknown as {
   new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): DecodeClient;
   service: typeof DecodeService;
+  serviceName: string;
+};
+
+/** Looks into a worker, where its deployment allows it (CAUSEWAY_KV_INSPECT). */
+export type InspectDefinition = typeof InspectDefinition;
+export const InspectDefinition = {
+  name: "Inspect",
+  fullName: "causeway.worker.v1.Inspect",
+  methods: {
+    /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+    dumpKv: {
+      name: "DumpKv",
+      requestType: DumpKvRequest as typeof DumpKvRequest,
+      requestStream: false,
+      responseType: KvDump as typeof KvDump,
+      responseStream: true,
+      options: {},
+    },
+  },
+} as const;
+
+/** Looks into a worker, where its deployment allows it (CAUSEWAY_KV_INSPECT). */
+export type InspectService = typeof InspectService;
+export const InspectService = {
+  /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+  dumpKv: {
+    path: "/causeway.worker.v1.Inspect/DumpKv" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: DumpKvRequest): Buffer => Buffer.from(DumpKvRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DumpKvRequest => DumpKvRequest.decode(value),
+    responseSerialize: (value: KvDump): Buffer => Buffer.from(KvDump.encode(value).finish()),
+    responseDeserialize: (value: Buffer): KvDump => KvDump.decode(value),
+  },
+} as const;
+
+export interface InspectServer extends UntypedServiceImplementation {
+  /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+  dumpKv: handleServerStreamingCall<DumpKvRequest, KvDump>;
+}
+
+export interface InspectClient extends Client {
+  /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+  dumpKv(request: DumpKvRequest, options?: Partial<CallOptions>): ClientReadableStream<KvDump>;
+  dumpKv(request: DumpKvRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<KvDump>;
+}
+
+export const InspectClient = makeGenericClientConstructor(InspectService, "causeway.worker.v1.Inspect") as unknown as {
+  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): InspectClient;
+  service: typeof InspectService;
   serviceName: string;
 };
 

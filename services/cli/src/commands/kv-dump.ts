@@ -1,0 +1,75 @@
+import { createWriteStream } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { fail } from '@causeway/errors';
+import { storageName } from '@causeway/kv';
+import { descriptorFromProto } from '@causeway/kv-transport';
+import { abortable } from '@causeway/lifecycle';
+import { workerV1 } from '@causeway/proto';
+import { connectRedis, RegistryView } from '@causeway/registry';
+import { createChannelPool } from '@causeway/rpc';
+import { formatBytes } from '@causeway/topology';
+import { readRunState } from '../cluster/run-state.ts';
+import type { RunPaths } from '../paths.ts';
+import type { Output } from '../terminal/output.ts';
+
+const REGISTRY_MS = 2_000;
+const CALL_MS = 60_000;
+
+export interface KvDumpOptions {
+  requestId: string;
+  /** A worker's id, or its `host:port` when it is not of this checkout's cluster. */
+  worker: string;
+  out: string;
+}
+
+/**
+ * Writes the pages of a prompt whose answer is being written to a file, as the worker stores them, and beside it, with `.json`, how.
+ * @throws ServiceError `not_found`, `bad_config`, `dependency_unavailable`
+ */
+export async function kvDump(options: KvDumpOptions, deps: { paths: RunPaths; out: Output }): Promise<number> {
+  const { requestId, out } = options;
+  const address = options.worker.includes(':') ? options.worker : await workerAddress(options.worker, deps.paths);
+  using channels = createChannelPool();
+  const stream = channels.client(workerV1.InspectDefinition, address).dumpKv({ requestId }, { deadlineMs: CALL_MS });
+  const file = createWriteStream(out);
+  let header: workerV1.KvDumpHeader | undefined;
+  let bytes = 0;
+  try {
+    for await (const { part } of stream) {
+      if (part?.$case === 'header') header = part.value;
+      else if (part?.$case === 'pages') {
+        bytes += part.value.length;
+        if (!file.write(part.value)) await once(file, 'drain');
+      }
+    }
+  } finally {
+    file.end();
+    await once(file, 'close');
+  }
+  if (header === undefined) return fail('internal', 'internal', `the worker at ${address} sent no header`);
+  if (bytes !== header.pages * Number(header.pageBytes)) {
+    fail('data_loss', 'internal', `${bytes} bytes came where ${header.pages} pages of ${header.pageBytes} were told`);
+  }
+  const { layers, storage } = descriptorFromProto(header.descriptor);
+  await writeFile(`${out}.json`, `${JSON.stringify({ layers, storage, tokens: header.tokens }, undefined, 2)}\n`);
+  deps.out.line(
+    `${out}: ${header.tokens} tokens in ${header.pages} pages, ${storageName(storage)}, ${formatBytes(bytes)}; ${out}.json says how`,
+  );
+  return 0;
+}
+
+/** gRPC address of a worker of this checkout's cluster. */
+async function workerAddress(id: string, paths: RunPaths): Promise<string> {
+  const state = readRunState(paths);
+  if (state === undefined)
+    return fail('not_found', 'not_found', 'no cluster of this checkout is up; name the worker by host:port');
+  await using redis = await connectRedis({ url: state.redisUrl, deadlineMs: REGISTRY_MS });
+  await using view = new RegistryView({ redis });
+  await abortable(view.loaded, AbortSignal.timeout(REGISTRY_MS));
+  const { workers } = view.snapshot;
+  const worker = workers.find((candidate) => candidate.id === id);
+  if (worker !== undefined) return worker.address;
+  const there = workers.map((candidate) => candidate.id).join(', ') || 'none';
+  return fail('not_found', 'not_found', `no worker ${id} is registered; there are: ${there}`);
+}
