@@ -125,6 +125,19 @@ ${source(name, report)}
 `;
 }
 
+function conversions(name: string): string {
+  const report = read<Record<string, { toWire: Spread; fromWire: Spread }>>(name);
+  const rows = Object.entries(report.summary).map(
+    ([what, { toWire, fromWire }]) => `| ${what} | ${showSpread(toWire)} | ${showSpread(fromWire)} |`,
+  );
+  return `| pages as wire | to wire | from wire |
+| --- | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+}
+
 const page = `# Benchmarks
 
 Figures of one machine that other work shares: read the ratios, which compare both arms alternating in one run, before the absolute
@@ -145,6 +158,11 @@ Two processes on one nats-server, 1 MiB parts. The transport checksums every par
 over the whole; raw NATS does none of that.
 
 ${transport('kv-transport')}
+## Pages to wire order and back
+
+GB of stored bytes for each second of processor time, one thread. A cast to f32 writes two (16 bits) or four (8 bits) times as many bytes.
+
+${conversions('kv-convert')}
 ## Where a prompt should be prefilled
 
 A newcomer beside a running stream, both workers on the same two cores. Prefilled \`local\`ly the newcomer has its second token earlier, at

@@ -8,6 +8,7 @@ import { fail, ServiceError } from '@causeway/errors';
 import type { NativeBuffer } from '@causeway/ort';
 import type { KvCodec } from './codec.ts';
 import type { CodecRequest, CodecResponse, ConvertJob, DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
+import { checkConvertible } from './convert-block.ts';
 import type { KvDescriptor, KvWireForm } from './descriptor.ts';
 import { CodecScratch } from './part-codec.ts';
 import { decodeRuns, encodeRuns } from './part-job.ts';
@@ -94,6 +95,7 @@ export class CodecPool implements AsyncDisposable {
 
   /** Makes a converter between pages of `descriptor`'s storage and pages in wire order; the number names it in jobs. */
   converter(descriptor: KvDescriptor, wire: KvWireForm): number {
+    checkConvertible(descriptor, wire);
     const converter = ++this.#lastConverter;
     const request = { kind: 'converter', converter, descriptor, wire } as const;
     this.#converters.push(request);

@@ -2,12 +2,13 @@
  * One block of tokens between a page in a chip's own storage (page-form.ts) and a page in wire order (page-layout.ts). Where the types
  * agree bits are moved and nothing is computed; otherwise numbers go through f32. Shards write and read their own heads.
  */
+import { fail } from '@causeway/errors';
 import { DTYPE_BYTES, hasFactors, isFloat, type KvDescriptor, type KvWireForm } from './descriptor.ts';
 import type { LayerRange } from './layer-groups.ts';
-import { decodeNumbers, encodeNumbers, type RowFormat, wordsOf } from './number-format.ts';
-import { lineNumbers, type PagedPart, pageForm } from './page-form.ts';
+import { decodeNumbers, encodeNumbers, numbersOf, type RowFormat } from './number-format.ts';
+import { LINE_BYTES, type PagedPart, pageForm, partBytes } from './page-form.ts';
 import { pagedSections } from './page-size.ts';
-import { FACTOR_BYTES, partNumberBytes, partRowBytes, storedParts, type StoredPart } from './stored-parts.ts';
+import { FACTOR_BYTES, partNumberBytes, partRowBytes, shardParts, storedParts, type StoredPart } from './stored-parts.ts';
 
 /** A part in a page in wire order. */
 interface WirePart extends StoredPart {
@@ -26,7 +27,31 @@ interface SectionPair {
   width: number;
 }
 
-type Words = Uint8Array | Uint16Array | Uint32Array;
+/** What is moved is moved in words of 4 bytes, of which heads are whole numbers. */
+const WORD_BYTES = 4;
+
+/** A part of all tokens of a block, packed. */
+interface Scratch {
+  words: Uint32Array;
+  bytes: Uint8Array;
+  factors: Float32Array;
+  /** Room for the part as f32. */
+  values: Float32Array;
+}
+
+/**
+ * @throws ServiceError `descriptor_mismatch` for heads that are no whole number of words: storages in wire order may have such, and
+ * travel as they are only
+ */
+export function checkConvertible({ layers, storage }: Pick<KvDescriptor, 'layers' | 'storage'>, wire: KvWireForm): void {
+  for (const [index, layer] of layers.entries()) {
+    for (const part of [...shardParts(layer, storage), ...storedParts(layer, wire)]) {
+      if ((part.width * DTYPE_BYTES[part.dtype]) % WORD_BYTES === 0) continue;
+      const message = `layer ${index}: heads of ${part.width} numbers of ${part.dtype} can't be converted to ${wire.dtype}`;
+      fail('failed_precondition', 'descriptor_mismatch', message);
+    }
+  }
+}
 
 /** Converts blocks of one storage to and from one wire form. Not reentrant; owns scratch memory of a block of one section. */
 export class BlockConverter {
@@ -95,106 +120,57 @@ export class BlockConverter {
     return this.#rows.subarray(0, numbers);
   }
 
-  /** Numbers and factors of a part, token after token, in scratch memory. */
-  #scratch(part: StoredPart): { words: Words; factors: Float32Array; values: Float32Array } {
+  /** Numbers and factors of a part, token after token, in scratch memory: as words, as bytes, as f32 numbers. */
+  #scratch(part: StoredPart): Scratch {
     const heads = this.#blockTokens * part.heads;
     const bytes = this.#blockTokens * partNumberBytes(part);
     const valueBytes = heads * part.width * 4;
     if (this.#moved.length < bytes + valueBytes) this.#moved = new Uint8Array(bytes + valueBytes);
     if (this.#factors.length < heads) this.#factors = new Float32Array(heads);
-    const words = wordsOf(part.dtype, this.#moved.subarray(valueBytes, valueBytes + bytes));
+    const { buffer } = this.#moved;
     return {
-      words,
+      words: new Uint32Array(buffer, valueBytes, bytes / WORD_BYTES),
+      bytes: this.#moved.subarray(valueBytes, valueBytes + bytes),
       factors: this.#factors.subarray(0, heads),
-      values: new Float32Array(this.#moved.buffer, 0, heads * part.width),
+      values: new Float32Array(buffer, 0, heads * part.width),
     };
   }
 
   #readStored(page: Uint8Array, part: PagedPart, pair: SectionPair, rows: Float32Array): void {
-    const { words, factors, values } = this.#scratch(part);
-    moveStored(page, part, words, rowWords(part), 0, false);
-    moveFactors(page, part, factors, part.heads, 0, false);
-    this.#decode(part, this.#scales.stored, words, factors, values, pair, rows);
+    const scratch = this.#scratch(part);
+    moveStored(page, part, scratch.words, rowWords(part), 0, false);
+    moveFactors(page, part, scratch.factors, part.heads, 0, false);
+    decode(part, this.#scales.stored, scratch, pair, rows);
   }
 
   #writeStored(page: Uint8Array, part: PagedPart, pair: SectionPair, rows: Float32Array): void {
-    const { words, factors, values } = this.#scratch(part);
-    this.#encode(part, this.#scales.stored, words, factors, values, pair, rows);
-    moveStored(page, part, words, rowWords(part), 0, true);
-    moveFactors(page, part, factors, part.heads, 0, true);
-  }
-
-  /** Of a wire part, the heads that the pair has. */
-  #ownHeads(part: WirePart, pair: SectionPair): StoredPart {
-    return { ...part, firstHead: pair.firstHead, heads: pair.heads };
+    const scratch = this.#scratch(part);
+    encode(part, this.#scales.stored, scratch, pair, rows);
+    moveStored(page, part, scratch.words, rowWords(part), 0, true);
+    moveFactors(page, part, scratch.factors, part.heads, 0, true);
   }
 
   #readWire(wire: Uint8Array, part: WirePart, pair: SectionPair, rows: Float32Array): void {
-    const own = this.#ownHeads(part, pair);
-    const { words, factors, values } = this.#scratch(own);
-    const row = rowWords(own);
-    for (let token = 0; token < this.#blockTokens; token++) {
-      const place = wireRow(wire, part, token, own);
-      words.set(place.words, token * row);
-      if (place.factors !== undefined) factors.set(place.factors, token * own.heads);
-    }
-    this.#decode(own, this.#scales.wire, words, factors, values, pair, rows);
+    const own = { ...part, firstHead: pair.firstHead, heads: pair.heads };
+    const scratch = this.#scratch(own);
+    moveWire(wire, part, own, this.#blockTokens, scratch, false);
+    decode(own, this.#scales.wire, scratch, pair, rows);
   }
 
   #writeWire(wire: Uint8Array, part: WirePart, pair: SectionPair, rows: Float32Array): void {
-    const own = this.#ownHeads(part, pair);
-    const { words, factors, values } = this.#scratch(own);
-    this.#encode(own, this.#scales.wire, words, factors, values, pair, rows);
-    const row = rowWords(own);
-    for (let token = 0; token < this.#blockTokens; token++) {
-      const place = wireRow(wire, part, token, own);
-      place.words.set(words.subarray(token * row, (token + 1) * row));
-      place.factors?.set(factors.subarray(token * own.heads, (token + 1) * own.heads));
-    }
-  }
-
-  #decode(
-    part: StoredPart,
-    scale: number,
-    words: Words,
-    factors: Float32Array,
-    values: Float32Array,
-    pair: SectionPair,
-    rows: Float32Array,
-  ): void {
-    const format: RowFormat = { dtype: part.dtype, width: part.width, scale };
-    if (part.width === pair.width) return decodeNumbers(format, words, factors, rows);
-    decodeNumbers(format, words, factors, values);
-    for (let from = 0, to = part.firstDim; from < values.length; from += part.width, to += pair.width) {
-      rows.set(values.subarray(from, from + part.width), to);
-    }
-  }
-
-  #encode(
-    part: StoredPart,
-    scale: number,
-    words: Words,
-    factors: Float32Array,
-    values: Float32Array,
-    pair: SectionPair,
-    rows: Float32Array,
-  ): void {
-    const format: RowFormat = { dtype: part.dtype, width: part.width, scale };
-    if (part.width === pair.width) return encodeNumbers(format, rows, words, factors);
-    for (let to = 0, from = part.firstDim; to < values.length; to += part.width, from += pair.width) {
-      values.set(rows.subarray(from, from + part.width), to);
-    }
-    encodeNumbers(format, values, words, factors);
+    const own = { ...part, firstHead: pair.firstHead, heads: pair.heads };
+    const scratch = this.#scratch(own);
+    encode(own, this.#scales.wire, scratch, pair, rows);
+    moveWire(wire, part, own, this.#blockTokens, scratch, true);
   }
 
   /** Same type, same heads' numbers: bits only. */
   #move(way: 'toWire' | 'fromWire', page: Uint8Array, stored: PagedPart, wire: Uint8Array, part: WirePart): void {
-    const wordBytes = wordBytesOf(part);
     const region = wire.subarray(part.offset, part.offset + part.rowBytes * this.#blockTokens);
-    const words = wordsOf(part.dtype, region);
-    const first = (stored.firstHead * part.width * DTYPE_BYTES[part.dtype]) / wordBytes;
+    const words = wordsIn(region);
+    const first = (stored.firstHead * part.width * DTYPE_BYTES[part.dtype]) / WORD_BYTES;
     const write = way === 'fromWire';
-    moveStored(page, stored, words, part.rowBytes / wordBytes, first, write);
+    moveStored(page, stored, words, part.rowBytes / WORD_BYTES, first, write);
     if (stored.factors === undefined) return;
     const floats = new Float32Array(region.buffer, region.byteOffset, region.length / FACTOR_BYTES);
     moveFactors(
@@ -234,52 +210,80 @@ function sameNumbers({ stored, wire }: SectionPair, scales: { stored: number; wi
   );
 }
 
-function wordBytesOf({ dtype }: StoredPart): number {
-  return Math.max(1, DTYPE_BYTES[dtype]);
-}
-
 /** Words of one token of a part. */
 function rowWords(part: StoredPart): number {
-  return partNumberBytes(part) / wordBytesOf(part);
+  return partNumberBytes(part) / WORD_BYTES;
 }
 
-/** The named heads of one token in a wire page. */
-function wireRow(
-  wire: Uint8Array,
-  part: WirePart,
-  token: number,
-  own: StoredPart,
-): { words: Words; factors: Float32Array | undefined } {
-  const row = part.offset + token * part.rowBytes;
-  const headBytes = part.width * DTYPE_BYTES[part.dtype];
-  const start = row + own.firstHead * headBytes;
-  const words = wordsOf(part.dtype, wire.subarray(start, start + own.heads * headBytes));
-  if (!hasFactors(part.dtype)) return { words, factors: undefined };
-  const at = wire.byteOffset + row + partNumberBytes(part) + own.firstHead * FACTOR_BYTES;
-  return { words, factors: new Float32Array(wire.buffer, at, own.heads) };
+function wordsIn({ buffer, byteOffset, length }: Uint8Array): Uint32Array {
+  return new Uint32Array(buffer, byteOffset, length / WORD_BYTES);
+}
+
+/** Numbers of a part -> rows of its section. */
+function decode(
+  part: StoredPart,
+  scale: number,
+  { bytes, factors, values }: Scratch,
+  pair: SectionPair,
+  rows: Float32Array,
+): void {
+  const format: RowFormat = { dtype: part.dtype, width: part.width, scale };
+  const numbers = numbersOf(part.dtype, bytes);
+  if (part.width === pair.width) return decodeNumbers(format, numbers, factors, rows);
+  decodeNumbers(format, numbers, factors, values);
+  for (let from = 0, to = part.firstDim; from < values.length; from += part.width, to += pair.width) {
+    rows.set(values.subarray(from, from + part.width), to);
+  }
+}
+
+/** Rows of a section -> numbers of one of its parts. */
+function encode(
+  part: StoredPart,
+  scale: number,
+  { bytes, factors, values }: Scratch,
+  pair: SectionPair,
+  rows: Float32Array,
+): void {
+  const format: RowFormat = { dtype: part.dtype, width: part.width, scale };
+  const numbers = numbersOf(part.dtype, bytes);
+  if (part.width === pair.width) return encodeNumbers(format, rows, numbers, factors);
+  for (let to = 0, from = part.firstDim; to < values.length; to += part.width, from += pair.width) {
+    values.set(rows.subarray(from, from + part.width), to);
+  }
+  encodeNumbers(format, values, numbers, factors);
+}
+
+/** Moves the heads of `own` between a wire page and scratch memory, with their factors. */
+function moveWire(wire: Uint8Array, part: WirePart, own: StoredPart, tokens: number, scratch: Scratch, write: boolean): void {
+  const region = wire.subarray(part.offset, part.offset + part.rowBytes * tokens);
+  const words = wordsIn(region);
+  const stride = part.rowBytes / WORD_BYTES;
+  const run = rowWords(own);
+  const first = (own.firstHead * part.width * DTYPE_BYTES[part.dtype]) / WORD_BYTES;
+  moveRuns(words, scratch.words, tokens, run, stride, run, first, 0, write);
+  if (!hasFactors(part.dtype)) return;
+  const factors = new Uint32Array(scratch.factors.buffer, scratch.factors.byteOffset, scratch.factors.length);
+  moveRuns(words, factors, tokens, own.heads, stride, own.heads, rowWords(part) + own.firstHead, 0, write);
 }
 
 /**
  * Moves a part's numbers between its page and rows of words: the row of token t begins at word t * stride + first.
  * @param write rows to page; otherwise page to rows
  */
-function moveStored(page: Uint8Array, part: PagedPart, rows: Words, stride: number, first: number, write: boolean): void {
-  const { layout, blockTokens, heads } = part;
+function moveStored(page: Uint8Array, part: PagedPart, rows: Uint32Array, stride: number, first: number, write: boolean): void {
+  const { layout, blockTokens, heads, offset } = part;
   const row = rowWords(part);
-  if (layout === 'NHD')
-    return moveRuns(pageWords(page, part, blockTokens * row), rows, blockTokens, row, row, stride, 0, first, write);
+  const words = wordsIn(page.subarray(offset, offset + partBytes(part, part)));
+  if (layout === 'NHD') return moveRuns(words, rows, blockTokens, row, row, stride, 0, first, write);
   if (layout === 'HND') {
     const run = row / heads;
-    const words = pageWords(page, part, blockTokens * row);
     for (let head = 0; head < heads; head++) {
       moveRuns(words, rows, blockTokens, run, run, stride, head * blockTokens * run, first + head * run, write);
     }
     return;
   }
-  const line = (lineNumbers(part) * DTYPE_BYTES[part.dtype]) / wordBytesOf(part);
-  const lines = Math.ceil(row / line);
-  const words = pageWords(page, part, lines * blockTokens * line);
-  for (let column = 0; column < lines; column++) {
+  const line = LINE_BYTES / WORD_BYTES;
+  for (let column = 0; column * line < row; column++) {
     const start = column * blockTokens * line;
     const used = Math.min(line, row - column * line);
     if (write && used < line) words.fill(0, start, start + blockTokens * line);
@@ -287,14 +291,10 @@ function moveStored(page: Uint8Array, part: PagedPart, rows: Words, stride: numb
   }
 }
 
-function pageWords(page: Uint8Array, part: PagedPart, count: number): Words {
-  return wordsOf(part.dtype, page.subarray(part.offset, part.offset + count * wordBytesOf(part)));
-}
-
 /** `count` runs of `run` words: in the page `pageStride` apart from `pageFirst` on, in rows `stride` apart from `first` on. */
 function moveRuns(
-  page: Words,
-  rows: Words,
+  page: Uint32Array,
+  rows: Uint32Array,
   count: number,
   run: number,
   pageStride: number,

@@ -57,8 +57,8 @@ export function roundHalfEven(value: number): number {
   return value + 6755399441055744 - 6755399441055744;
 }
 
-/** Views of bytes as the words that a type is moved in. `bytes` begins at a multiple of 4. */
-export function wordsOf(dtype: KvDtype, bytes: Uint8Array): Uint8Array | Uint16Array | Uint32Array {
+/** Bytes as the numbers of a type; two to a byte of int4. `bytes` begins at a multiple of 4. */
+export function numbersOf(dtype: KvDtype, bytes: Uint8Array): Uint8Array | Uint16Array | Uint32Array {
   const { buffer, byteOffset, length } = bytes;
   if (dtype === 'f32') return new Uint32Array(buffer, byteOffset, length >>> 2);
   if (dtype === 'f16' || dtype === 'bf16') return new Uint16Array(buffer, byteOffset, length >>> 1);

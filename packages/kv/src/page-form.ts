@@ -19,7 +19,7 @@ import { FACTOR_BYTES, shardParts, type StoredPart } from './stored-parts.ts';
 
 const LAYER_ALIGNMENT = 64;
 /** Bytes of a line of the NZ layout. */
-const LINE_BYTES = 32;
+export const LINE_BYTES = 32;
 
 /** A part in a page. */
 export interface PagedPart extends StoredPart {

@@ -1,20 +1,15 @@
-import { createWriteStream } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { once } from 'node:events';
+import { open, writeFile } from 'node:fs/promises';
 import { fail } from '@causeway/errors';
 import { storageName } from '@causeway/kv';
-import { descriptorFromProto } from '@causeway/kv-transport';
 import { abortable } from '@causeway/lifecycle';
-import { workerV1 } from '@causeway/proto';
 import { connectRedis, RegistryView } from '@causeway/registry';
-import { createChannelPool } from '@causeway/rpc';
 import { formatBytes } from '@causeway/topology';
+import { type DumpedKv, readKv } from '@causeway/worker-runtime';
 import { readRunState } from '../cluster/run-state.ts';
 import type { RunPaths } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
 
 const REGISTRY_MS = 2_000;
-const CALL_MS = 60_000;
 
 export interface KvDumpOptions {
   requestId: string;
@@ -30,31 +25,18 @@ export interface KvDumpOptions {
 export async function kvDump(options: KvDumpOptions, deps: { paths: RunPaths; out: Output }): Promise<number> {
   const { requestId, out } = options;
   const address = options.worker.includes(':') ? options.worker : await workerAddress(options.worker, deps.paths);
-  using channels = createChannelPool();
-  const stream = channels.client(workerV1.InspectDefinition, address).dumpKv({ requestId }, { deadlineMs: CALL_MS });
-  const file = createWriteStream(out);
-  let header: workerV1.KvDumpHeader | undefined;
-  let bytes = 0;
+  const file = await open(out, 'w');
+  let dumped: DumpedKv;
   try {
-    for await (const { part } of stream) {
-      if (part?.$case === 'header') header = part.value;
-      else if (part?.$case === 'pages') {
-        bytes += part.value.length;
-        if (!file.write(part.value)) await once(file, 'drain');
-      }
-    }
+    dumped = await readKv(address, requestId, async (bytes) => void (await file.write(bytes)));
   } finally {
-    file.end();
-    await once(file, 'close');
+    await file.close();
   }
-  if (header === undefined) return fail('internal', 'internal', `the worker at ${address} sent no header`);
-  if (bytes !== header.pages * Number(header.pageBytes)) {
-    fail('data_loss', 'internal', `${bytes} bytes came where ${header.pages} pages of ${header.pageBytes} were told`);
-  }
-  const { layers, storage } = descriptorFromProto(header.descriptor);
-  await writeFile(`${out}.json`, `${JSON.stringify({ layers, storage, tokens: header.tokens }, undefined, 2)}\n`);
+  const { descriptor, tokens, pages, bytes } = dumped;
+  const { layers, storage } = descriptor;
+  await writeFile(`${out}.json`, `${JSON.stringify({ layers, storage, tokens }, undefined, 2)}\n`);
   deps.out.line(
-    `${out}: ${header.tokens} tokens in ${header.pages} pages, ${storageName(storage)}, ${formatBytes(bytes)}; ${out}.json says how`,
+    `${out}: ${tokens} tokens in ${pages} pages, ${storageName(storage)}, ${formatBytes(bytes)}; ${out}.json says how`,
   );
   return 0;
 }
