@@ -66,7 +66,10 @@ export async function runWorker(
   await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
     engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
   );
-  const { engine, info, pool, maxContext, maxSequences, shrunk } = loaded;
+  const { engine, info, pool, emulated, maxContext, maxSequences, shrunk } = loaded;
+  const { storage } = info.descriptor;
+  const attention = storage.dtype === 'f32' ? 'executed' : 'rounded';
+  metrics.kvStorage.set({ chip: config.chip, emulated: String(emulated), storage: storageName(storage), attention }, 1);
   if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
   const before = engine.stats();
@@ -156,6 +159,7 @@ export async function runWorker(
     eosTokenIds: [...info.eosTokenIds],
     chip: config.chip,
     emulated: loaded.emulated,
+    kvLossy: config.kvLossy === 'on',
     fingerprint: info.fingerprint,
     descriptor: { ...info.descriptor, layers: [...info.descriptor.layers] },
     address: hostPort(host, rpcPort),
