@@ -80,6 +80,26 @@ describe('every family to every other', () => {
     }
   });
 
+  it('what arrives is what is read: numbers altered at the sender change the answer of another family', async () => {
+    const altered = { ...NVIDIA, CAUSEWAY_KV_TAMPER: 'key-of-layer-0' };
+    await using there = await startTestCluster({
+      model: TINY_MOE,
+      prefill: 2,
+      env: { 'prefill-1': NVIDIA, 'prefill-2': altered, 'decode-1': ASCEND },
+    });
+    const [prompt = []] = await goldenPrompts(TINY_MOE);
+    const generation = { promptIds: prompt, maxTokens: 6, ignoreEos: true, returnLogits: true };
+    const [whole, other] = [
+      chosen(await there.attempt(generation, { prefill: 'prefill-1' })),
+      chosen(await there.attempt(generation, { prefill: 'prefill-2' })),
+    ];
+    // the first token comes from the prefill worker, whose own pages are untouched
+    expect(firstDifference(other.slice(0, 1), whole.slice(0, 1))).toBeUndefined();
+    expect(firstDifference(other.slice(1), whole.slice(1))).toBeDefined();
+    const again = chosen(await there.attempt(generation, { prefill: 'prefill-1' }));
+    expect(firstDifference(again, whole)).toBeUndefined();
+  });
+
   it('refuses to round where the deployment does not allow it, and says what to set', async () => {
     await using there = await startTestCluster({ model: TINY_MOE, env: { 'prefill-1': CPU, 'decode-1': ASCEND } });
     const [prompt = []] = await goldenPrompts(TINY_MOE);
