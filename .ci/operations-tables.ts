@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { configTable } from '../packages/config/src/index.ts';
 import { METRICS } from '../packages/telemetry/src/index.ts';
 import { workerConfig } from '../packages/worker-runtime/src/config.ts';
+import { cliConfig } from '../services/cli/src/config.ts';
 import { routerConfig } from '../services/router/src/config.ts';
 
 const FILE = new URL('../docs/operations.md', import.meta.url);
@@ -18,7 +19,16 @@ const metrics = [
   '',
 ].join('\n');
 
+/** The command line has options of its own: these are read from the environment alone. */
+const cliSettings = [
+  '| variable | meaning |',
+  '| --- | --- |',
+  ...Object.values(cliConfig).map(({ env, doc }) => `| \`${env}\` | ${doc.replaceAll('|', '\\|')} |`),
+  '',
+].join('\n');
+
 const tables = new Map([
+  ['command settings', cliSettings],
   ['router settings', configTable(routerConfig)],
   ['worker settings', configTable(workerConfig)],
   ['metrics', metrics],

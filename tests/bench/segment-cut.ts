@@ -61,7 +61,6 @@ async function start(runtime: Runtime, cuts: readonly number[]): Promise<Variant
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pages = Math.ceil((PROMPT_TOKENS + steps) / BLOCK_TOKENS) + 1;
   const pool = stack.use(new PagePool({ descriptor, pageCount: pages }));
-  const none = '0'.repeat(64);
   const chunks: number[] = [];
   const decodeSteps: number[] = [];
   const engine = stack.use(
@@ -78,7 +77,6 @@ async function start(runtime: Runtime, cuts: readonly number[]): Promise<Variant
         vocabSize: model.vocabSize,
         contextLength: model.contextLength,
         eosTokenIds: [],
-        fingerprint: { architecture: none, weights: none, tokenizer: none, rope: none, geometry: none },
         descriptor,
       },
       hooks: { onPrefillChunk: ({ ms }) => void chunks.push(ms), onStep: ({ ms }) => void decodeSteps.push(ms) },

@@ -14,7 +14,7 @@ const MODEL = fileURLToPath(new URL('../../models/tiny-moe', import.meta.url));
 const MAX_PAYLOAD = 65_536;
 
 /** Log lines that explain no failure. */
-const DULL = new Set(['converting weights', 'sending KV', 'loading the model', 'the event loop was busy for too long']);
+const DULL = new Set(['loading weights', 'sending KV', 'loading the model', 'the event loop was busy for too long']);
 
 export class Lane implements AsyncDisposable {
   readonly cluster: Cluster;

@@ -95,6 +95,8 @@ export interface FakeWorkerOptions {
   leaseMs?: number;
   /** Makes another fingerprint. */
   weights?: string;
+  /** Name of what it serves; default `MODEL`. */
+  model?: string;
 }
 
 export interface FakeWorker extends AsyncDisposable {
@@ -390,7 +392,7 @@ function record(options: FakeWorkerOptions, incarnation: string, port: number): 
     id: options.id,
     incarnation,
     role: options.role,
-    model: MODEL,
+    model: options.model ?? MODEL,
     architecture: 'deepseek_v3',
     contextLength: options.contextLength ?? 512,
     vocabSize: 2048,

@@ -27,7 +27,7 @@ export interface Harness extends AsyncDisposable {
   /** Waits until no call runs at any worker. */
   quiet(): Promise<void>;
   /** Sum of a metric over its labels; the router must export it. */
-  metric(name: string): Promise<number>;
+  metric(name: string, labels?: string): Promise<number>;
 }
 
 export interface HarnessOptions {
@@ -107,10 +107,12 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
         what: 'no call at any worker',
       });
     },
-    metric: async (name) => {
+    metric: async (name, labels = '') => {
       const text = await (await fetch(`http://${observability}/metrics`)).text();
       if (!text.includes(`# TYPE ${name} `)) throw new Error(`the router exports no ${name}`);
-      const lines = text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+      const lines = text
+        .split('\n')
+        .filter((line) => (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) && line.includes(labels));
       return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

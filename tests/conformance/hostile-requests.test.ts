@@ -33,6 +33,7 @@ function filled(open: string, item: string, close: string): string {
   return open + Array.from({ length: count }, () => item).join(',') + close;
 }
 
+const each = <T>(count: number, item: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => item(i));
 const list = (item: string, count: number): string => `[${Array.from({ length: count }, () => item).join(',')}]`;
 
 const CHAT: [what: string, body: string, status: number, param: string | null][] = [
@@ -101,6 +102,30 @@ describe('a hostile request', () => {
       const response = await harness.post(path, body);
       const answer = (await response.json()) as { error?: { param: string | null } };
       expect([response.status, param === null ? null : answer.error?.param]).toEqual([status, param]);
+    });
+  });
+
+  it.each([
+    ['deep', `${'{"items":'.repeat(60)}{}${'}'.repeat(60)}`, 200],
+    ['that has no end', '{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}', 400],
+    ['whose patterns are hard', JSON.stringify({ anyOf: each(20, (i) => ({ pattern: `(a|aa){0,${900 + i}}b` })) }), 400],
+    ['that counts', JSON.stringify({ type: 'array', items: { type: 'string', maxLength: 9000 }, maxItems: 9000 }), 200],
+    ['that counts too much', JSON.stringify({ items: { items: { maxItems: 90_000 }, minItems: 99_999 } }), 400],
+    ['that multiplies', JSON.stringify({ allOf: each(16, (i) => ({ anyOf: [{ maxLength: i + 1 }, { minLength: i }] })) }), 400],
+    [
+      'of Unicode properties',
+      JSON.stringify({
+        anyOf: each(30, (i) => ({ pattern: `\\p{L}{${i}}\\p{Lu}\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{M}\\p{Nd}` })),
+      }),
+      400,
+    ],
+  ])('a small schema %s: holds the event loop for less than 5 ms', async (_what, schema, status) => {
+    const format = { type: 'json_schema', json_schema: { name: 'n', schema: JSON.parse(schema) as object } };
+    const body = { model: 'tiny-moe', max_tokens: 1, messages: [{ role: 'user', content: 'hi' }], response_format: format };
+    await expectFreeLoop(async () => {
+      const response = await harness.post('/v1/chat/completions', body);
+      await response.text();
+      expect(response.status).toBe(status);
     });
   });
 

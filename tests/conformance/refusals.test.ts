@@ -50,6 +50,27 @@ describe('a request that cannot be served', () => {
       'messages',
       '64',
     ],
+    [
+      '/v1/chat/completions',
+      {
+        ...chat,
+        response_format: { type: 'json_schema', json_schema: { name: 'n', schema: { properties: { a: { not: {} } } } } },
+      },
+      400,
+      'unsupported_parameter',
+      'response_format.json_schema.schema',
+      '"not" at #/properties/a is not supported',
+    ],
+    ['/v1/chat/completions', { ...chat, guided_json: { type: 'objekt' } }, 400, 'bad_request', 'guided_json', '"type" at #'],
+    ['/v1/chat/completions', { ...chat, guided_regex: '(a' }, 400, 'bad_request', 'guided_regex', 'no regular expression'],
+    [
+      '/v1/completions',
+      { model: 'tiny-moe', prompt: 'hi', response_format: { type: 'json_object' }, ignore_eos: true },
+      400,
+      'bad_request',
+      'ignore_eos',
+      'the document ends the answer',
+    ],
     ['/v1/completions', { model: 'tiny-moe', prompt: '' }, 400, 'empty_prompt', 'prompt', 'empty'],
     ['/v1/completions', { model: 'tiny-moe', prompt: [1, 99_999] }, 400, 'invalid_token', 'prompt[1]', '2048'],
     [

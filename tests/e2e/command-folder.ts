@@ -19,7 +19,16 @@ export interface Status {
   http: string;
   grpc: string;
   services: { name: string; pid: number; ready: boolean; restarts: number; ports: Record<string, number> }[];
-  workers: { id: string; role: string; chip: string; freePages: number; totalPages: number; contextLength: number }[];
+  models: { name: string; path: string; prefill: number; decode: number; ready: boolean }[];
+  workers: {
+    id: string;
+    role: string;
+    model: string;
+    chip: string;
+    freePages: number;
+    totalPages: number;
+    contextLength: number;
+  }[];
 }
 
 export interface CommandResult {
@@ -31,6 +40,12 @@ export interface CommandResult {
 export class CommandFolder implements AsyncDisposable {
   readonly path = mkdtempSync(join(tmpdir(), 'causeway-cli-'));
   readonly #running: Child[] = [];
+  readonly #more: Readonly<Record<string, string>>;
+
+  /** @param more environment of the commands */
+  constructor(more: Readonly<Record<string, string>> = {}) {
+    this.#more = more;
+  }
 
   /** The whole environment that commands get. */
   get env(): Record<string, string> {
@@ -39,7 +54,9 @@ export class CommandFolder implements AsyncDisposable {
       PATH: process.env['PATH'] ?? '',
       HOME: this.path,
       CAUSEWAY_RUN_DIR: join(this.path, 'run'),
+      CAUSEWAY_MODELS: join(this.path, 'models'),
       ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
+      ...this.#more,
     };
   }
 

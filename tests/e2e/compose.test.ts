@@ -85,6 +85,37 @@ describe.skipIf(skip)('docker-compose.yml, built and started', () => {
     expect(installed).not.toMatch(/^(openai|fast-check|vitest)@/m);
   });
 
+  it('keeps the planes apart: the router reaches neither NATS nor a writable file, workers reach NATS', async () => {
+    const dial = (host: string, port: number): string =>
+      `require('net').connect(${port},'${host}').on('connect',()=>process.exit(0)).on('error',()=>process.exit(3))`;
+    const inside = async (service: string, script: string): Promise<boolean> => {
+      const { id } = await project.state(service);
+      return daemon.docker(['exec', id, 'node', '-e', script]).then(
+        () => true,
+        () => false,
+      );
+    };
+    expect(await inside('prefill', dial('nats', 4222))).toBe(true);
+    expect(await inside('prefill', dial('redis', 6379))).toBe(true);
+    expect(await inside('router', dial('redis', 6379))).toBe(true);
+    expect(await inside('router', dial('nats', 4222))).toBe(false);
+    for (const service of PROCESSES) {
+      expect(await inside(service, `require('fs').writeFileSync('/app/x', 'x')`)).toBe(false);
+      expect(await inside(service, `require('fs').writeFileSync('/tmp/x', 'x')`)).toBe(true);
+    }
+  });
+
+  it('without passwords nothing starts, and the error says what to run', async () => {
+    await expect(project.compose(['config'], 60_000, { CAUSEWAY_REDIS_PASSWORD: '' })).rejects.toThrow('./causeway compose');
+  });
+
+  it('asks by itself with the profile load', async () => {
+    await project.compose(['--profile', 'load', 'up', '--detach', '--no-deps', 'load']);
+    const asked = async (): Promise<boolean> => ((await query('vllm:request_success_total')).get('router') ?? 0) >= 8;
+    await eventually(asked, { timeoutMs: 60_000, intervalMs: 1000, what: 'answers to the load' });
+    await project.compose(['--profile', 'load', 'rm', '--stop', '--force', 'load']);
+  });
+
   it('answers the openai client from outside, with KV sent over NATS', async () => {
     const { text, kv } = await ask();
     expect(text).toBe(ANSWER);

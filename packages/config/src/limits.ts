@@ -7,6 +7,7 @@ const MAX_TIMER_MS = 2_147_483_647;
  */
 export const LIMITS = {
   threads: { min: 1, max: 1024 },
+  spinUs: { min: 0, max: 100_000 },
   kvBudgetBytes: { min: 1 },
   blockTokens: { min: 1, max: 1024 },
   maxContext: { min: 16, max: 16_777_216 },
@@ -20,3 +21,6 @@ export const LIMITS = {
   maxBodyBytes: { min: 1, max: 256 * 1024 * 1024 },
   defaultMaxTokens: { min: 1 },
 } as const satisfies Readonly<Record<string, { min?: number; max?: number }>>;
+
+/** Names of namespaces: part of Redis keys, and of NATS account names. */
+export const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;

@@ -100,6 +100,25 @@ export function text(limits: { max?: number; pattern?: RegExp; what?: string } =
   return schema;
 }
 
+/** Texts by name: a mapping, or a JSON object that spells one, with at least one entry. */
+export function textsByName(): z.ZodType<Readonly<Record<string, string>>, Readonly<Record<string, string>> | string> {
+  const texts = z.record(text({ max: 256 }), text());
+  return z.union([z.string(), texts]).transform((value, context) => {
+    const result = texts.safeParse(typeof value === 'string' ? parsedJson(value) : value);
+    if (result.success && Object.keys(result.data).length > 0) return result.data;
+    context.addIssue({ code: 'custom', message: 'must be a JSON object of texts by name, such as {"name": "text"}' });
+    return z.NEVER;
+  });
+}
+
+function parsedJson(value: string): unknown {
+  try {
+    return JSON.parse(value);
+  } catch {
+    return undefined;
+  }
+}
+
 /** One of a closed set of words. */
 export function oneOf<const T extends readonly [string, ...string[]]>(words: T): z.ZodType<T[number], string> {
   return z.enum(words, `must be one of ${words.join(', ')}`) as unknown as z.ZodType<T[number], string>;

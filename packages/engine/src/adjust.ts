@@ -1,7 +1,8 @@
+import type { TokenMask } from '@causeway/grammar';
 import type { KnownTokens, Sampling } from './types.ts';
 
 /**
- * Bias and penalties, as vLLM applies them: bias, then repetition over prompt and answer, then frequency and presence over the
+ * Mask, bias and penalties, as vLLM applies them: first the mask, then bias, then repetition over prompt and answer, then frequency and presence over the
  * answer. Only the tokens they name are touched. Buffers hold nothing between calls: counts are taken from the tokens each time.
  */
 export class LogitAdjuster {
@@ -15,13 +16,14 @@ export class LogitAdjuster {
   }
 
   /** The logits to choose from: the row itself when nothing changes it, else a buffer that the next call overwrites. */
-  adjust(logits: Float32Array, sampling: Sampling, known: KnownTokens): Float32Array {
+  adjust(logits: Float32Array, sampling: Sampling, known: KnownTokens, mask?: TokenMask): Float32Array {
     const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias = [] } = sampling;
     const repeats = repetitionPenalty !== 1 && known.ids.length > 0;
     const counts = (presencePenalty !== 0 || frequencyPenalty !== 0) && known.answer < known.ids.length;
-    if (!repeats && !counts && logitBias.length === 0) return logits;
+    if (!repeats && !counts && logitBias.length === 0 && mask === undefined) return logits;
     const out = this.#adjusted;
     out.set(logits);
+    if (mask !== undefined) forbid(out, mask);
     for (const { id, bias } of logitBias) out[id] = (out[id] as number) + bias;
     if (repeats) this.#repetition(known.ids, repetitionPenalty);
     if (counts) this.#counted(known, presencePenalty, frequencyPenalty);
@@ -54,6 +56,19 @@ export class LogitAdjuster {
       if (count === 0) continue;
       counts[id] = 0;
       out[id] = (out[id] as number) - (frequency * count + presence);
+    }
+  }
+}
+
+/** Takes every chance from the tokens that the mask does not allow. */
+function forbid(logits: Float32Array, mask: TokenMask): void {
+  for (let word = 0; word < mask.length; word++) {
+    const bits = mask[word] as number;
+    const first = word * 32;
+    if (bits === 0) logits.fill(Number.NEGATIVE_INFINITY, first, first + 32);
+    else if (bits !== 0xffff_ffff) {
+      const end = Math.min(first + 32, logits.length);
+      for (let id = first; id < end; id++) if (((bits >>> (id - first)) & 1) === 0) logits[id] = Number.NEGATIVE_INFINITY;
     }
   }
 }

@@ -53,7 +53,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
   ];
-  const executor = resources.use(await Executor.create({ runtime, model, slots, time, largest }));
+  const executor = resources.use(
+    await Executor.create({ runtime, model, slots, time, largest, threads: options.threads, profile: debug.profile }),
+  );
   const scorer = resources.use(await PromptScorer.create({ runtime, vocabSize: model.vocabSize, time }));
   model.releaseWeights();
   const parts: EngineParts = {
@@ -65,6 +67,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     scorer,
     time,
     hooks: options.hooks ?? {},
+    constraints: options.constraints,
     debug,
     maxSequences: options.maxSequences,
     maxContext,

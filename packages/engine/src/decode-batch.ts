@@ -1,4 +1,6 @@
 import { ServiceError } from '@causeway/errors';
+import type { ConstrainedText, TokenMask } from '@causeway/grammar';
+import { anyMask, StepMasks } from './constrained.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { BlockPlace } from './packing.ts';
 import { sampleToken } from './sample-token.ts';
@@ -169,28 +171,59 @@ export class DecodeBatch {
     await executor.run(0, rows, [...rows.keys()], signal);
   }
 
-  /** Samples and emits where the last known token was fed. */
+  /**
+   * Samples and emits where the last known token was fed. Sequences that are free to choose come first: the masks of the others are
+   * computed meanwhile. One whose mask is late keeps nobody waiting: it feeds the same token again in the next step.
+   */
   async #take(batch: readonly Sequence[]): Promise<void> {
-    const { executor, time } = this.#parts;
-    for (const [row, sequence] of batch.entries()) {
-      if (sequence.left || sequence.pages === undefined) continue;
-      sequence.cached++;
-      if (sequence.cached < sequence.ids.length) continue;
-      try {
-        const { generation, nextPosition, known } = sequence;
-        const sampled = await sampleToken(this.#parts, executor.logits(row), generation, nextPosition, known);
-        if (sequence.left) continue;
-        time.section('emit', () => this.#emit(sequence, sampled));
-      } catch (error) {
-        this.#events.failed(sequence, ServiceError.from(error));
-      }
+    const { time } = this.#parts;
+    const rows = [...batch.entries()];
+    const [free = [], held = []] = [false, true].map((wanted) => rows.filter(([, { text }]) => (text !== undefined) === wanted));
+    for (const [row, sequence] of free) {
+      await this.#sample(row, sequence, undefined);
       await time.breathe();
+    }
+    if (held.length === 0) return;
+    // With nobody else to go on, feeding tokens again would help nobody.
+    if (free.length === 0) await time.elsewhere(anyMask(held.map(([, { text }]) => text as ConstrainedText)));
+    using masks = new StepMasks(batch.length > 1);
+    for (const [row, sequence] of held) {
+      sequence.late = false;
+      if (sequence.left || sequence.cached + 1 < sequence.ids.length) await this.#sample(row, sequence, undefined);
+      else await this.#sampleMasked(row, sequence, masks);
+      await time.breathe();
+    }
+  }
+
+  async #sampleMasked(row: number, sequence: Sequence, masks: StepMasks): Promise<void> {
+    const { time } = this.#parts;
+    try {
+      const mask = await time.elsewhere(masks.next(sequence.text as ConstrainedText));
+      if (mask === undefined) sequence.late = true;
+      else await this.#sample(row, sequence, mask);
+    } catch (error) {
+      this.#events.failed(sequence, ServiceError.from(error));
+    }
+  }
+
+  async #sample(row: number, sequence: Sequence, mask: TokenMask | undefined): Promise<void> {
+    const { executor, time } = this.#parts;
+    if (sequence.left || sequence.pages === undefined) return;
+    sequence.cached++;
+    if (sequence.cached < sequence.ids.length) return;
+    try {
+      const { generation, nextPosition, known } = sequence;
+      const sampled = await sampleToken(this.#parts, executor.logits(row), generation, nextPosition, known, mask);
+      if (!sequence.left) time.section('emit', () => this.#emit(sequence, sampled));
+    } catch (error) {
+      this.#events.failed(sequence, ServiceError.from(error));
     }
   }
 
   #emit(sequence: Sequence, sampled: SampledToken): void {
     const token = sequence.accept(sampled, this.#parts);
     this.tokens++;
+    if (token.finishReason === undefined) sequence.text?.accept(token.id);
     sequence.stream.push(token);
     if (token.finishReason !== undefined) this.#events.finished(sequence);
   }
@@ -207,7 +240,7 @@ export class DecodeBatch {
     const unpack: BlockPlace[] = [];
     const complete: BlockPlace[] = [];
     for (const [row, sequence] of batch.entries()) {
-      if (sequence.left || sequence.pages === undefined) continue;
+      if (sequence.left || sequence.late || sequence.pages === undefined) continue;
       holds.use(sequence.pages.hold());
       const fed = sequence.cached - 1;
       const block = this.#blocks(sequence, row, Math.floor(fed / blockTokens), sequence.cached);

@@ -2,6 +2,7 @@ import { ServiceError } from '@causeway/errors';
 import type { PageSet } from '@causeway/kv';
 import type { ReservationLine } from './admission.ts';
 import { DecodeBatch } from './decode-batch.ts';
+import { openText } from './constrained.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
 import { PrefillQueue } from './prefill-queue.ts';
@@ -82,7 +83,10 @@ export class EngineLoop {
     stream.onEnd = () => signal.removeEventListener('abort', onAbort);
     if (signal.aborted) onAbort();
     else if (this.#closed !== undefined) this.#leave(sequence, this.#closed);
-    else this.batch.join(sequence);
+    else {
+      sequence.text = openText(this.#parts, generation, sequence.ids.slice(sequence.known.answer));
+      this.batch.join(sequence);
+    }
     return stream;
   }
 

@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import type { TokenConstraints } from '@causeway/grammar';
 import type { Executor } from './executor.ts';
 import type { LoopTime } from './loop-time.ts';
 import type { EngineDebug, EngineHooks } from './options.ts';
@@ -20,6 +21,7 @@ export interface EngineParts {
   scorer: PromptScorer;
   time: LoopTime;
   hooks: EngineHooks;
+  constraints: Pick<TokenConstraints, 'open'> | undefined;
   debug: EngineDebug;
   maxSequences: number;
   maxContext: number;

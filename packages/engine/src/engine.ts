@@ -1,6 +1,8 @@
 import { fail } from '@causeway/errors';
+import type { ConstrainedText } from '@causeway/grammar';
 import type { LayerRange, PagePool } from '@causeway/kv';
 import { choicePages, forkPages } from './choice-pages.ts';
+import { checkConstraint, openText } from './constrained.ts';
 import type { EngineLoop } from './engine-loop.ts';
 import type { EngineParts } from './engine-parts.ts';
 import type { AnswerLengths } from './growth.ts';
@@ -15,7 +17,7 @@ import type {
   GeneratedToken,
   Generation,
   LogitsOptions,
-  ModelInfo,
+  EngineModelInfo,
   PrefillListeners,
   PrefillResult,
   SequencePages,
@@ -23,7 +25,7 @@ import type {
 import { checkGeneration, checkIds, checkRoom } from './validate.ts';
 
 interface EngineState {
-  info: ModelInfo;
+  info: EngineModelInfo;
   pool: PagePool;
   parts: EngineParts;
   loop: EngineLoop;
@@ -34,7 +36,7 @@ interface EngineState {
 
 /** The engine behind `createEngine`: checks what comes in and hands it to the loop. */
 export class RunningEngine implements Engine {
-  readonly info: ModelInfo;
+  readonly info: EngineModelInfo;
   readonly #state: EngineState;
   readonly #running: Promise<void>;
   #disposing: Promise<void> | undefined;
@@ -99,8 +101,15 @@ export class RunningEngine implements Engine {
     this.#checkAll(generations);
     const { promptIds, promptLogprobs: tops } = generations[0] as Generation;
     const firsts: (GeneratedToken | undefined)[] = generations.map(() => undefined);
+    using texts = new DisposableStack();
+    const held = generations.map((generation) => {
+      const { replayIds } = generation;
+      const known = Array.from(promptIds.subarray(answerStart(generation)));
+      return replayIds.length > 0 ? undefined : openText(parts, generation, known);
+    });
+    for (const text of held) texts.use(text);
     const sample = (generation: Generation, choice: number) => async (logits: Float32Array) => {
-      firsts[choice] = await this.#firstToken(generation, logits);
+      firsts[choice] = await this.#firstToken(generation, logits, held[choice]);
     };
     checkRoom(pages, promptIds.length, parts.blockTokens);
     const prefillMs = await loop.prefills.read({
@@ -181,11 +190,12 @@ export class RunningEngine implements Engine {
     await this.#state.resources.disposeAsync();
   }
 
-  async #firstToken(generation: Generation, logits: Float32Array): Promise<GeneratedToken> {
+  async #firstToken(generation: Generation, logits: Float32Array, text: ConstrainedText | undefined): Promise<GeneratedToken> {
     const { parts } = this.#state;
     const { promptIds, firstPosition: position } = generation;
     const known = { ids: promptIds, answer: answerStart(generation) };
-    const sampled = await sampleToken(parts, logits, generation, position, known);
+    const mask = text && (await parts.time.elsewhere(text.mask()));
+    const sampled = await sampleToken(parts, logits, generation, position, known, mask);
     const reason = finishReason(generation, parts, sampled.id, 1, promptIds.length + 1);
     return { ...sampled, position, ...(reason === undefined ? {} : { finishReason: reason }) };
   }
@@ -210,6 +220,7 @@ export class RunningEngine implements Engine {
   }
 
   #check(generation: Generation): void {
+    checkConstraint(generation, this.#state.parts);
     checkGeneration(generation, { ...this.#state.parts, vocabSize: this.info.vocabSize });
   }
 }

@@ -1,5 +1,5 @@
 import type { LoadedModel, Segment } from '@causeway/models';
-import type { Binding, Runtime, Session, Tensor } from '@causeway/ort';
+import type { Binding, Runtime, Session, SessionThreads, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
 import type { Slots } from './slots.ts';
 import { type RunSize, Workspace } from './workspace.ts';
@@ -43,7 +43,10 @@ export class Executor implements AsyncDisposable {
   readonly #time: LoopTime;
   readonly #bound = new Map<string, BoundModel>();
 
-  /** Makes a session of each segment, one after another (weights are copied while ONNX Runtime packs them). */
+  /**
+   * Makes a session of each segment, one after another: its weights are copied while ONNX Runtime packs them, and freed then. Those of the
+   * next are made meanwhile.
+   */
   static async create(o: {
     runtime: Runtime;
     model: LoadedModel;
@@ -51,14 +54,32 @@ export class Executor implements AsyncDisposable {
     time: LoopTime;
     /** Largest decode and prefill runs. */
     largest: readonly RunSize[];
+    /** As of EngineOptions. */
+    threads?: SessionThreads | undefined;
+    /** As of EngineDebug. */
+    profile?: string | undefined;
   }): Promise<Executor> {
     const sessions: Session[] = [];
+    const settings = {
+      ...(o.threads === undefined || o.model.segments.length > 1 ? {} : { threads: o.threads }),
+      ...(o.profile === undefined ? {} : { profile: o.profile }),
+    };
+    let next = o.model.segments[0]?.weights();
     try {
-      for (const segment of o.model.segments) {
-        sessions.push(await o.runtime.createSession(segment.graph, { initializers: segment.initializers }));
+      for (const [i, segment] of o.model.segments.entries()) {
+        const initializers = await next;
+        next = o.model.segments[i + 1]?.weights();
+        // Whoever waits for it hears of its failure.
+        next?.catch(() => undefined);
+        sessions.push(
+          await o.runtime.createSession(segment.graph, { ...settings, ...(initializers === undefined ? {} : { initializers }) }),
+        );
+        segment.releaseWeights();
       }
       return new Executor(o, sessions, new Workspace(o.model.segments, o.largest));
     } catch (error) {
+      // Nothing may write into memory that the caller is about to free.
+      await next?.catch(() => undefined);
       for (const session of sessions) await session[Symbol.asyncDispose]();
       throw error;
     }

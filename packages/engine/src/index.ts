@@ -10,6 +10,7 @@ export type {
   Generation,
   LogitBias,
   LogitsOptions,
+  EngineModelInfo,
   ModelInfo,
   PrefillListeners,
   PrefillResult,

@@ -1,7 +1,8 @@
+import type { TokenConstraints } from '@causeway/grammar';
 import type { PagePool } from '@causeway/kv';
 import type { LoadedModel } from '@causeway/models';
-import type { Runtime } from '@causeway/ort';
-import type { ModelInfo } from './types.ts';
+import type { Runtime, SessionThreads } from '@causeway/ort';
+import type { EngineModelInfo } from './types.ts';
 
 /** Called synchronously by the engine's loop; must be quick and must not throw. */
 export interface EngineHooks {
@@ -11,6 +12,8 @@ export interface EngineHooks {
   onPrefillChunk?(chunk: { tokens: number; ms: number }): void;
   /** A sequence gave its memory up to older ones; it resumes later. */
   onPreemption?(): void;
+  /** The thread that holds answers to formats broke or hung; another one takes its place. */
+  onConstraintThreadLost?(cause: unknown): void;
   /** A sequence failed for a reason of the engine's own (a runtime error), not by its caller. */
   onError?(error: unknown): void;
 }
@@ -20,6 +23,8 @@ export interface EngineDebug {
   fillNaN?: boolean;
   /** After each step and chunk: completed blocks of slots must equal decode(pages) bit for bit, else the step fails. */
   checkPages?: boolean;
+  /** The time of every operator of every run goes to `<profile>_<date>.json`, one file per segment, when the engine ends. */
+  profile?: string;
 }
 
 export interface EngineOptions {
@@ -27,7 +32,7 @@ export interface EngineOptions {
   runtime: Runtime;
   /** Its weights are released once sessions are made. */
   model: LoadedModel;
-  info: ModelInfo;
+  info: EngineModelInfo;
   /** Pages of `info.descriptor`. */
   pool: PagePool;
   /** Sequences decoded together at most. */
@@ -42,6 +47,13 @@ export interface EngineOptions {
   maxWaiting?: number;
   /** Answer tokens to reserve before any answer was seen; default 128. */
   initialGrowth?: number;
+  /**
+   * The model's runs have threads of their own that spin for more work before they sleep: a decode step is a row of operators of some
+   * 50 µs, and waking a thread takes as long. Only for a model of one segment; others run one after another in the Runtime's threads.
+   */
+  threads?: SessionThreads | undefined;
   hooks?: EngineHooks;
+  /** Holds answers to formats; stays the caller's. Without it generations with a constraint are refused. */
+  constraints?: Pick<TokenConstraints, 'open'>;
   debug?: EngineDebug;
 }

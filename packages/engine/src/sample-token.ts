@@ -1,3 +1,4 @@
+import type { TokenMask } from '@causeway/grammar';
 import type { EngineParts } from './engine-parts.ts';
 import { topLogprobs } from './top-logprobs.ts';
 import type { Generation, KnownTokens, SampledToken } from './types.ts';
@@ -17,11 +18,12 @@ export async function sampleToken(
   generation: Generation,
   position: number,
   known: KnownTokens,
+  mask: TokenMask | undefined,
 ): Promise<SampledToken> {
   const { sampling, topLogprobs: tops = 0, returnLogits } = generation;
   const scale = time.section('sample', () => sampler.scale(logits, position));
   await time.breathe();
-  const sampled = time.section('sample', () => sampler.choose(logits, scale, sampling, position, known));
+  const sampled = time.section('sample', () => sampler.choose(logits, scale, sampling, position, known, mask));
   if (tops === 0 && returnLogits !== true) return sampled;
   await time.breathe();
   return time.section('sample', () => ({

@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import type { TokenMask } from '@causeway/grammar';
 import { LogitAdjuster } from './adjust.ts';
 import { exponentials } from './exponential.ts';
 import { type Cut, drawFromRow, NucleusSearch } from './nucleus.ts';
@@ -20,7 +21,7 @@ export interface RowScale {
  * Chooses tokens: a pure function of (sampling, position, logits, tokens so far); what the buffers it keeps hold between calls
  * saves work and changes nothing.
  *
- * Order as in vLLM: bias and penalties, temperature, min_p, top_k, then top_p over the weight that these left. Tokens are ordered
+ * Order as in vLLM: mask, bias and penalties, temperature, min_p, top_k, then top_p over the weight that these left. Tokens are ordered
  * by logit, then by id, so that equal logits never depend on anything else.
  *
  * In two calls, {@link scale} and {@link choose}, as each takes 2 to 4 ms for 150,000 logits and the event loop may run between.
@@ -40,8 +41,14 @@ export class Sampler {
   }
 
   /** {@link scale} and {@link choose} in one. */
-  sample(logits: Float32Array, sampling: Sampling, position: number, known: KnownTokens = NO_TOKENS): SampledToken {
-    return this.choose(logits, this.scale(logits, position), sampling, position, known);
+  sample(
+    logits: Float32Array,
+    sampling: Sampling,
+    position: number,
+    known: KnownTokens = NO_TOKENS,
+    mask?: TokenMask,
+  ): SampledToken {
+    return this.choose(logits, this.scale(logits, position), sampling, position, known, mask);
   }
 
   /**
@@ -59,21 +66,32 @@ export class Sampler {
     return this.#weighed;
   }
 
-  /** Chooses the token at answer position `position` from `logits` f32 [vocabSize] and their scale. */
+  /** Chooses the token at answer position `position` from `logits` f32 [vocabSize] and their scale, among those that `mask` allows. */
   choose(
     logits: Float32Array,
     scale: RowScale,
     sampling: Sampling,
     position: number,
     known: KnownTokens = NO_TOKENS,
+    mask?: TokenMask,
   ): SampledToken {
-    const id = this.#choose(logits, scale, sampling, position, known);
+    const id = this.#choose(logits, scale, sampling, position, known, mask);
     return { id, logprob: (logits[id] as number) - scale.max - Math.log(scale.total) };
   }
 
-  #choose(row: Float32Array, scale: RowScale, sampling: Sampling, position: number, known: KnownTokens): number {
-    const logits = this.#adjuster.adjust(row, sampling, known);
+  #choose(
+    row: Float32Array,
+    scale: RowScale,
+    sampling: Sampling,
+    position: number,
+    known: KnownTokens,
+    mask: TokenMask | undefined,
+  ): number {
+    const logits = this.#adjuster.adjust(row, sampling, known, mask);
     const best = logits === row ? scale.top : argmax(logits);
+    if (logits[best] === Number.NEGATIVE_INFINITY) {
+      fail('internal', 'runtime', `the model gave no finite logit to any token that is allowed at answer position ${position}`);
+    }
     if (sampling.temperature === 0) return best;
     const { temperature, minP = 0 } = sampling;
     if (logits === row && temperature === 1 && minP === 0 && this.#weighed === scale) {

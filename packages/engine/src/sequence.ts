@@ -1,3 +1,4 @@
+import type { ConstrainedText } from '@causeway/grammar';
 import type { PageSet } from '@causeway/kv';
 import { answerStart } from './sample-token.ts';
 import type { TokenStream } from './token-stream.ts';
@@ -30,6 +31,8 @@ export class Sequence {
   /** Aborted when the sequence leaves, from whatever cause: ends what runs only for it. */
   readonly signal: AbortSignal;
   readonly stream: TokenStream;
+  /** The answer, when it is held to a format. */
+  text: ConstrainedText | undefined;
   /** Known tokens: prompt, replayed, generated. */
   readonly ids: number[];
   /** The same, for the sampler. */
@@ -47,6 +50,8 @@ export class Sequence {
   generated: number;
   /** Times that it gave its memory up. */
   preemptions = 0;
+  /** The mask of its next token was not there in this step. */
+  late = false;
   /** Ended, failed or cancelled: nothing more is computed or emitted. */
   left = false;
   readonly #leaving: AbortController;
@@ -108,6 +113,7 @@ export class Sequence {
   /** Leaves for good: pages go back to the pool as soon as no job runs on them. */
   release(): void {
     this.left = true;
+    this.text?.[Symbol.dispose]();
     this.#leaving.abort();
     this.pages?.[Symbol.dispose]();
     this.pages = undefined;

@@ -1,4 +1,5 @@
 /** What services see of the engine. */
+import type { Constraint } from '@causeway/grammar';
 import type { Fingerprint, KvDescriptor, LayerRange, PageSet } from '@causeway/kv';
 
 /** How tokens are chosen; a pure function of these, the position and the tokens so far. */
@@ -56,6 +57,8 @@ export interface Generation {
   exactResume?: boolean;
   /** Every token carries so many of the likeliest tokens at its position; default 0. */
   topLogprobs?: number;
+  /** What the answer is held to; it ends at an end token, which can only come where it is complete. */
+  constraint?: Constraint;
   /** Reading the prompt gives how likely its own tokens are, each with so many of the likeliest ones; default: it does not. */
   promptLogprobs?: number | undefined;
 }
@@ -138,18 +141,22 @@ export interface EngineStats {
   longestSection: string;
 }
 
-export interface ModelInfo {
+/** What an engine has to know of its model. */
+export interface EngineModelInfo {
   name: string;
   architecture: string;
   vocabSize: number;
   contextLength: number;
   eosTokenIds: readonly number[];
-  fingerprint: Fingerprint;
   descriptor: KvDescriptor;
 }
 
+export interface ModelInfo extends EngineModelInfo {
+  fingerprint: Fingerprint;
+}
+
 export interface Engine extends AsyncDisposable {
-  readonly info: ModelInfo;
+  readonly info: EngineModelInfo;
   stats(): EngineStats;
 
   /**

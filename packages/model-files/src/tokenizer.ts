@@ -45,6 +45,8 @@ export interface Tokenizer {
   decodeStream(spoken?: readonly string[]): DecodeStream;
   /** What a token stands for, special ones included; it may be part of a character. Undefined outside the vocabulary. */
   tokenBytes(id: number): Uint8Array | undefined;
+  /** A token beside the vocabulary proper, such as `<|im_end|>`: text that is only text is never written with it. */
+  isAdded(id: number): boolean;
 }
 
 /** Builds a tokenizer. @throws ServiceError `unsupported_format` when the definition can't be used. */
@@ -59,6 +61,7 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
     fail('invalid_argument', 'unsupported_format', `the tokenizer cannot be used: ${(cause as Error).message}`, { cause });
   }
   const silent = silentIds(source);
+  const added = new Set(addedTokens(source).map(({ id }) => id));
   const isSilent = (id: number): boolean => silent.has(id) || inner.id_to_token(id) === undefined;
   const decode = (ids: readonly number[]): string => {
     const audible = ids.filter((id) => !isSilent(id));
@@ -103,6 +106,7 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
       (id) => inner.id_to_token(id),
       (id) => decode([id]),
     ),
+    isAdded: (id) => added.has(id),
   };
 }
 

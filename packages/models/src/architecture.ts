@@ -13,8 +13,12 @@ export interface BuildContext {
   precision: Precision;
   /** What new keys and values are rounded to before attention; left out: nothing. */
   kvRounding?: KvWireForm | undefined;
+  /** What `loneRowsAlike` found where the graphs will run. */
+  loneRowsAlike: boolean;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */
   cuts: ReadonlySet<number>;
+  /** Token table and output projection are segments of their own. */
+  cutEnds: boolean;
   /** Of the files. Tensors have Hugging Face's names in either. */
   format: Checkpoint['format'];
 }

@@ -46,12 +46,23 @@ export function rotateHeads(
   return toRows(segment, rotated, width);
 }
 
+/** What attends: q [N, heads * headDim] with k and v [N, kvHeads * headDim], or all three in one, side by side in each row. */
+export type Queries = { q: Value; k: Value; v: Value } | { joined: Value };
+
+function sequences(segment: SegmentBuilder, x: Queries, { heads, kvHeads, headDim }: GroupQueryAttention): Value[] {
+  if ('joined' in x) return [toSequences(segment, x.joined, (heads + 2 * kvHeads) * headDim), OMITTED, OMITTED];
+  return [
+    toSequences(segment, x.q, heads * headDim),
+    toSequences(segment, x.k, kvHeads * headDim),
+    toSequences(segment, x.v, kvHeads * headDim),
+  ];
+}
+
 /**
- * Causal attention over the layer's cache, which the operator extends in place: q [N, heads * headDim] and
- * k, v [N, kvHeads * headDim] give [N, heads * headDim]. Throws ServiceError `unsupported_format` or `malformed_file` for heads
+ * Causal attention over the layer's cache, which the operator extends in place; gives [N, heads * headDim]. Throws ServiceError `unsupported_format` or `malformed_file` for heads
  * that the operator cannot take.
  */
-export function groupQueryAttention(segment: SegmentBuilder, q: Value, k: Value, v: Value, o: GroupQueryAttention): Value {
+export function groupQueryAttention(segment: SegmentBuilder, x: Queries, o: GroupQueryAttention): Value {
   if (o.headDim % 8 !== 0) {
     fail(
       'unimplemented',
@@ -72,9 +83,7 @@ export function groupQueryAttention(segment: SegmentBuilder, q: Value, k: Value,
   const [output] = segment.graph.node(
     'GroupQueryAttention',
     [
-      toSequences(segment, q, o.heads * o.headDim),
-      toSequences(segment, k, o.kvHeads * o.headDim),
-      toSequences(segment, v, o.kvHeads * o.headDim),
+      ...sequences(segment, x, o),
       ...cache.past,
       segment.reserved('seqlens_k'),
       segment.reserved('total_sequence_length'),

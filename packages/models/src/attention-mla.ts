@@ -130,12 +130,16 @@ export function latentAttention(segment: SegmentBuilder, x: Value, o: LatentAtte
   const latent = graph.op('Concat', [...parts, ...padding], { axis: int(1) });
 
   const query = absorbedQueries(segment, queries(segment, x, o), o, padding);
-  const mixed = groupQueryAttention(segment, query, latent, latent, {
-    layer: o.layer,
-    heads: o.heads,
-    kvHeads: 1,
-    headDim: width,
-    scale: o.scale,
-  });
+  const mixed = groupQueryAttention(
+    segment,
+    { q: query, k: latent, v: latent },
+    {
+      layer: o.layer,
+      heads: o.heads,
+      kvHeads: 1,
+      headDim: width,
+      scale: o.scale,
+    },
+  );
   return linear(segment, headOutputs(segment, mixed, o, width), `${o.name}.o_proj`, o.hidden, o.heads * o.valueDim);
 }

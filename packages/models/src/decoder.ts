@@ -24,11 +24,12 @@ export function denseMlp({ config }: BuildContext): DecoderBlock['mlp'] {
 
 /** All segments of a decoder, in order. */
 export function decoder(context: BuildContext, block: DecoderBlock): readonly SegmentDraft[] {
-  const { config, cuts } = context;
+  const { config, cuts, cutEnds } = context;
   const { hiddenSize, rmsNormEps } = config;
   const chain = new SegmentChain(context);
   const ends = { vocabSize: config.vocabSize, hidden: hiddenSize, tied: config.tieWordEmbeddings };
   let state = embed(chain.current, ends);
+  if (cutEnds) state = chain.cut(state, 0, hiddenSize);
   for (let layer = 0; layer < config.layers; layer++) {
     const name = `model.layers.${layer}`;
     // After a mixture of experts a new segment has just begun.
@@ -40,6 +41,7 @@ export function decoder(context: BuildContext, block: DecoderBlock): readonly Se
     const after = residualNorm(segment, attended, `${name}.post_attention_layernorm`, hiddenSize, rmsNormEps);
     state = block.mlp(chain, after.normed, after.residual, layer);
   }
+  if (cutEnds && !chain.empty) state = chain.cut(state, config.layers, hiddenSize);
   writeLogits(chain.current, state, { ...ends, epsilon: rmsNormEps });
   return chain.finish();
 }

@@ -2,7 +2,7 @@ import { int, type Value } from '@causeway/onnx-graph';
 import type { ConvertibleType } from './convert/convert-job.ts';
 import { isQuantized } from './convert/quant-formats.ts';
 import { packedForm } from './convert/repack.ts';
-import { isBlocked, weightProduct } from './linear.ts';
+import { weightProduct } from './linear.ts';
 import { residualNorm, type Residual } from './rms-norm.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
 import type { WeightRef } from './weight-library.ts';
@@ -13,20 +13,26 @@ const F32 = 1;
 /** Of 8-bit blocks (repack.ts). */
 const ZERO_POINT = 128;
 
-/** Whether rows are looked up in 8-bit blocks without offsets, whose values are exact: not where an f32 table is there anyway. */
-function staysBlocked(segment: SegmentBuilder, type: ConvertibleType, tied: boolean): boolean {
+/**
+ * Whether rows are looked up in 8-bit blocks without offsets, whose values are exact. Also where a tied output projection needs f32: ONNX
+ * Runtime would keep the f32 table beside what it packs of it.
+ */
+function staysBlocked(type: ConvertibleType): boolean {
   if (!isQuantized(type)) return false;
   const { bits, hasOffsets } = packedForm(type);
-  return bits === 8 && !hasOffsets && (!tied || isBlocked(type, segment.precision));
+  return bits === 8 && !hasOffsets;
 }
 
-/** Rows of the embedding table for `token_ids` [B, T]: [N, hidden]. `tied`: it is the output projection too. */
-export function embed(segment: SegmentBuilder, o: { vocabSize: number; hidden: number; tied: boolean }): Residual {
+/** Rows of the embedding table for `token_ids` [B, T]: [N, hidden]. */
+export function embed(segment: SegmentBuilder, o: { vocabSize: number; hidden: number }): Residual {
   const { graph, library } = segment;
   const shape = [o.vocabSize, o.hidden];
   const ids = graph.op('Reshape', [segment.reserved('token_ids'), graph.int64s(-1)]);
   const pick = (weight: WeightRef): Value => graph.op('Gather', [segment.weight(weight), ids], { axis: int(0) });
-  if (!staysBlocked(segment, library.info(EMBEDDING, shape).type, o.tied))
+  // Half the memory of an f32 table; each number is the same.
+  const halves = library.stored(EMBEDDING, shape);
+  if (halves !== undefined) return { residual: undefined, delta: graph.op('Cast', [pick(halves)], { to: int(F32) }) };
+  if (!staysBlocked(library.info(EMBEDDING, shape).type))
     return { residual: undefined, delta: pick(library.f32(EMBEDDING, shape)) };
   const { quants, scales } = library.blocked([{ name: EMBEDDING, outputs: o.vocabSize }], o.hidden);
   const centred = graph.op('Sub', [graph.op('Cast', [pick(quants)], { to: int(F32) }), graph.scalar(ZERO_POINT)]);

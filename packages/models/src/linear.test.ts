@@ -2,6 +2,7 @@ import { Runtime } from '@causeway/ort';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CONVERTIBLE_TYPES, type ConvertibleType } from './convert/convert-job.ts';
 import { linear, linears } from './linear.ts';
+import { loneRowsAlike } from './lone-rows.ts';
 import { SegmentBuilder } from './segment-builder.ts';
 import { runGraph } from './testing/graph-runner.ts';
 import { memoryCheckpoint, seededNumbers, SMALL_LLAMA, storedF32, type StoredTensor } from './testing/memory-checkpoint.ts';
@@ -26,8 +27,10 @@ function reference(tensor: StoredTensor, bias: Float32Array, x: Float32Array): F
 }
 
 let runtime: Runtime;
-beforeAll(() => {
+let alike: boolean;
+beforeAll(async () => {
   runtime = Runtime.create({ threads: 2 });
+  alike = await loneRowsAlike(runtime);
 });
 afterAll(async () => {
   await runtime[Symbol.asyncDispose]();
@@ -43,7 +46,7 @@ describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
     ]);
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
     using library = new WeightLibrary(checkpoint);
-    const segment = new SegmentBuilder('linear', library, precision);
+    const segment = new SegmentBuilder('linear', library, precision, alike);
     const x = segment.read({ name: 'x', type: 'f32', shape: ['N', IN] });
     segment.write({ name: 'y', type: 'f32', shape: ['N', OUT] }, linear(segment, x, 'p', OUT, IN));
     await library.convert();
@@ -80,7 +83,7 @@ describe('linears', () => {
     tensors.set('b.bias', storedF32([OUT], seededNumbers(8, OUT)));
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
     using library = new WeightLibrary(checkpoint);
-    const segment = new SegmentBuilder('linears', library, precision);
+    const segment = new SegmentBuilder('linears', library, precision, alike);
     const x = segment.read({ name: 'x', type: 'f32', shape: ['N', IN] });
     const parts = names.map((name) => ({ name, outputs: OUT }));
     linears(segment, x, parts, IN).forEach((y, i) => segment.write({ name: `together.${i}`, type: 'f32', shape: ['N', OUT] }, y));

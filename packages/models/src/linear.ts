@@ -1,10 +1,12 @@
 /**
  * y = x W^T (+ bias) with W [out, in] as checkpoints store it. Every form gives a row the same bits whatever other rows
- * are computed with it: f32 weights are packed once by FusedMatMul, and 4-bit weights get a row of zeros below their input. Their
- * kernel for a single row differs from the one for several (at level 0 everywhere, at level 4 on processors that have AVX2 alone),
- * and threads share the work in tiles of 128 rows, so that the last row of 129 would be alone too: now the zeros are.
+ * are computed with it: f32 weights are packed once by FusedMatMul, and 4-bit weights get a row of zeros below their input where their
+ * kernel for a single row differs from the one for several (at level 0 everywhere, at level 4 on processors that have AVX2 alone:
+ * `loneRowsAlike` measures it). Threads share the work in tiles of 128 rows, so that the last row of 129 would be alone too: now
+ * the zeros are.
  */
 import { int, type Value } from '@causeway/onnx-graph';
+import { INT8_LEVEL } from './lone-rows.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
 import type { ConvertibleType } from './convert/convert-job.ts';
 import { isQuantized } from './convert/quant-formats.ts';
@@ -12,9 +14,8 @@ import { packedForm } from './convert/repack.ts';
 import type { Precision } from './types.ts';
 import type { BlockedWeight, WeightRef } from './weight-library.ts';
 
-/** MatMulNBits accuracy levels: f32 activations, or activations rounded to int8 per block. */
+/** MatMulNBits' accuracy level with f32 activations. */
 const EXACT_LEVEL = 0;
-const INT8_LEVEL = 4;
 
 /** x [.., in] times the transpose of an f32 weight [out, in]. */
 export function matMulTransposed(segment: SegmentBuilder, x: Value, weight: WeightRef): Value {
@@ -56,7 +57,7 @@ function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight
   const { graph } = segment;
   const level = segment.precision === 'fast' ? INT8_LEVEL : EXACT_LEVEL;
   let y: Value;
-  if (weight.bits === 4) {
+  if (weight.bits === 4 && !(segment.loneRowsAlike && level === INT8_LEVEL)) {
     const all = matMulNBits(segment, padded(segment, x, inputs), weight, level);
     y = graph.op('Slice', [all, graph.int64s(0), graph.int64s(-1), graph.int64s(0)]);
   } else {
@@ -116,6 +117,22 @@ export function linears(
     alike.forEach(({ name, outputs }, i) => results.set(name, withBias(segment, split[i] ?? '', name, outputs)));
   }
   return parts.map(({ name, outputs }) => results.get(name) ?? linear(segment, x, name, outputs, inputs));
+}
+
+/** `linears` as one value [N, all outputs], where that is one product: blocks of one type, no bias. */
+export function joinedLinears(
+  segment: SegmentBuilder,
+  x: Value,
+  parts: readonly { name: string; outputs: number }[],
+  inputs: number,
+): Value | undefined {
+  const { library, precision } = segment;
+  const types = new Set(parts.map(({ name, outputs }) => library.info(`${name}.weight`, [outputs, inputs]).type));
+  const [type] = types;
+  if (type === undefined || types.size > 1 || !isBlocked(type, precision)) return undefined;
+  if (parts.some(({ name }) => library.has(`${name}.bias`))) return undefined;
+  const members = parts.map(({ name, outputs }) => ({ name: `${name}.weight`, outputs }));
+  return blockedProduct(segment, x, library.blocked(members, inputs), inputs);
 }
 
 /** Cuts [N, width] into one value per entry of `widths`, along the last axis. */

@@ -93,10 +93,14 @@ describe('loadModel refuses', () => {
   });
 
   it('to go on once it was cancelled, before or in the middle', async () => {
-    expect((await refusal({ options: { signal: AbortSignal.abort() } })).reason).toBe('cancelled');
+    using checkpoint = memoryCheckpoint(SMALL_LLAMA, smallLlamaTensors(SMALL_LLAMA), { misalign: 1 });
+    const cancelled = async (options: Pick<LoadOptions, 'signal' | 'onProgress'>): Promise<void> => {
+      using model = await loadModel({ checkpoint, precision: 'exact', ...options });
+      await expect(model.segments[0]?.weights()).rejects.toMatchObject({ reason: 'cancelled' });
+    };
+    await cancelled({ signal: AbortSignal.abort() });
     const controller = new AbortController();
-    const error = await refusal({ options: { signal: controller.signal, onProgress: () => controller.abort() } });
-    expect(error.reason).toBe('cancelled');
+    await cancelled({ signal: controller.signal, onProgress: () => controller.abort() });
   });
 
   it('heads that attention cannot take', async () => {
@@ -184,9 +188,13 @@ describe('loadModel', () => {
     await runtime[Symbol.asyncDispose]();
   });
 
-  async function logits(tensors: Map<string, StoredTensor>, misalign: number): Promise<Float32Array> {
+  async function logits(
+    tensors: Map<string, StoredTensor>,
+    misalign: number,
+    options: Pick<LoadOptions, 'segmentBytes'> = {},
+  ): Promise<Float32Array> {
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors, { misalign });
-    await using runner = await SegmentRunner.create(runtime, await loadModel({ checkpoint, precision: 'exact' }), {
+    await using runner = await SegmentRunner.create(runtime, await loadModel({ checkpoint, precision: 'exact', ...options }), {
       batch: 1,
       capacity: 16,
     });
@@ -198,9 +206,19 @@ describe('loadModel', () => {
     expect(largestDifference(await logits(tensors, 0), await logits(tensors, 3))).toBe(0);
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
     using model = await loadModel({ checkpoint, precision: 'exact' });
-    const weight = model.segments[0]?.initializers.get(Q_PROJ);
+    const weight = (await model.segments[0]?.weights())?.get(Q_PROJ);
     expect(weight?.buffer).toBe(checkpoint.data(Q_PROJ).buffer);
     expect(weight?.offset).toBe(checkpoint.data(Q_PROJ).offset);
+  });
+
+  it('cuts a large checkpoint everywhere, its ends too, with the same bits', async () => {
+    const tensors = smallLlamaTensors(SMALL_LLAMA);
+    using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
+    using model = await loadModel({ checkpoint, precision: 'exact', segmentBytes: 1000 });
+    expect(model.segments.map(({ cacheLayers }) => cacheLayers)).toEqual([[], [0], [1], []]);
+    using whole = await loadModel({ checkpoint, precision: 'exact' });
+    expect(whole.segments).toHaveLength(1);
+    expect(largestDifference(await logits(tensors, 1, { segmentBytes: 1000 }), await logits(tensors, 0))).toBe(0);
   });
 
   it('widens bf16 weights to the f32 of the same value', async () => {
@@ -232,6 +250,7 @@ describe('loadModel', () => {
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, smallLlamaTensors(SMALL_LLAMA), { misalign: 1 });
     const seen: LoadProgress[] = [];
     using model = await loadModel({ checkpoint, precision: 'exact', cuts: [1], onProgress: (progress) => seen.push(progress) });
+    for (const segment of model.segments) await segment.weights();
     const last = seen.at(-1);
     expect(last?.convertedBytes).toBe(last?.totalBytes);
     expect(seen.every((step, i) => step.convertedBytes >= (seen[i - 1]?.convertedBytes ?? 0))).toBe(true);
@@ -249,8 +268,23 @@ describe('loadModel', () => {
   it('frees converted weights, once', async () => {
     const before = [liveBuffers(), liveTensors()];
     const checkpoint = memoryCheckpoint(SMALL_LLAMA, smallLlamaTensors(SMALL_LLAMA), { misalign: 1 });
-    const model = await loadModel({ checkpoint, precision: 'exact' });
-    expect(liveBuffers()).toBeGreaterThan((before[0] ?? 0) + 1);
+    const model = await loadModel({ checkpoint, precision: 'exact', cuts: [1] });
+    // The checkpoint's own.
+    expect(liveBuffers()).toBe((before[0] ?? 0) + 1);
+    const [first, second] = model.segments;
+    await first?.weights();
+    const some = liveBuffers();
+    expect(some).toBeGreaterThan((before[0] ?? 0) + 1);
+    await second?.weights();
+    expect(liveBuffers()).toBeGreaterThan(some);
+    // Both have the rotary tables.
+    first?.releaseWeights();
+    first?.releaseWeights();
+    const rest = liveBuffers();
+    second?.releaseWeights();
+    expect(rest).toBeGreaterThan(liveBuffers());
+    expect(liveBuffers()).toBe((before[0] ?? 0) + 1);
+    await first?.weights();
     model.releaseWeights();
     model.releaseWeights();
     model[Symbol.dispose]();

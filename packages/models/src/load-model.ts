@@ -1,7 +1,8 @@
 import { fail } from '@causeway/errors';
 import type { KvWireForm } from '@causeway/kv';
 import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
-import type { Tensor } from '@causeway/ort';
+import type { Runtime } from '@causeway/ort';
+import { loneRowsAlike } from './lone-rows.ts';
 import { findArchitecture } from './registry.ts';
 import type { SegmentDraft } from './segment-builder.ts';
 import type { LoadedModel, Precision, Segment } from './types.ts';
@@ -19,9 +20,15 @@ export interface LoadOptions {
   precision: Precision;
   /** Rounds new keys and values to what pages in this form hold, before attention; default: not at all. */
   kvRounding?: KvWireForm | undefined;
-  /** A new decoder segment starts at these layers; others start where experts end. Default none. */
+  /** Where the model will run: its kernels are tried, and spare work where they can. Default: as if the least of them were there. */
+  runtime?: Runtime;
+  /** A new decoder segment starts at these layers; others start where experts end, and where a segment would have too many weights. */
   cuts?: readonly number[];
+  /** Bytes of the files that a segment may have before it is cut again; default 128 MiB. */
+  segmentBytes?: number;
+  /** Called as segments' weights are made. */
   onProgress?: (progress: LoadProgress) => void;
+  /** Ends the making of weights. */
   signal?: AbortSignal;
 }
 
@@ -34,29 +41,71 @@ function checkCuts(cuts: readonly number[], layers: number): ReadonlySet<number>
   return new Set(cuts);
 }
 
-function finish(draft: SegmentDraft, library: WeightLibrary): Segment {
-  const { weights, ...rest } = draft;
-  return { ...rest, initializers: new Map<string, Tensor>(weights.map((ref) => [ref.name, library.tensor(ref)])) };
+/** Weights of a segment are in memory up to three times while ONNX Runtime packs them. */
+const SEGMENT_BYTES = 128 * 1024 * 1024;
+const MOST_CUTS = 15;
+
+/** Layers at which large checkpoints are cut, into segments of about the same size; none where it is small enough whole. */
+function cutsForMemory({ tensors, config: { layers } }: Checkpoint, segmentBytes: number): readonly number[] {
+  const bytes = [...tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  if (bytes <= segmentBytes) return [];
+  const segments = Math.min(MOST_CUTS + 1, layers, Math.ceil(bytes / segmentBytes));
+  return Array.from({ length: segments - 1 }, (_, i) => Math.round(((i + 1) * layers) / segments));
+}
+
+function finish(
+  { weights: refs, ...draft }: SegmentDraft,
+  library: WeightLibrary,
+  users: Map<string, number>,
+  options: Parameters<WeightLibrary['make']>[1],
+): Segment {
+  let released = false;
+  return {
+    ...draft,
+    weights: async () => {
+      await library.make(refs, options);
+      return new Map(refs.map((ref) => [ref.name, library.tensor(ref)]));
+    },
+    releaseWeights: () => {
+      if (released) return;
+      released = true;
+      for (const { name } of refs) users.set(name, (users.get(name) ?? 1) - 1);
+      library.free(refs.filter(({ name }) => users.get(name) === 0));
+    },
+  };
 }
 
 /**
- * Builds the graph segments of a checkpoint and converts its weights in worker threads.
+ * Builds the graph segments of a checkpoint. Their weights are made in worker threads, a segment's when they are asked for.
  * Throws ServiceError `unknown_architecture`, `missing_tensor`, `wrong_shape`, `unsupported_format`, `malformed_file`,
- * `bad_config` (cuts) or `cancelled`; nothing stays allocated then.
+ * or `bad_config` (cuts); nothing stays allocated then.
  */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const { checkpoint, precision, kvRounding, onProgress, signal } = options;
   const architecture = findArchitecture(checkpoint);
   const { config } = checkpoint;
-  const cuts = checkCuts(options.cuts ?? [], config.layers);
+  const forMemory = cutsForMemory(checkpoint, options.segmentBytes ?? SEGMENT_BYTES);
+  const cuts = checkCuts([...(options.cuts ?? []), ...forMemory], config.layers);
   const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
+  const alike = options.runtime !== undefined && precision === 'fast' && (await loneRowsAlike(options.runtime));
   const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
   try {
-    const blueprint = architecture.build({ config, weights: library, precision, cuts, format: checkpoint.format, kvRounding });
-    await library.convert({
-      signal,
-      onProgress: (convertedBytes, totalBytes) => onProgress?.({ convertedBytes, totalBytes }),
+    const blueprint = architecture.build({
+      config,
+      weights: library,
+      precision,
+      loneRowsAlike: alike,
+      cuts,
+      cutEnds: forMemory.length > 0,
+      format: checkpoint.format,
+      kvRounding,
     });
+    const making = {
+      signal,
+      onProgress: (convertedBytes: number, totalBytes: number) => onProgress?.({ convertedBytes, totalBytes }),
+    };
+    const users = new Map<string, number>();
+    for (const { weights } of blueprint.segments) for (const { name } of weights) users.set(name, (users.get(name) ?? 0) + 1);
     const release = (): void => library[Symbol.dispose]();
     return {
       architecture: architecture.name,
@@ -65,7 +114,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       vocabSize: config.vocabSize,
       contextLength: config.contextLength,
       hiddenSize: config.hiddenSize,
-      segments: blueprint.segments.map((draft) => finish(draft, library)),
+      segments: blueprint.segments.map((draft) => finish(draft, library, users, making)),
       weightBytes: library.bytes,
       releaseWeights: release,
       [Symbol.dispose]: release,

@@ -25,7 +25,7 @@ interface Agreement {
 /** Continues every case of a golden.json along the reference's own tokens. */
 async function compare(folder: string, precision: Precision, firm: number, rowsOf: typeof greedyRows): Promise<Agreement> {
   using checkpoint = await openCheckpoint(folder);
-  await using runner = await SegmentRunner.create(runtime, await loadModel({ checkpoint, precision }), {
+  await using runner = await SegmentRunner.create(runtime, await loadModel({ checkpoint, precision, runtime }), {
     batch: 1,
     capacity: 1024,
   });
@@ -71,7 +71,7 @@ describe.skipIf(smollm2.absent)('SmolLM2 (GGUF Q4_1)', () => {
 
   it.each<Precision>(['exact', 'fast'])('%s: decodes a ragged batch with the bits of each sequence alone', async (precision) => {
     using checkpoint = await openCheckpoint(smollm2.path);
-    const model = await loadModel({ checkpoint, precision });
+    const model = await loadModel({ checkpoint, precision, runtime });
     await using runner = await SegmentRunner.create(runtime, model, { batch: 4, capacity: 256 });
     const ids = (readGreedyCases(smollm2.path)[5]?.prompt ?? []).slice(0, 130);
     const lengths = [5, 97, 40];
@@ -96,7 +96,7 @@ describe.skipIf(smollm2.absent)('SmolLM2 (GGUF Q4_1)', () => {
     const results: Float32Array[] = [];
     for (const cuts of [[], Array.from({ length: 29 }, (_, i) => i + 1)]) {
       using checkpoint = await openCheckpoint(smollm2.path);
-      const model = await loadModel({ checkpoint, precision: 'fast', cuts });
+      const model = await loadModel({ checkpoint, precision: 'fast', cuts, runtime });
       expect(model.segments).toHaveLength(cuts.length + 1);
       await using runner = await SegmentRunner.create(runtime, model, { batch: 1, capacity: 128 });
       results.push(await runner.run({ ids: [ids], past: [0] }), await runner.run({ ids: [[5]], past: [ids.length] }));

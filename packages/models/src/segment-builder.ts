@@ -35,16 +35,19 @@ export class SegmentBuilder {
   readonly precision: Precision;
   /** What new keys and values are rounded to before attention. */
   readonly kvRounding: KvWireForm | undefined;
+  /** Products with int8 activations give a row the same bits alone as among others (lone-rows.ts). */
+  readonly loneRowsAlike: boolean;
   readonly #inputs = new Map<string, ValueSpec>();
   readonly #outputs: ValueSpec[] = [];
   readonly #weights = new Map<string, WeightRef>();
   readonly #cacheLayers: number[] = [];
   readonly #derived = new Map<string, Value>();
 
-  constructor(name: string, library: WeightLibrary, precision: Precision, kvRounding?: KvWireForm) {
+  constructor(name: string, library: WeightLibrary, precision: Precision, loneRowsAlike = false, kvRounding?: KvWireForm) {
     this.graph = new GraphBuilder(name);
     this.library = library;
     this.precision = precision;
+    this.loneRowsAlike = loneRowsAlike;
     this.kvRounding = kvRounding;
   }
 

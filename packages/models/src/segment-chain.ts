@@ -54,7 +54,7 @@ export class SegmentChain {
   /** Ends the decoder segment, adds one for the routed experts of `layer`, and opens the next decoder segment. */
   experts(layer: number, live: readonly LiveValue[], build: (segment: SegmentBuilder) => void): void {
     this.#end(live);
-    const segment = new SegmentBuilder(`experts.${layer}`, this.#context.weights, this.#context.precision);
+    const segment = this.#builder(`experts.${layer}`);
     build(segment);
     this.#done.push(segment.finish({ kind: 'experts', layer }));
     this.#current = this.#open();
@@ -67,8 +67,12 @@ export class SegmentChain {
   }
 
   #open(): SegmentBuilder {
-    const { weights, precision, kvRounding } = this.#context;
-    return new SegmentBuilder(`decoder.${this.#done.length}`, weights, precision, kvRounding);
+    return this.#builder(`decoder.${this.#done.length}`);
+  }
+
+  #builder(name: string): SegmentBuilder {
+    const { weights, precision, loneRowsAlike, kvRounding } = this.#context;
+    return new SegmentBuilder(name, weights, precision, loneRowsAlike, kvRounding);
   }
 
   /** Later segments read `live` by name. */

@@ -6,7 +6,7 @@ import type { Value } from '@causeway/onnx-graph';
 import type { BuildContext } from './architecture.ts';
 import { groupQueryAttention, rotateHeads } from './attention-gqa.ts';
 import { roundHeads } from './kv-rounding.ts';
-import { linear, linears } from './linear.ts';
+import { joinedLinears, linear, linears } from './linear.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rotaryTables } from './rope.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
@@ -40,24 +40,36 @@ export function selfAttention(context: BuildContext, o: SelfAttention = {}) {
       { name: `${name}.v_proj`, outputs: kvHeads * headDim },
     ];
     if (o.biases === true) for (const part of parts) weights.info(`${part.name}.bias`, [part.outputs]);
+    const shape = {
+      layer,
+      heads,
+      kvHeads,
+      headDim,
+      rotary: { ...rotaryTables(weights, config, headDim), interleaved: o.interleaved ?? false },
+    };
+    const { kvRounding } = segment;
+    const joined = o.headNorms === true || kvRounding !== undefined ? undefined : joinedLinears(segment, x, parts, hiddenSize);
+    if (joined !== undefined) {
+      return linear(segment, groupQueryAttention(segment, { joined }, shape), `${name}.o_proj`, hiddenSize, heads * headDim);
+    }
     const [q = '', k = '', v = ''] = linears(segment, x, parts, hiddenSize);
     const norm = (value: Value, part: string, count: number): Value =>
       o.headNorms === true ? headNorm(segment, value, `${name}.${part}`, count, config) : value;
-    const rotary = { ...rotaryTables(weights, config, headDim), interleaved: o.interleaved ?? false };
     const query = norm(q, 'q_norm', heads);
     const key = norm(k, 'k_norm', kvHeads);
-    const { kvRounding } = segment;
-    const shape = { layer, heads, kvHeads, headDim };
     // Keys are rounded as they are stored, rotated: then the rotation can't be the attention operator's.
+    const { rotary, ...plain } = shape;
     const mixed =
       kvRounding === undefined
-        ? groupQueryAttention(segment, query, key, v, { ...shape, rotary })
+        ? groupQueryAttention(segment, { q: query, k: key, v }, shape)
         : groupQueryAttention(
             segment,
-            rotateHeads(segment, query, { heads, headDim, rotary }),
-            roundHeads(segment, rotateHeads(segment, key, { heads: kvHeads, headDim, rotary }), headDim, kvRounding),
-            roundHeads(segment, v, headDim, kvRounding),
-            shape,
+            {
+              q: rotateHeads(segment, query, { heads, headDim, rotary }),
+              k: roundHeads(segment, rotateHeads(segment, key, { heads: kvHeads, headDim, rotary }), headDim, kvRounding),
+              v: roundHeads(segment, v, headDim, kvRounding),
+            },
+            plain,
           );
     return linear(segment, mixed, `${name}.o_proj`, hiddenSize, heads * headDim);
   };

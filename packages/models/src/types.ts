@@ -29,8 +29,13 @@ export interface Segment {
   content: SegmentKind;
   /** Serialised ONNX ModelProto; large weights are external initialisers given by `initializers`. */
   graph: Uint8Array;
-  /** Weights by initialiser name. They stay valid until `LoadedModel.releaseWeights`. */
-  initializers: ReadonlyMap<string, Tensor>;
+  /**
+   * Makes its weights, by initialiser name: converts those that are not there. They stay valid until `releaseWeights`.
+   * @throws ServiceError `cancelled` or `internal`
+   */
+  weights(): Promise<ReadonlyMap<string, Tensor>>;
+  /** Frees its weights, but for those that another segment still has to have. Call once its session is made. */
+  releaseWeights(): void;
   /** Names of reserved inputs and of intermediates read. */
   inputs: readonly ValueSpec[];
   /** Intermediates (or logits) written; present_* caches are not listed. */
@@ -53,6 +58,6 @@ export interface LoadedModel extends Disposable {
   segments: readonly Segment[];
   /** Routed experts' and other weights' bytes as mapped or converted. */
   weightBytes: number;
-  /** Frees or unmaps everything `initializers` points to. Call once every session is made. */
+  /** Frees everything that `weights` of its segments gave. Call once every session is made. */
   releaseWeights(): void;
 }

@@ -1,20 +1,13 @@
 /**
  * The weights that a model's graphs refer to. Builders ask for a weight in the form an operator wants; the library checks
- * name, type and shape at once, and later either wraps the mapped file (f32, no copy) or converts into native memory.
- * A form asked for twice, by the same or another segment, exists once.
+ * name, type and shape at once. Memory is taken later, when a segment's weights are made: the mapped file is wrapped (f32, no copy), or
+ * its numbers are converted into native memory. A form asked for twice, by the same or another segment, exists once.
  */
 import { fail } from '@causeway/errors';
 import type { NamedTensors, TensorInfo } from '@causeway/model-files';
-import { type ElementType, NativeBuffer, Tensor } from '@causeway/ort';
-import {
-  BLOCK,
-  CONVERTIBLE_TYPES,
-  type ConvertibleType,
-  type ConvertJob,
-  jobBytes,
-  type SourceRows,
-} from './convert/convert-job.ts';
-import { type ConvertOptions, runConvertJobs } from './convert/convert-pool.ts';
+import { ELEMENT_BYTES, type ElementType, NativeBuffer, Tensor } from '@causeway/ort';
+import { BLOCK, CONVERTIBLE_TYPES, type ConvertibleType, type ConvertJob, type SourceRows } from './convert/convert-job.ts';
+import { type ConvertOptions, ConvertPool } from './convert/convert-pool.ts';
 import { isQuantized } from './convert/quant-formats.ts';
 import { packedForm } from './convert/repack.ts';
 
@@ -64,10 +57,11 @@ function isConvertible(type: string): type is ConvertibleType {
 export class WeightLibrary implements Disposable {
   readonly #checkpoint: NamedTensors;
   readonly #refs = new Map<string, WeightRef>();
+  readonly #plans = new Map<string, Plan>();
   readonly #tensors = new Map<string, Tensor>();
-  readonly #buffers: NativeBuffer[] = [];
-  readonly #jobs: ConvertJob[] = [];
+  readonly #threads = new ConvertPool();
   #bytes = 0;
+  #convertedBytes = 0;
 
   constructor(checkpoint: NamedTensors) {
     this.#checkpoint = checkpoint;
@@ -131,20 +125,33 @@ export class WeightLibrary implements Disposable {
   /** The tensor (or some of its rows) as f32: the mapped file itself when it is f32 already. */
   f32(name: string, shape: readonly number[], range?: RowRange): WeightRef {
     const key = range === undefined ? name : `${name}[${range.first}:${range.first + range.count}]`;
-    return this.#once(key, 'f32', range === undefined ? shape : [range.count, ...shape.slice(1)], (ref) => {
-      const source = this.#source(name, shape, range);
-      const at = this.#located(name, source, range);
-      if (source.type === 'F32' && (at.buffer.address + BigInt(at.offset)) % 4n === 0n) {
-        this.#tensors.set(ref.name, Tensor.of(at.buffer, at.offset, 'f32', ref.shape));
-        return;
-      }
-      const target = this.#allocate(ref);
-      this.#split(source, (part, firstRow) => ({
-        kind: 'f32',
-        source: part,
-        target: target.address + BigInt(firstRow * source.columns * 4),
-      }));
-    });
+    const known = this.#refs.get(key);
+    if (known !== undefined) return known;
+    const source = this.#source(name, shape, range);
+    const at = this.#located(name, source, range);
+    const read = { ...at, byteLength: sourceBytes(source) };
+    const ref: WeightRef = { name: key, type: 'f32', shape: range === undefined ? shape : [range.count, ...shape.slice(1)] };
+    if (source.type === 'F32' && (at.buffer.address + BigInt(at.offset)) % 4n === 0n) {
+      this.#plan({ refs: [ref], read: [read], jobs: () => [], mapped: at });
+    } else {
+      const jobs = (): ConvertJob[] =>
+        split(source, (part, firstRow) => ({ kind: 'f32', source: part, target: this.#address(ref, firstRow) }));
+      this.#plan({ refs: [ref], read: [read], jobs });
+    }
+    return ref;
+  }
+
+  /** The tensor as it is stored, in the mapped file itself; undefined for types and places that an operator cannot read. */
+  stored(name: string, shape: readonly number[]): WeightRef | undefined {
+    const source = this.#source(name, shape);
+    const type = source.type === 'F16' ? 'f16' : source.type === 'BF16' ? 'bf16' : undefined;
+    const at = this.#located(name, source, undefined);
+    if (type === undefined || (at.buffer.address + BigInt(at.offset)) % 2n !== 0n) return undefined;
+    const ref: WeightRef = { name: `${name}.${type}`, type, shape };
+    const known = this.#refs.get(ref.name);
+    if (known !== undefined) return known;
+    this.#plan({ refs: [ref], read: [{ ...at, byteLength: sourceBytes(source) }], jobs: () => [], mapped: at });
+    return ref;
   }
 
   /** Quantised matrices of one type with the same input, one below the other, for MatMulNBits with its default zero point. */
@@ -156,27 +163,38 @@ export class WeightLibrary implements Disposable {
     const { bits, group, hasOffsets } = packedForm(type);
     const outputs = members.reduce((sum, member) => sum + member.outputs, 0);
     const groups = inputs / group;
-    const made = this.#packed(members.map(({ name }) => name).join('+'), `q${bits}`, [
-      ['quants', 'u8', [outputs, groups, (bits * group) / 8]],
-      ['scales', 'f32', [outputs, groups]],
-      ...(hasOffsets ? [['offsets', 'f32', [outputs, groups]] satisfies PackedPart] : []),
-    ]);
-    const [quants, scales, offsets] = made.refs as [WeightRef, WeightRef, WeightRef | undefined];
-    let below = 0;
-    for (const source of made.fresh ? sources : []) {
-      const above = below;
-      this.#split(source, (part, firstRow) => {
-        const row = above + firstRow;
-        return {
-          kind: 'nbits',
-          source: { ...part, type },
-          quants: this.#address(quants, row),
-          scales: this.#address(scales, row),
-          offsets: offsets === undefined ? undefined : this.#address(offsets, row),
-        };
+    const name = members.map((member) => member.name).join('+');
+    const part = (what: string, element: ElementType, shape: readonly number[]): WeightRef => ({
+      name: `${name}.q${bits}.${what}`,
+      type: element,
+      shape,
+    });
+    const quants = part('quants', 'u8', [outputs, groups, (bits * group) / 8]);
+    const scales = part('scales', 'f32', [outputs, groups]);
+    const offsets = hasOffsets ? part('offsets', 'f32', [outputs, groups]) : undefined;
+    const refs = [quants, scales, ...(offsets === undefined ? [] : [offsets])];
+    const jobs = (): ConvertJob[] => {
+      let below = 0;
+      return sources.flatMap((source) => {
+        const above = below;
+        below += source.rows;
+        return split(source, (rows, firstRow) => {
+          const row = above + firstRow;
+          return {
+            kind: 'nbits',
+            source: { ...rows, type },
+            quants: this.#address(quants, row),
+            scales: this.#address(scales, row),
+            offsets: offsets === undefined ? undefined : this.#address(offsets, row),
+          };
+        });
       });
-      below += source.rows;
-    }
+    };
+    const read = members.map((member, k) => {
+      const source = sources[k] as SourceRows;
+      return { ...this.#located(member.name, source, undefined), byteLength: sourceBytes(source) };
+    });
+    if (!this.#plans.has(quants.name)) this.#plan({ refs, read, jobs });
     return { bits, group, quants, scales, offsets };
   }
 
@@ -187,72 +205,101 @@ export class WeightLibrary implements Disposable {
       const message = `a context of ${positions} tokens is too long: its rotary tables would pass ${MOST_ROTARY_BYTES} bytes`;
       fail('invalid_argument', 'unsupported_format', `${this.#checkpoint.name}: ${message}`);
     }
-    const made = this.#packed(key, 'rotary', [
-      ['cos', 'f32', shape],
-      ['sin', 'f32', shape],
-    ]);
-    const [cos, sin] = made.refs as [WeightRef, WeightRef];
-    if (made.fresh) {
-      const table = Float64Array.from(frequencies);
-      this.#jobs.push({
-        kind: 'rotary',
-        frequencies: table,
-        positions,
-        factor,
-        cos: this.#address(cos, 0),
-        sin: this.#address(sin, 0),
-      });
-    }
+    const [cos, sin] = (['cos', 'sin'] as const).map(
+      (part): WeightRef => ({ name: `${key}.rotary.${part}`, type: 'f32', shape }),
+    ) as [WeightRef, WeightRef];
+    const table = Float64Array.from(frequencies);
+    const job = (): ConvertJob => {
+      const [to, toSin] = [this.#address(cos, 0), this.#address(sin, 0)];
+      return { kind: 'rotary', frequencies: table, positions, factor, cos: to, sin: toSin };
+    };
+    if (!this.#plans.has(cos.name))
+      this.#plan({ refs: [cos, sin], read: [], jobs: () => [job()], extraBytes: elements(shape) * 8 });
     return { cos, sin };
   }
 
-  /** Runs every conversion asked for so far. Throws ServiceError `cancelled` or `internal`. */
-  async convert(
+  /** Bytes that conversions read, of everything asked for so far, and how many of them are done. */
+  get progress(): { done: number; total: number } {
+    const plans = new Set(this.#plans.values());
+    return { done: this.#convertedBytes, total: [...plans].reduce((sum, plan) => sum + plan.workBytes, 0) };
+  }
+
+  /**
+   * Takes memory for these weights and converts into it, unless that was done.
+   * @throws ServiceError `cancelled` or `internal`
+   */
+  async make(
+    refs: readonly WeightRef[],
     options: { onProgress?: ((done: number, total: number) => void) | undefined; signal?: AbortSignal | undefined } = {},
   ): Promise<void> {
-    const jobs = this.#jobs.splice(0);
-    const total = jobs.reduce((sum, job) => sum + jobBytes(job), 0);
-    let done = 0;
+    const plans = [...new Set(refs.map(({ name }) => this.#planOf(name)))];
+    const fresh = plans.filter((plan) => plan.made === undefined);
+    // Addresses are known once there is memory.
+    for (const plan of fresh) {
+      for (const ref of plan.refs) {
+        this.#tensors.set(ref.name, plan.mapped === undefined ? allocated(ref, plan) : mapped(ref, plan.mapped));
+      }
+    }
+    const { total } = this.progress;
     const passed: ConvertOptions = {
       signal: options.signal,
       onBytes: (bytes) => {
-        done += bytes;
-        options.onProgress?.(done, total);
+        this.#convertedBytes += bytes;
+        options.onProgress?.(this.#convertedBytes, total);
       },
     };
-    options.onProgress?.(0, total);
-    await runConvertJobs(jobs, passed);
+    options.onProgress?.(this.#convertedBytes, total);
+    const jobs = fresh.flatMap((plan) => plan.jobs());
+    const made = this.#threads.run(jobs, passed);
+    for (const plan of fresh) plan.made = made;
+    await Promise.all([made, ...plans.map((plan) => plan.made)]);
+    if (this.#convertedBytes >= total) await this.#threads[Symbol.asyncDispose]();
   }
 
-  /** The native tensor of a weight; its bytes are there once `convert` has settled. */
+  /** Makes every weight asked for so far. Throws as `make` does. */
+  convert(options: Parameters<WeightLibrary['make']>[1] = {}): Promise<void> {
+    return this.make([...this.#refs.values()], options);
+  }
+
+  /** The native tensor of a weight; its bytes are there once `make` has settled. */
   tensor(ref: WeightRef): Tensor {
     return this.#tensors.get(ref.name) ?? fail('internal', 'internal', `the weight ${ref.name} was never made`);
   }
 
+  /** Frees the memory of these weights, and gives the file's pages that were read for them back. They can be made again. */
+  free(refs: readonly WeightRef[]): void {
+    for (const plan of new Set(refs.map(({ name }) => this.#planOf(name)))) {
+      if (plan.made === undefined) continue;
+      plan.made = undefined;
+      for (const ref of plan.refs) {
+        this.#tensors.get(ref.name)?.[Symbol.dispose]();
+        this.#tensors.delete(ref.name);
+      }
+      for (const buffer of plan.buffers.splice(0)) buffer[Symbol.dispose]();
+      for (const { buffer, offset, byteLength } of plan.read)
+        if (buffer.ofFile && !buffer.disposed) buffer.discard(offset, byteLength);
+    }
+  }
+
   /** Frees converted weights. Mapped ones belong to the checkpoint. Idempotent. */
   [Symbol.dispose](): void {
-    for (const tensor of this.#tensors.values()) tensor[Symbol.dispose]();
-    for (const buffer of this.#buffers) buffer[Symbol.dispose]();
-    this.#tensors.clear();
-    this.#buffers.length = 0;
+    void this.#threads[Symbol.asyncDispose]();
+    this.free([...this.#refs.values()]);
   }
 
-  #once(name: string, type: ElementType, shape: readonly number[], make: (ref: WeightRef) => void): WeightRef {
-    const known = this.#refs.get(name);
-    if (known !== undefined) return known;
-    const ref: WeightRef = { name, type, shape };
-    make(ref);
-    this.#refs.set(name, ref);
-    this.#bytes += this.tensor(ref).byteLength;
-    return ref;
+  #plan(made: Pick<Plan, 'refs' | 'read' | 'jobs'> & { mapped?: Place; extraBytes?: number }): void {
+    const { mapped: at, extraBytes = 0, ...rest } = made;
+    const workBytes = at === undefined ? made.read.reduce((sum, { byteLength }) => sum + byteLength, extraBytes) : 0;
+    const plan: Plan = { ...rest, mapped: at, workBytes, buffers: [], made: undefined };
+    for (const ref of plan.refs) {
+      this.#refs.set(ref.name, ref);
+      this.#plans.set(ref.name, plan);
+      this.#bytes += refBytes(ref);
+    }
   }
 
-  #packed(name: string, form: string, parts: readonly PackedPart[]): { refs: WeightRef[]; fresh: boolean } {
-    const fresh = !this.#refs.has(`${name}.${form}.${parts[0]?.[0]}`);
-    const refs = parts.map(([part, type, shape]) =>
-      this.#once(`${name}.${form}.${part}`, type, shape, (ref) => void this.#allocate(ref)),
-    );
-    return { refs, fresh };
+  #planOf(name: string): Plan {
+    return this.#plans.get(name) ?? fail('internal', 'internal', `the weight ${name} was never asked for`);
   }
 
   #source(name: string, shape: readonly number[], range?: RowRange): SourceRows {
@@ -264,34 +311,69 @@ export class WeightLibrary implements Disposable {
     return { ...source, address: at.buffer.address + BigInt(at.offset) };
   }
 
-  #located(name: string, source: SourceRows, range: RowRange | undefined): { buffer: NativeBuffer; offset: number } {
+  #located(name: string, source: SourceRows, range: RowRange | undefined): Place {
     const { buffer, offset } = this.#checkpoint.data(name);
     const block = BLOCK[source.type];
     return { buffer, offset: offset + (range?.first ?? 0) * (source.columns / block.elements) * block.bytes };
   }
 
-  #allocate(ref: WeightRef): NativeBuffer {
-    const buffer = NativeBuffer.allocate(elements(ref.shape) * (ref.type === 'u8' ? 1 : 4));
-    this.#buffers.push(buffer);
-    this.#tensors.set(ref.name, Tensor.of(buffer, 0, ref.type, ref.shape));
-    return buffer;
-  }
-
   /** Address of a row of a converted weight. */
   #address(ref: WeightRef, row: number): bigint {
-    const rowBytes = elements(ref.shape.slice(1)) * (ref.type === 'u8' ? 1 : 4);
+    const rowBytes = elements(ref.shape.slice(1)) * ELEMENT_BYTES[ref.type];
     return this.tensor(ref).buffer.address + BigInt(row * rowBytes);
-  }
-
-  #split(source: SourceRows, job: (part: SourceRows, firstRow: number) => ConvertJob): void {
-    const block = BLOCK[source.type];
-    const rowBytes = (source.columns / block.elements) * block.bytes;
-    const step = Math.max(1, Math.floor(JOB_ELEMENTS / source.columns));
-    for (let first = 0; first < source.rows; first += step) {
-      const rows = Math.min(step, source.rows - first);
-      this.#jobs.push(job({ ...source, rows, address: source.address + BigInt(first * rowBytes) }, first));
-    }
   }
 }
 
-type PackedPart = [part: string, type: ElementType, shape: readonly number[]];
+/** Bytes of a mapped file. */
+interface Place {
+  buffer: NativeBuffer;
+  offset: number;
+}
+
+/** What is made together: a weight, or the parts of a packed one. */
+interface Plan {
+  readonly refs: readonly WeightRef[];
+  /** What is read for it. */
+  readonly read: readonly (Place & { byteLength: number })[];
+  /** How it is converted, once there is memory. */
+  readonly jobs: () => ConvertJob[];
+  /** It is no copy: this is the weight. */
+  readonly mapped: Place | undefined;
+  /** What progress counts. */
+  readonly workBytes: number;
+  readonly buffers: NativeBuffer[];
+  /** Settles when its bytes are there; undefined: it has no memory. */
+  made: Promise<void> | undefined;
+}
+
+function refBytes({ type, shape }: WeightRef): number {
+  return elements(shape) * ELEMENT_BYTES[type];
+}
+
+function sourceBytes({ type, rows, columns }: SourceRows): number {
+  const block = BLOCK[type];
+  return ((rows * columns) / block.elements) * block.bytes;
+}
+
+function allocated(ref: WeightRef, plan: Plan): Tensor {
+  const buffer = NativeBuffer.allocate(refBytes(ref));
+  plan.buffers.push(buffer);
+  return Tensor.of(buffer, 0, ref.type, ref.shape);
+}
+
+function mapped(ref: WeightRef, { buffer, offset }: Place): Tensor {
+  return Tensor.of(buffer, offset, ref.type, ref.shape);
+}
+
+/** A job for each of some rows: none takes long. */
+function split(source: SourceRows, job: (part: SourceRows, firstRow: number) => ConvertJob): ConvertJob[] {
+  const block = BLOCK[source.type];
+  const rowBytes = (source.columns / block.elements) * block.bytes;
+  const step = Math.max(1, Math.floor(JOB_ELEMENTS / source.columns));
+  const jobs: ConvertJob[] = [];
+  for (let first = 0; first < source.rows; first += step) {
+    const rows = Math.min(step, source.rows - first);
+    jobs.push(job({ ...source, rows, address: source.address + BigInt(first * rowBytes) }, first));
+  }
+  return jobs;
+}

@@ -46,7 +46,7 @@ describe('parseChatRequest', () => {
         placement: undefined,
       },
       template: { tools: [], variables: {} },
-      output: { tools: [], parallel: true, reasoning: true },
+      output: { tools: [], parallel: true, reasoning: true, forced: false },
     });
   });
 
@@ -188,7 +188,8 @@ describe('parseChatRequest', () => {
     [{ ...body, top_logprobs: 5 }, 'bad_request', 'top_logprobs'],
     [{ ...body, logprobs: false, top_logprobs: 5 }, 'bad_request', 'top_logprobs'],
     [{ ...body, tools: [{}] }, 'bad_request', 'tools[0].type'],
-    [{ ...body, response_format: { type: 'json_object' } }, 'unsupported_parameter', 'response_format'],
+    [{ ...body, response_format: { type: 'xml' } }, 'unsupported_parameter', 'response_format.type'],
+    [{ ...body, guided_grammar: 'root ::= "x"' }, 'unsupported_parameter', 'guided_grammar'],
     [{ ...body, logit_bias: [5] }, 'bad_request', 'logit_bias'],
     [{ ...body, logit_bias: 'x' }, 'bad_request', 'logit_bias'],
     [{ ...body, logit_bias: { Paris: 1 } }, 'invalid_token', 'logit_bias'],

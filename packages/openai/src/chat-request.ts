@@ -1,10 +1,12 @@
+import { fail } from '@causeway/errors';
 import { z } from 'zod';
 import { type ChatMessage, chatMessages } from './chat-messages.ts';
+import { forcedCall } from './forced-call.ts';
 import { chatLogprobs } from './logprobs-fields.ts';
 import { parseWith, requireObject, wrongType } from './parse-body.ts';
 import { generationFields, type GenerationOptions, toGenerationOptions } from './sampling-fields.ts';
 import { templateVariables } from './template-variables.ts';
-import { type CallableTool, callable, type Tool, toolUse } from './tools.ts';
+import { type CallableTool, callable, type Tool, type ToolUse, toolUse } from './tools.ts';
 import { refuseUnsupported } from './unsupported.ts';
 
 export interface ChatRequest {
@@ -31,6 +33,8 @@ export interface OutputWish {
   parallel: boolean;
   /** Reasoning is wanted; without, it is left out. */
   reasoning: boolean;
+  /** It is one call: the format it is held to says so. */
+  forced: boolean;
 }
 
 /** Fields that only chat requests have. */
@@ -56,12 +60,25 @@ export function parseChatRequest(body: unknown): ChatRequest {
   return {
     model: parsed.model,
     messages: chatMessages(raw['messages']),
-    options,
+    options: use === undefined ? options : withForced(options, use),
     template: { tools: use?.tools ?? [], variables: templateVariables(raw['chat_template_kwargs']) },
     output: {
       tools: use?.tools.map(callable) ?? [],
       parallel: use?.parallel ?? true,
       reasoning: reasoning ?? true,
+      forced: isForced(use),
     },
   };
+}
+
+/** The options of an answer that must call a tool hold it to a call. @throws ServiceError `bad_request` when they hold it to something else */
+export function withForced(options: GenerationOptions, use: ToolUse): GenerationOptions {
+  if (!isForced(use)) return options;
+  if (options.format === undefined) return { ...options, format: forcedCall(use.forced) };
+  const message = `'${options.format.field}' holds the answer to a format, and 'tool_choice' to a call; give one of them`;
+  fail('invalid_argument', 'bad_request', message, { field: 'tool_choice' });
+}
+
+export function isForced(use: ToolUse | undefined): boolean {
+  return use !== undefined && use.forced.length > 0;
 }

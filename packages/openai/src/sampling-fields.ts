@@ -1,6 +1,7 @@
 import { fail } from '@causeway/errors';
 import { z } from 'zod';
 import { type LogitBias, logitBias } from './logit-bias.ts';
+import { type AnswerFormat, answerFormat } from './response-format.ts';
 import { stopStrings, stopTokenIds } from './stop-fields.ts';
 
 /** A field that may be left out or null. */
@@ -103,6 +104,8 @@ export interface GenerationOptions {
   /** Tokens that end the answer beside the model's own. */
   stopTokenIds: readonly number[];
   ignoreEos: boolean;
+  /** What the answer is held to; undefined: any text. */
+  format: AnswerFormat | undefined;
   stream: boolean;
   includeUsage: boolean;
   user: string | undefined;
@@ -137,6 +140,7 @@ export function toGenerationOptions(
     stop: stopStrings(raw['stop']),
     stopTokenIds: stopTokenIds(raw['stop_token_ids']),
     ignoreEos: body.ignore_eos ?? false,
+    format: answerFormat(raw),
     stream: body.stream ?? false,
     includeUsage: body.stream_options?.include_usage ?? false,
     user: body.user ?? undefined,

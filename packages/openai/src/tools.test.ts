@@ -27,7 +27,7 @@ describe('tools', () => {
     const { template, output } = parseChatRequest({ ...body, tools: [weather, add], parallel_tool_calls: false });
     expect(template).toEqual({ tools: [weather, add], variables: {} });
     const callable = ['get_weather', 'add'].map((name) => ({ name, jsonParameters: [] }));
-    expect(output).toEqual({ tools: callable, parallel: false, reasoning: true });
+    expect(output).toEqual({ tools: callable, parallel: false, reasoning: true, forced: false });
   });
 
   it('say which parameters are no strings', () => {
@@ -84,8 +84,8 @@ describe('tools', () => {
     [{ tools: [add], tool_choice: { type: 'function' } }, 'bad_request', 'tool_choice.function'],
     [{ tools: [add], tool_choice: { type: 'x', function: { name: 'add' } } }, 'bad_request', 'tool_choice.type'],
     [{ tools: [add], tool_choice: named('sub') }, 'bad_request', 'tool_choice.function.name'],
-    [{ tools: [add], tool_choice: named('add') }, 'unsupported_parameter', 'tool_choice'],
-    [{ tools: [add], tool_choice: 'required' }, 'unsupported_parameter', 'tool_choice'],
+    [{ tools: [add], tool_choice: 'required', response_format: { type: 'json_object' } }, 'bad_request', 'tool_choice'],
+    [{ tools: [add], tool_choice: named('add'), guided_regex: 'x' }, 'bad_request', 'tool_choice'],
     [{ tool_choice: 'required' }, 'bad_request', 'tool_choice'],
     [{ functions: [{ name: 'f' }] }, 'unsupported_parameter', 'functions'],
     [{ function_call: { name: 'f' } }, 'unsupported_parameter', 'function_call'],

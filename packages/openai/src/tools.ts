@@ -30,6 +30,8 @@ export interface ToolUse {
   tools: readonly Tool[];
   /** More than one call in an answer is wanted. */
   parallel: boolean;
+  /** Those of which the answer must call one; none when it may do as it likes. */
+  forced: readonly Tool[];
 }
 
 /** Which calls an answer must have: none, what the model likes, at least one, or one of the named tool. */
@@ -45,8 +47,9 @@ export function toolUse(body: Body): ToolUse | undefined {
   const parallel = body['parallel_tool_calls'] ?? true;
   if (typeof parallel !== 'boolean') return wrongType(parallel, 'parallel_tool_calls', 'true or false');
   if (tools.length === 0 || choice === 'none') return undefined;
-  refuseForced(choice);
-  return { tools, parallel };
+  const forced =
+    choice === 'auto' ? [] : choice === 'required' ? tools : tools.filter((tool) => tool.function.name === choice.name);
+  return { tools, parallel, forced };
 }
 
 /** What is left of a tool when its calls are read. */
@@ -145,12 +148,4 @@ function toolChoice(choice: unknown, tools: readonly Tool[]): ToolChoice {
   if (tools.some((candidate) => candidate.function.name === wanted)) return { name: wanted };
   const message = `'tool_choice.function.name' is ${JSON.stringify(wanted)}, which is none of 'tools'`;
   fail('invalid_argument', 'bad_request', message, { field: 'tool_choice.function.name' });
-}
-
-/** Calls that must come are a matter of constrained decoding: without it nobody can promise them. */
-function refuseForced(choice: ToolChoice): void {
-  if (choice === 'none' || choice === 'auto') return;
-  const said = choice === 'required' ? '"required"' : 'a named function';
-  const message = `'tool_choice' is not supported here: a call can't be enforced, so ${said} is not served; use "auto" or "none"`;
-  fail('invalid_argument', 'unsupported_parameter', message, { field: 'tool_choice' });
 }

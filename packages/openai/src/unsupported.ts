@@ -25,11 +25,6 @@ const UNSUPPORTED: readonly Unsupported[] = [
     harmless: (v) => v === 'none' || v === 'auto',
     what: 'functions gave way to tools: use "tools" and "tool_choice"',
   },
-  {
-    field: 'response_format',
-    harmless: (v) => typeof v === 'object' && v !== null && (v as { type?: unknown }).type === 'text',
-    what: 'only {"type": "text"} is served',
-  },
   { field: 'min_tokens', harmless: (v) => v === 0, what: 'min_tokens is not served; leave it 0' },
   // OpenAI's default asks for nothing; a model that reasons on demand isn't served.
   {
@@ -52,11 +47,11 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { field: 'continue_final_message', harmless: (v) => v === false, what: 'only false is served' },
   { field: 'chat_template', harmless: () => false, what: "the model's own template is used" },
   { field: 'chat_template_kwargs', harmless: isEmpty, what: 'chat templates are for chats: use /v1/chat/completions' },
-  { field: 'guided_json', harmless: () => false, what: 'structured output is not served' },
-  { field: 'guided_regex', harmless: () => false, what: 'structured output is not served' },
-  { field: 'guided_choice', harmless: () => false, what: 'structured output is not served' },
-  { field: 'guided_grammar', harmless: () => false, what: 'structured output is not served' },
-  { field: 'structured_outputs', harmless: isEmpty, what: 'structured output is not served' },
+  {
+    field: 'guided_grammar',
+    harmless: () => false,
+    what: 'grammars are not served; use response_format, guided_regex or guided_choice',
+  },
   { field: 'echo', harmless: (v) => v === false, what: 'prompts are given back by /v1/completions only' },
   { field: 'suffix', harmless: (v) => v === '', what: 'suffix is not served' },
   { field: 'audio', harmless: () => false, what: 'audio is not served' },

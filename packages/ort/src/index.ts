@@ -5,7 +5,7 @@ export { NativeBuffer, viewAddress } from './native-buffer.ts';
 export type { ProviderChoice } from './provider.ts';
 export { Runtime } from './runtime.ts';
 export type { LogLevel, RuntimeOptions } from './runtime.ts';
-export type { Optimization, SessionOptions } from './session-options.ts';
+export type { Optimization, SessionOptions, SessionThreads } from './session-options.ts';
 export type { RunOptions, Session } from './session.ts';
 export type { SessionValue } from './session-values.ts';
 export { ELEMENT_BYTES, Tensor } from './tensor.ts';

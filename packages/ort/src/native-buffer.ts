@@ -40,14 +40,17 @@ export function viewAddress(address: bigint, byteLength: number): Uint8Array {
 export class NativeBuffer implements Disposable {
   readonly address: bigint;
   readonly byteLength: number;
+  /** Whether it shows a file: what is discarded can be read again. */
+  readonly ofFile: boolean;
   readonly #region: Region;
   readonly #lifetime: Lifetime;
   #view: ArrayBuffer | undefined;
 
-  private constructor(region: Region, skip: number, byteLength: number) {
+  private constructor(region: Region, skip: number, byteLength: number, ofFile = false) {
     this.#region = region;
     this.address = region.base + BigInt(skip);
     this.byteLength = byteLength;
+    this.ofFile = ofFile;
     this.#lifetime = new Lifetime('native memory', () => this.#free());
     forgotten.register(this, region, this);
     live.buffers++;
@@ -75,7 +78,12 @@ export class NativeBuffer implements Disposable {
         fail('invalid_argument', 'malformed_file', `${path} has ${stat.size} bytes; cannot map ${bytes} from ${offset}`);
       }
       const skip = offset % pageSize();
-      return new NativeBuffer({ base: map(bytes + skip, fd, offset - skip), length: bytes + skip, mapped: true }, skip, bytes);
+      return new NativeBuffer(
+        { base: map(bytes + skip, fd, offset - skip), length: bytes + skip, mapped: true },
+        skip,
+        bytes,
+        true,
+      );
     } finally {
       closeSync(fd);
     }

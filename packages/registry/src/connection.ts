@@ -1,3 +1,4 @@
+import { ServiceError } from '@causeway/errors';
 import { awaitDependency } from '@causeway/lifecycle';
 import { Redis } from 'ioredis';
 
@@ -13,6 +14,8 @@ export interface RedisConnectOptions {
   url: string;
   /** How long to wait for Redis at start. */
   deadlineMs: number;
+  /** Keeps clusters on one Redis apart: keys begin with it and a colon. */
+  namespace?: string | undefined;
   /** Shown in Redis's CLIENT LIST. */
   name?: string;
   signal?: AbortSignal;
@@ -31,7 +34,8 @@ export interface RedisConnection extends AsyncDisposable {
 
 /**
  * Connects to Redis, waiting for it up to the deadline and saying so in the log.
- * Throws ServiceError `unavailable/dependency_unavailable` when it doesn't answer in time.
+ * Throws ServiceError `unavailable/dependency_unavailable` when it doesn't answer in time, `bad_config` at once when it refuses the
+ * password or the database.
  */
 export async function connectRedis(options: RedisConnectOptions): Promise<RedisConnection> {
   const shown = describeUrl(options.url);
@@ -44,6 +48,7 @@ export async function connectRedis(options: RedisConnectOptions): Promise<RedisC
     commandTimeout: options.commandTimeoutMs ?? 1000,
     retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 500),
     ...(options.name === undefined ? {} : { connectionName: options.name }),
+    ...(options.namespace === undefined ? {} : { keyPrefix: `${options.namespace}:` }),
   });
   const listeners = new Set<(connected: boolean) => void>();
   let connected = false;
@@ -57,7 +62,10 @@ export async function connectRedis(options: RedisConnectOptions): Promise<RedisC
   client.on('ready', () => change(true));
   client.on('close', () => change(false));
   // Without a listener ioredis prints; causes are logged by who waits for the connection.
-  client.on('error', () => undefined);
+  let refusal: Error | undefined;
+  client.on('error', (error: Error) => {
+    if (REFUSED.test(error.message)) refusal = error;
+  });
 
   const connection: RedisConnection = {
     client,
@@ -77,7 +85,10 @@ export async function connectRedis(options: RedisConnectOptions): Promise<RedisC
     await awaitDependency({
       what: `Redis at ${shown}`,
       deadlineMs: options.deadlineMs,
-      attempt: () => firstAnswer(client),
+      attempt: async () => {
+        // ioredis says of a refused password only that the connection was closed, and of a refused database nothing.
+        await firstAnswer(client).finally(() => refuse(refusal, shown));
+      },
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       onRetry: (message, error) => options.log?.warn({ err: error }, message),
     });
@@ -86,6 +97,21 @@ export async function connectRedis(options: RedisConnectOptions): Promise<RedisC
     throw error;
   }
   return connection;
+}
+
+/** Answers of Redis that waiting does not mend: no password, a wrong one, no right to the commands, no such database. */
+const REFUSED = /^(NOAUTH|WRONGPASS|NOPERM|ERR (AUTH|DB index|invalid password|Client sent AUTH))/;
+
+function refuse(refusal: Error | undefined, shown: string): void {
+  if (refusal === undefined) return;
+  throw new ServiceError(
+    `Redis at ${shown} refused this process: ${refusal.message}; correct user, password and database in its URL`,
+    {
+      code: 'permission_denied',
+      reason: 'bad_config',
+      cause: refusal,
+    },
+  );
 }
 
 async function firstAnswer(client: Redis): Promise<void> {

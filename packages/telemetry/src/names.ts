@@ -175,6 +175,12 @@ export const METRICS = {
     help: 'Tokens whose KV was computed here by prefill.',
     labels: [],
   },
+  queuedPromptTokens: {
+    name: 'causeway_queued_prompt_tokens',
+    kind: 'gauge',
+    help: 'Prompt tokens that wait to be prefilled here or are being.',
+    labels: [],
+  },
   decodeRuns: {
     name: 'causeway_decode_runs_total',
     kind: 'counter',

@@ -43,6 +43,7 @@ export function completeGeneration(generation: AttemptGeneration): workerV1.Gene
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    constraint: undefined,
     promptLogprobs: undefined,
     choices: [],
     ...generation,

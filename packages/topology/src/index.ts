@@ -1,6 +1,14 @@
 export { renderCompose, renderComposeNats, renderPrometheus } from './compose.ts';
 export { defaultTopology } from './default-topology.ts';
-export { renderNatsConfig } from './nats-config.ts';
+export { DASHBOARDS } from './grafana/panels.ts';
+export type { Dashboard, Panel, Query } from './grafana/panels.ts';
+export { renderDashboards } from './grafana/render.ts';
+export { SCALING_METRICS } from './kubernetes/workloads.ts';
+export { renderKubernetes } from './kubernetes/render.ts';
+export { SECRET_KEYS } from './kubernetes/names.ts';
+export { modelsOf, withModels } from './models.ts';
+export type { ModelTable, ServedModel } from './models.ts';
+export { natsAccount, natsUsers, renderNatsConfig } from './nats-config.ts';
 export type { NatsConfigOptions } from './nats-config.ts';
 export { parseTopology } from './parse-topology.ts';
 export { renderProcesses, ROLE_ORDER } from './processes.ts';

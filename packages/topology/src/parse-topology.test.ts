@@ -52,7 +52,7 @@ describe('a topology file', () => {
     expect(message).toMatch(/pools\[1\]\.codec/);
   });
 
-  test('rules between fields: names once, one model, threads or cores, someone who decodes', () => {
+  test('rules between fields: names once, threads or cores, someone who decodes', () => {
     const message = problemsOf(
       [
         'version: 1',
@@ -64,10 +64,19 @@ describe('a topology file', () => {
     );
     expect(message).toMatch(/threads: stands beside cores/);
     expect(message).toMatch(/"a" is also the name of pools\[0\]/);
-    expect(message).toMatch(/"y" where another pool says "x": a cluster serves one model/);
     expect(message).toMatch(/lists 1 cores for 2 processes/);
     expect(message).toMatch(/"nats" is reserved/);
     expect(message).toMatch(/no pool with role decode/);
+  });
+
+  test('answers of every model can be written; routers serve whatever there is', () => {
+    const pools = '\n  - {name: p, role: prefill, model: x}\n  - {name: q, role: prefill}\n  - {name: d, role: decode, model: z}';
+    const message = problemsOf(`version: 1\nmodel: y\npools:${pools}`);
+    expect(message).toMatch(/line 4, pools\[0\].model: "x" has no pool with role decode: nothing could write its answers/);
+    expect(message).toMatch(/line 5, pools\[1\]: "y" has no pool with role decode/);
+    expect(problemsOf('version: 1\npools: [{name: r, role: router, model: x}, {name: d, role: decode}]')).toMatch(
+      /pools\[0\].model: is not a known field/,
+    );
   });
 
   test('what a process would refuse is refused in the file', () => {

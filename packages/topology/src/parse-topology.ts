@@ -1,6 +1,7 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
 import { fail } from '@causeway/errors';
 import { isNode, LineCounter, parseDocument } from 'yaml';
+import { modelOf } from './models.ts';
 import { type Pool, topologySchema, type Topology, type WorkerPool } from './schema.ts';
 
 /** A file larger than this is not a topology. */
@@ -64,11 +65,10 @@ export function parseTopology(text: string, source: string): Topology {
   return result.data;
 }
 
-/** Rules that span fields: unique names, every role present, one model, threads or cores but not both, KV as the chip stores it. */
+/** Rules that span fields: unique names, answers of each model can be written, threads or cores but not both, KV as the chip stores it. */
 function checkTopology(topology: Topology): Problem[] {
   const problems: Problem[] = [];
   const names = new Map<string, number>();
-  const model = topology.pools.find((pool) => pool.model !== undefined)?.model;
   topology.pools.forEach((pool, index) => {
     const path = ['pools', index];
     const earlier = names.get(pool.name);
@@ -77,12 +77,6 @@ function checkTopology(topology: Topology): Problem[] {
     names.set(pool.name, index);
     if (RESERVED.has(pool.name))
       problems.push({ path: [...path, 'name'], message: `"${pool.name}" is reserved for the server of that name` });
-    if (pool.model !== undefined && pool.model !== model) {
-      problems.push({
-        path: [...path, 'model'],
-        message: `is "${pool.model}" where another pool says "${model}": a cluster serves one model`,
-      });
-    }
     if (pool.role !== 'router') problems.push(...checkWorkerPool(pool, path));
   });
   for (const [index, pool] of topology.pools.entries()) {
@@ -95,17 +89,26 @@ function checkTopology(topology: Topology): Problem[] {
       });
     }
   }
-  if (!topology.pools.some((pool) => pool.role === 'decode')) {
-    problems.push({ path: ['pools'], message: 'there is no pool with role decode: nothing could write answers' });
-  }
+  problems.push(...checkDecoded(topology));
   return problems;
+}
+
+/** Answers are written by decode workers, of each model. */
+function checkDecoded(topology: Topology): Problem[] {
+  const decoded = new Set(topology.pools.flatMap((pool) => (pool.role === 'decode' ? [modelOf(topology, pool)] : [])));
+  if (decoded.size === 0) return [{ path: ['pools'], message: 'there is no pool with role decode: nothing could write answers' }];
+  return topology.pools.flatMap((pool, index): Problem[] => {
+    if (pool.role !== 'prefill' || decoded.has(modelOf(topology, pool))) return [];
+    const message = `"${modelOf(topology, pool)}" has no pool with role decode: nothing could write its answers`;
+    return [{ path: ['pools', index, ...(pool.model === undefined ? [] : ['model'])], message }];
+  });
 }
 
 function numbered(pool: Pool): Set<string> {
   return new Set(Array.from({ length: pool.count }, (_, index) => `${pool.name}-${index}`));
 }
 
-const RESERVED = new Set(['nats', 'redis', 'prometheus', 'grafana', 'up']);
+const RESERVED = new Set(['nats', 'redis', 'prometheus', 'grafana', 'load', 'jaeger', 'model', 'up']);
 
 function checkWorkerPool(pool: WorkerPool, path: PropertyKey[]): Problem[] {
   const problems: Problem[] = [];

@@ -2,8 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { parseTopology, type Placement, renderNatsConfig, renderProcesses, type Topology, workerThreads } from './index.ts';
 
 const placement: Placement = {
-  modelPath: '/models/m',
-  modelName: 'm',
+  models: new Map([['tiny-moe', { name: 'm', path: '/models/m' }]]),
   machineCores: 8,
   natsUrl: 'nats://127.0.0.1:4222',
   natsPassword: (worker: string) => `secret of ${worker}`,

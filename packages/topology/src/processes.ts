@@ -1,3 +1,6 @@
+import { workerKvBudget } from './kv-share.ts';
+import { modelOf, modelsOf, type ModelTable, type ServedModel, servedModel } from './models.ts';
+import { natsUser } from './nats-config.ts';
 import type { Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
 import { workerCores, workerThreads } from './threads.ts';
 
@@ -7,6 +10,8 @@ export interface ProcessSpec {
   name: string;
   role: Role;
   pool: string;
+  /** What a worker serves, by the name that clients use. */
+  model?: string;
   /** Path of the program, relative to the repository. */
   entry: string;
   env: Readonly<Record<string, string>>;
@@ -16,9 +21,11 @@ export interface ProcessSpec {
 
 /** Where the cluster runs: what differs between processes on this machine and containers. */
 export interface Placement {
-  modelPath: string;
-  modelName: string;
+  /** Every model of the topology. */
+  models: ModelTable;
   machineCores: number;
+  /** Memory of the machine; undefined: not known. */
+  machineBytes?: number | undefined;
   natsUrl: string;
   /** A worker's password at NATS, where its name is its user name. */
   natsPassword: (worker: string) => string;
@@ -44,13 +51,19 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
       const name = pool.count === 1 ? pool.name : `${pool.name}-${index}`;
       const ports = placement.ports(name, pool.role, pool.role === 'router' ? routers++ : 0);
       const env = {
-        ...sharedEnv(topology, placement, name, ports.observability),
+        ...sharedEnv(topology, placement, ports.observability),
         ...(pool.role === 'router'
-          ? routerEnv(pool, ports)
+          ? { ...routerModels(topology, placement.models), ...routerEnv(pool, ports) }
           : {
-              CAUSEWAY_NATS_USER: name,
+              ...modelEnv(servedModel(placement.models, modelOf(topology, pool))),
+              CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
+              CAUSEWAY_NATS_URL: placement.natsUrl,
+              CAUSEWAY_NATS_USER: natsUser(topology.namespace, name),
               CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
-              ...workerEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores)),
+              ...workerEnv(pool, name, ports.rpc, {
+                threads: workerThreads(topology, pool, placement.machineCores),
+                kvBudget: workerKvBudget(topology, pool, placement.machineBytes),
+              }),
             }),
       };
       const cores = pool.role === 'router' ? undefined : workerCores(pool, index);
@@ -58,6 +71,7 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
         name,
         role: pool.role,
         pool: pool.name,
+        ...(pool.role === 'router' ? {} : { model: servedModel(placement.models, modelOf(topology, pool)).name }),
         entry: `services/${pool.role}/src/main.ts`,
         env,
         ...(cores === undefined ? {} : { cores }),
@@ -69,22 +83,32 @@ export function renderProcesses(topology: Topology, placement: Placement): Proce
 /** Threads of libuv's pool in a worker: runs of ONNX Runtime wait there beside file reads; Node's 4 would let long runs hold those up. */
 const UV_THREADPOOL_SIZE = '8';
 
-function sharedEnv(topology: Topology, placement: Placement, name: string, observability: number): Record<string, string> {
+function sharedEnv(topology: Topology, placement: Placement, observability: number): Record<string, string> {
   return {
-    CAUSEWAY_NATS_URL: placement.natsUrl,
     CAUSEWAY_REDIS_URL: placement.redisUrl,
     CAUSEWAY_LOG_LEVEL: topology.logLevel,
     CAUSEWAY_HOST: placement.host,
-    CAUSEWAY_ADVERTISE_HOST: placement.advertiseHost(name),
     CAUSEWAY_OBSERVABILITY_PORT: String(observability),
     CAUSEWAY_DRAIN_MS: String(topology.drain),
-    CAUSEWAY_MODEL_PATH: placement.modelPath,
-    CAUSEWAY_MODEL_NAME: placement.modelName,
     ...given({
+      CAUSEWAY_NAMESPACE: topology.namespace,
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: topology.traces?.endpoint,
       CAUSEWAY_TRACE_RATIO: topology.traces?.ratio,
     }),
   };
+}
+
+function modelEnv({ name, path }: ServedModel): Record<string, string> {
+  return { CAUSEWAY_MODEL_PATH: path, CAUSEWAY_MODEL_NAME: name };
+}
+
+/** A router has the tokenizer of every model. */
+function routerModels(topology: Topology, models: ModelTable): Record<string, string> {
+  const served = modelsOf(topology).map((word) => servedModel(models, word));
+  const byName = new Map(served.map(({ name, path }) => [name, path]));
+  const [only] = served;
+  if (byName.size === 1 && only !== undefined) return modelEnv(only);
+  return { CAUSEWAY_MODEL_PATHS: JSON.stringify(Object.fromEntries(byName)) };
 }
 
 function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Record<string, string> {
@@ -104,7 +128,12 @@ function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Rec
   };
 }
 
-function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: number): Record<string, string> {
+function workerEnv(
+  pool: WorkerPool,
+  name: string,
+  rpcPort: number,
+  { threads, kvBudget }: { threads: number; kvBudget: number | undefined },
+): Record<string, string> {
   return {
     UV_THREADPOOL_SIZE,
     CAUSEWAY_WORKER_ID: name,
@@ -113,7 +142,7 @@ function workerEnv(pool: WorkerPool, name: string, rpcPort: number, threads: num
     CAUSEWAY_THREADS: String(threads),
     ...given({
       CAUSEWAY_PRECISION: pool.precision,
-      CAUSEWAY_KV_BUDGET_BYTES: pool.kvBudget,
+      CAUSEWAY_KV_BUDGET_BYTES: kvBudget,
       CAUSEWAY_CHIP_EMULATED: onOff(pool.emulated),
       CAUSEWAY_KV_DTYPE: pool.kvDtype,
       CAUSEWAY_KV_LAYOUT: pool.kvLayout,

@@ -1,5 +1,5 @@
 import { CHIP_NAMES } from '@causeway/chips';
-import { byteSize, integer, LIMITS, oneOf, REASONING_PARSERS, TOOL_PARSERS } from '@causeway/config';
+import { byteSize, integer, LIMITS, NAMESPACE, oneOf, REASONING_PARSERS, TOOL_PARSERS } from '@causeway/config';
 import { z } from 'zod';
 import { parseCores, parseDurationMs } from './units.ts';
 
@@ -28,15 +28,17 @@ const name = z
   .string()
   .regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, 'must be lower-case letters, digits and dashes, at most 32');
 
+const model = z.string().min(1).max(1024);
+
 const pool = {
   name,
   count: count.default(1),
-  /** What every pool serves; all pools of a cluster name the same model. */
-  model: z.string().min(1).optional(),
 };
 
 const workerPool = {
   ...pool,
+  /** What the pool serves; default: the file's model. Routers serve whatever any pool serves. */
+  model: model.optional(),
   chip: oneOf(CHIP_NAMES).default('cpu'),
   /** Threads that compute; `auto` shares the machine's cores among the pools that say so. */
   threads: z.union([z.literal('auto'), integer(LIMITS.threads)], { error: 'must be auto or a number' }).optional(),
@@ -83,8 +85,10 @@ const MAX_NATS_PAYLOAD = 64 * 1024 * 1024;
 /** A topology file. Unknown fields are errors: a misspelt option must not be silently the default. */
 export const topologySchema = z.strictObject({
   version: z.literal(1, { error: 'must be 1' }),
-  /** A folder under `models/`, a directory or a `.gguf` file; relative paths start at the topology file. */
-  model: z.string().min(1).default('tiny-moe'),
+  /** Of pools that name none: as `up --model` takes it; relative paths start at the topology file. */
+  model: model.default('tiny-moe'),
+  /** Keeps clusters that share NATS and Redis apart: an account at NATS, a prefix of keys in Redis. */
+  namespace: z.string().regex(NAMESPACE, 'must be lower-case letters, digits and dashes, at most 32').optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   /** How long a process may finish its work after SIGTERM. */
   drain: duration(LIMITS.drainMs).default(30_000),

@@ -41,11 +41,36 @@ describe('generationFromProto', () => {
   });
 
   test.each([
+    [{ $case: 'jsonObject' as const, value: true }, { kind: 'json_object' }],
+    [
+      { $case: 'jsonSchema' as const, value: '{}' },
+      { kind: 'json_schema', schema: '{}' },
+    ],
+    [
+      { $case: 'regex' as const, value: 'a' },
+      { kind: 'regex', pattern: 'a' },
+    ],
+    [
+      { $case: 'choices' as const, value: { texts: ['a', 'b'] } },
+      { kind: 'choice', choices: ['a', 'b'] },
+    ],
+  ])('takes over what the answer is held to: %j', (body, constraint) => {
+    const sentWith = (more: object) => {
+      const wire = { ...message, constraint: workerV1.Constraint.fromPartial({ body, ...more }) };
+      return generationFromProto(workerV1.Generation.decode(workerV1.Generation.encode(wire).finish()), info, 100).constraint;
+    };
+    expect(sentWith({})).toEqual(constraint);
+    const around = { prefix: 'x', suffix: 'y', thinking: { begin: '<a>', end: '</a>', begun: true } };
+    expect(sentWith(around)).toEqual({ ...constraint, ...around });
+  });
+
+  test.each([
     ['an empty prompt', { promptIds: [] }, 'empty_prompt'],
     ['an id outside the vocabulary', { replayIds: [6] }, 'invalid_token'],
     ['a prompt without room for an answer', { promptIds: Array.from({ length: 98 }, () => 0) }, 'prompt_too_long'],
     ['no tokens wanted', { maxTokens: 0 }, 'bad_request'],
     ['sampling out of range', { sampling: { ...sampling, topP: 0 } }, 'bad_sampling'],
+    ['a constraint that says nothing', { constraint: workerV1.Constraint.fromPartial({ prefix: 'x' }) }, 'bad_request'],
     ['no sampling', { sampling: undefined }, 'bad_sampling'],
   ])('refuses %s', (_, change, reason) => {
     const refuse = () => generationFromProto({ ...message, ...change }, info, 100);

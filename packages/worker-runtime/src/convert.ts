@@ -4,6 +4,7 @@ import { fail } from '@causeway/errors';
 import type { TransferStats } from '@causeway/kv-transport';
 import { codecToProto } from '@causeway/kv-transport';
 import { workerV1 } from '@causeway/proto';
+import { constraintFromProto } from './constraint.ts';
 
 /**
  * Checks and converts what a request asks for.
@@ -29,6 +30,7 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
       },
     );
   }
+  const constraint = constraintFromProto(message.constraint);
   return {
     promptIds,
     replayIds,
@@ -40,6 +42,7 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
     returnLogits: message.returnLogits,
     exactResume: message.exactResume,
     topLogprobs: message.topLogprobs,
+    ...(constraint === undefined ? {} : { constraint }),
     ...(message.promptLogprobs === undefined ? {} : { promptLogprobs: message.promptLogprobs }),
   };
 }

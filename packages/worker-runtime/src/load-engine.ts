@@ -1,5 +1,12 @@
 import { chipEmulated, chipFamily, chipStorage } from '@causeway/chips';
-import { createEngine, type Engine, type EngineHooks, type ModelInfo } from '@causeway/engine';
+import {
+  createEngine,
+  type Engine,
+  type EngineDebug,
+  type EngineHooks,
+  type EngineModelInfo,
+  type ModelInfo,
+} from '@causeway/engine';
 import { fail } from '@causeway/errors';
 import {
   DESCRIPTOR_VERSION,
@@ -15,6 +22,7 @@ import {
 import { loadTokenizer, type ModelConfig, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
+import { startConstraints } from './constraint.ts';
 import { planKvMemory } from './kv-budget.ts';
 
 export interface EngineRecipe {
@@ -23,6 +31,8 @@ export interface EngineRecipe {
   chip: string;
   chipEmulated?: 'off' | 'on' | undefined;
   threads: number;
+  /** Microseconds that a thread without work spins before it sleeps. Default 0. */
+  spinUs?: number | undefined;
   precision: Precision;
   kvBudgetBytes: number;
   kvDtype?: KvDtype | undefined;
@@ -34,7 +44,7 @@ export interface EngineRecipe {
   chunkTokens: number;
   /** Groups of layers that prefill hands over one after another; default 1. */
   layerGroups?: number | undefined;
-  debug?: { fillNaN: boolean; checkPages: boolean };
+  debug?: EngineDebug;
   /** Made once the model's name is known. */
   hooks?: ((modelName: string) => EngineHooks) | undefined;
   /** Called as weights are converted, 0..1. */
@@ -56,15 +66,17 @@ export interface LoadedEngine extends AsyncDisposable {
 }
 
 /**
- * From a checkpoint to a running engine: open -> hash -> graphs and weights -> sessions -> pages and slots.
+ * From a checkpoint to a running engine: open -> graphs -> weights and sessions, by segment, beside the hash -> pages and slots.
  * @throws ServiceError of the first step that fails, naming file, tensor or setting.
  */
 export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   await using stack = new AsyncDisposableStack();
   const family = chipFamily(recipe.chip);
   using checkpoint = await openCheckpoint(recipe.modelPath);
-  const tokenizerHash = checkpoint.tokenizerSource === undefined ? '' : loadTokenizer(checkpoint.tokenizerSource).hash;
-  const weightsHash = await checkpoint.weightsHash();
+  const tokenizer = checkpoint.tokenizerSource === undefined ? undefined : loadTokenizer(checkpoint.tokenizerSource);
+  // The file is read once for its hash and once for its weights: together it comes from the disk once.
+  const hashing = checkpoint.weightsHash();
+  stack.defer(async () => void (await hashing.catch(() => undefined)));
   const groups = recipe.layerGroups ?? 1;
   const { layers } = checkpoint.config;
   if (groups > layers) {
@@ -81,6 +93,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     await loadModel({
       checkpoint,
       precision: recipe.precision,
+      runtime,
       cuts: cuts.slice(1),
       kvRounding,
       onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
@@ -89,20 +102,12 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   );
   const storage = chipStorage(family, { ...choice, layers: model.layers });
   const descriptor: KvDescriptor = { version: DESCRIPTOR_VERSION, layers: model.layers, storage };
-  const info: ModelInfo = {
+  const about: EngineModelInfo = {
     name: recipe.modelName ?? checkpoint.name,
     architecture: model.architecture,
     vocabSize: model.vocabSize,
     contextLength: model.contextLength,
     eosTokenIds: checkpoint.config.eosTokenIds,
-    fingerprint: fingerprint({
-      architecture: model.architecture,
-      weightsHash,
-      tokenizerHash,
-      rope: checkpoint.config.rope,
-      layers: model.layers,
-      numerics: recipe.precision,
-    }),
     descriptor,
   };
   const { maxContext, maxSequences, pageCount, shrunk } = planKvMemory({
@@ -113,20 +118,38 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     maxContext: recipe.maxContext,
   });
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
+  const hooks = recipe.hooks?.(about.name);
+  const constraints =
+    tokenizer && stack.use(startConstraints(tokenizer, model.vocabSize, (cause) => hooks?.onConstraintThreadLost?.(cause)));
   const engine = stack.use(
     await createEngine({
       runtime,
       model,
-      info,
+      info: about,
       pool,
       maxSequences,
       maxContext,
       chunkTokens: recipe.chunkTokens,
+      ...(recipe.spinUs === undefined || recipe.spinUs === 0 || recipe.threads === 1
+        ? {}
+        : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
       layerGroups: groups,
       ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
-      ...(recipe.hooks === undefined ? {} : { hooks: recipe.hooks(info.name) }),
+      ...(hooks === undefined ? {} : { hooks }),
+      ...(constraints === undefined ? {} : { constraints }),
     }),
   );
+  const info: ModelInfo = {
+    ...about,
+    fingerprint: fingerprint({
+      architecture: model.architecture,
+      weightsHash: await hashing,
+      tokenizerHash: tokenizer?.hash ?? '',
+      rope: checkpoint.config.rope,
+      layers: model.layers,
+      numerics: recipe.precision,
+    }),
+  };
   const owned = stack.move();
   return { engine, info, pool, emulated, maxContext, maxSequences, shrunk, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -21,6 +21,7 @@ const KEYS = [
   'kvStorage',
   'natsConnected',
   'prefillTokens',
+  'queuedPromptTokens',
   'decodeRuns',
   'decodeBatchSize',
   'cancelSeconds',
@@ -61,10 +62,13 @@ export function exportStats(
     rising.set(key, Math.max(total, counted));
   };
   const labelled = (counter: Counter<'model_name'>) => ({ inc: (by: number) => counter.inc(labels, by) });
+  // A counter that appears with its first event has no rate for it.
+  for (const counter of [metrics.promptTokens, metrics.generationTokens, metrics.preemptions]) counter.inc(labels, 0);
   const update = (): void => {
     const { engine, transport, connected } = read();
     metrics.requestsRunning.set(labels, engine.running);
     metrics.requestsWaiting.set(labels, engine.waiting);
+    metrics.queuedPromptTokens.set(engine.queuedPromptTokens);
     metrics.kvCacheUsage.set(labels, engine.totalPages === 0 ? 0 : 1 - engine.freePages / engine.totalPages);
     metrics.kvPages.set({ state: 'free' }, engine.freePages);
     metrics.kvPages.set({ state: 'used' }, engine.totalPages - engine.freePages);

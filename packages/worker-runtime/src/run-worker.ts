@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { networkInterfaces } from 'node:os';
 import { hostPort } from '@causeway/config';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { storageName } from '@causeway/kv';
@@ -8,6 +9,7 @@ import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } fro
 import { createRpcServer, type RpcService } from '@causeway/rpc';
 import { createLogger, createObservabilityServer, type Logger, monitorEventLoop, startTracing } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
+import { advertisedHost, checkReachable } from './advertise.ts';
 import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
 import { loadEngine, type LoadedEngine } from './load-engine.ts';
@@ -38,8 +40,12 @@ export async function runWorker(
   // A bad spec is told at once; it is armed after the warm-up, whose frames are not a request's.
   if (config.failpoints !== undefined) parseFailpoints(config.failpoints);
 
+  const host = advertisedHost(config, networkInterfaces());
+
   const registry = new Registry();
   const metrics = createWorkerMetrics(registry);
+  /** Of the weights' bytes; undefined: all of them are there. */
+  const loading: { percent?: number | undefined } = { percent: 0 };
   /** Filled once NATS is reached; /readyz answers before that. */
   const transport: { endpoint?: KvEndpoint } = {};
   await using observability = createObservabilityServer({
@@ -47,7 +53,10 @@ export async function runWorker(
     port: config.observabilityPort,
     registry,
     lifecycle: ctx.lifecycle,
-    ready: () => (transport.endpoint?.connected === false ? ['NATS is not connected'] : []),
+    ready: () => [
+      ...(loading.percent === undefined ? [] : [`the model is being loaded: ${loading.percent} %`]),
+      ...(transport.endpoint?.connected === false ? ['NATS is not connected'] : []),
+    ],
   });
   await observability.listen();
   log.info(
@@ -63,9 +72,12 @@ export async function runWorker(
     log,
   });
   const rates = new RateMeter();
-  await using loaded = await loadConfiguredEngine(ctx, config, role, log, (name) =>
-    engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
-  );
+  const hooks = (name: string) => ({
+    ...engineHooks(metrics, name, (err) => log.error({ err }, 'engine error')),
+    onConstraintThreadLost: (err: unknown) => log.warn({ err }, 'the thread that holds answers to formats is replaced'),
+  });
+  await using loaded = await loadConfiguredEngine(ctx, config, role, log, hooks, (percent) => (loading.percent = percent));
+  loading.percent = undefined;
   const { engine, info, pool, emulated, maxContext, maxSequences, shrunk } = loaded;
   const { storage } = info.descriptor;
   const attention = storage.dtype === 'f32' ? 'executed' : 'rounded';
@@ -137,11 +149,14 @@ export async function runWorker(
 
   await using redis = await connectRedis({
     url: config.redisUrl,
+    namespace: config.namespace,
     deadlineMs: config.startupDeadlineMs,
     signal: ctx.lifecycle.drainSignal,
     log,
   });
-  const host = config.advertiseHost ?? config.host;
+  // Both planes are proved before anybody is told of this worker: KV by the warm-up over NATS, control here.
+  await checkReachable('gRPC', host, rpcPort);
+  await checkReachable('/metrics', host, observability.port);
   const state = (): WorkerState => ({
     load: pickLoad(worker),
     rates: rates.update(engine.stats()),
@@ -207,6 +222,7 @@ async function loadConfiguredEngine(
   role: WorkerRole,
   log: Logger,
   hooks: (modelName: string) => ReturnType<typeof engineHooks>,
+  onPercent: (percent: number) => void,
 ): Promise<LoadedEngine> {
   let reported = 0;
   const debug = config.debugChecks === 'on';
@@ -219,9 +235,10 @@ async function loadConfiguredEngine(
     hooks,
     signal: ctx.lifecycle.drainSignal,
     onProgress: (fraction) => {
+      onPercent(Math.round(fraction * 100));
       if (fraction - reported < 0.1 && fraction < 1) return;
       reported = fraction;
-      log.info({ percent: Math.round(fraction * 100) }, 'converting weights');
+      log.info({ percent: Math.round(fraction * 100) }, 'loading weights');
     },
   });
 }

@@ -1,37 +1,18 @@
 import { availableParallelism } from 'node:os';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { ServiceError } from '@causeway/errors';
+import { addBench } from './bench-program.ts';
 import type { VerifyFlags } from './commands/verify.ts';
 import { readCliConfig, routerKey } from './config.ts';
+import { decimal, integer, oneOf } from './option-values.ts';
 import { runPaths } from './paths.ts';
 import { createOutput } from './terminal/output.ts';
 
 const out = createOutput(process);
 
-function integer(min: number, max: number) {
-  return (text: string): number => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`must be a whole number from ${min} to ${max}.`);
-  };
-}
-
-function decimal(min: number, max: number) {
-  return (text: string): number => {
-    const value = text.trim() === '' ? Number.NaN : Number(text);
-    if (value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`must be a number from ${min} to ${max}.`);
-  };
-}
-
 /** An IPv6 address may come in brackets, as URLs have it. */
 function hostAddress(text: string): string {
   return text.replace(/^\[(.*)\]$/, '$1');
-}
-
-function precision(text: string): 'exact' | 'fast' {
-  if (text === 'exact' || text === 'fast') return text;
-  throw new InvalidArgumentError('must be exact or fast.');
 }
 
 /** Runs a command's function and keeps its exit code. Commands are imported when they run: `status` need not load an engine. */
@@ -45,7 +26,7 @@ function program(): Command {
   const deps = { paths, out, env: process.env, signals: process };
   const root = new Command('causeway')
     .description(
-      'Serves a language model: prompts are prefilled in one process and decoded in another, the KV cache travels over NATS.',
+      'Serves language models: prompts are prefilled in one process and decoded in another, the KV cache travels over NATS.',
     )
     .exitOverride()
     .showHelpAfterError('(--help shows what there is)');
@@ -57,14 +38,21 @@ function program(): Command {
     .option('--http-port <port>', 'HTTP port of the router (8000, or the next free one)', integer(1, 65_535))
     .option('--grpc-port <port>', 'gRPC port of the router (50051, or the next free one)', integer(1, 65_535))
     .option('--host <address>', 'address that HTTP and gRPC listen on', hostAddress, '127.0.0.1')
-    .option('--model <name-or-path>', 'a folder in models/, a checkpoint directory or a .gguf file')
+    .option(
+      '--model <name-or-path>',
+      "a name of `models list`, hf:OWNER/REPO[/FILE], a checkpoint's directory or a .gguf file; repeated: each gets workers of its own",
+      (word: string, words: readonly string[]) => [...words, word],
+      [],
+    )
     .option('--topology <file>', 'which pools run (YAML; deploy/topology.example.yaml explains it)')
     .option('--wait <seconds>', 'how long everything may take to become ready', integer(1, 86_400), 180)
     .option('--no-prompt', 'do not send the first prompt')
     .action((options: UpFlags) => {
-      const { httpPort, grpcPort, host, model, topology, wait, prompt } = options;
+      const { httpPort, grpcPort, host, model: models, topology, wait, prompt } = options;
       if (options.detach !== true) {
-        return run(import('./commands/up.ts'), ({ up }) => up({ httpPort, grpcPort, host, model, topology, wait, prompt }, deps));
+        return run(import('./commands/up.ts'), ({ up }) =>
+          up({ httpPort, grpcPort, host, models, topology, wait, prompt }, deps),
+        );
       }
       const [, script = '', ...rest] = process.argv;
       return run(import('./commands/detach.ts'), ({ upDetached }) =>
@@ -98,7 +86,7 @@ function program(): Command {
     .command('chat')
     .description('talk to the model in the terminal')
     .option('--url <url>', 'router to talk to; default the cluster of this checkout')
-    .option('--model <name>', 'model to name in the request; default the one that the router serves')
+    .option('--model <name>', 'model to name in the request; default the first that the router serves')
     .option('--system <text>', 'a system message to begin with')
     .option('--max-tokens <count>', 'longest answer', integer(1, 1_000_000))
     .option('--temperature <t>', '0 is greedy', decimal(0, 2))
@@ -133,13 +121,32 @@ function program(): Command {
     .option(
       '--precision <precision>',
       'exact keeps f32 activations; fast rounds them to int8 for quantised weights',
-      precision,
+      oneOf('exact', 'fast'),
       'exact',
     )
     .option('--threads <count>', 'threads of each process', integer(1, 1024), availableParallelism())
     .action((dir: string, options: Omit<VerifyFlags, 'dir'>) =>
       run(import('./commands/verify.ts'), ({ verify }) => verify({ dir, ...options }, deps)),
     );
+
+  const models = root.command('models').description('models that can be served: list, pull, remove');
+  models
+    .command('list', { isDefault: true })
+    .description("what is built in, pulled, or in Ollama's and Hugging Face's caches here, and what can be pulled by name")
+    .option('--json', 'as JSON', false)
+    .action((options: { json: boolean }) =>
+      run(import('./commands/models.ts'), ({ listModels }) => listModels(options, { config, out })),
+    );
+  models
+    .command('pull')
+    .argument('<name>', 'a name of the catalogue, or hf:OWNER/REPO[@REVISION][/FILE]')
+    .description('download a model; what was interrupted goes on, and everything is verified')
+    .action((name: string) => run(import('./commands/models.ts'), ({ pull }) => pull({ name }, { config, ...deps })));
+  models
+    .command('rm')
+    .argument('<name>', 'as in the list')
+    .description('delete a model that was pulled')
+    .action((name: string) => run(import('./commands/models.ts'), ({ remove }) => remove({ name }, { config, ...deps })));
 
   root
     .command('kv')
@@ -160,9 +167,24 @@ function program(): Command {
     .option('--check', 'write nothing; exit code 1 when the files are not up to date', false)
     .action((options: { topology?: string; check: boolean }) =>
       run(import('./commands/compose.ts'), ({ composeRender }) =>
-        composeRender({ topology: options.topology, check: options.check }, deps),
+        composeRender({ topology: options.topology, check: options.check }, { config, out }),
       ),
     );
+  addBench(root, { out, signals: process, apiKey: config.apiKey });
+
+  root
+    .command('doctor')
+    .description(
+      'check this machine, and NATS, Redis and workers as seen from here; exit code 1 when something keeps it from working',
+    )
+    .option('--nats-url <url>', 'default: CAUSEWAY_NATS_URL, or the cluster of this checkout')
+    .option('--redis-url <url>', 'default: CAUSEWAY_REDIS_URL, or the cluster of this checkout')
+    .option('--namespace <name>', 'of the workers; default: CAUSEWAY_NAMESPACE, or that of the cluster of this checkout')
+    .option('--json', 'as JSON', false)
+    .action((options: { natsUrl?: string; redisUrl?: string; namespace?: string; json: boolean }) => {
+      const { natsUrl, redisUrl, namespace, json } = options;
+      return run(import('./commands/doctor.ts'), ({ doctor }) => doctor({ natsUrl, redisUrl, namespace, json }, deps));
+    });
   return root;
 }
 
@@ -171,7 +193,7 @@ interface UpFlags {
   httpPort?: number;
   grpcPort?: number;
   host: string;
-  model?: string;
+  model: readonly string[];
   topology?: string;
   wait: number;
   prompt: boolean;

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 /** The checkout this program runs from. */
@@ -24,9 +24,13 @@ export function logFile(paths: RunPaths, service: string): string {
   return join(paths.logs, `${service}.log`);
 }
 
-/** A model by the name of a folder in `models/`, or by path relative to `base`. Undefined when there is neither. */
+/** Models that came with the program. */
+export const BUILT_IN_MODELS = join(REPOSITORY, 'models');
+
+/** A folder in `models/` by its name, or a path relative to `base`. Undefined when there is neither. */
 export function findModel(nameOrPath: string, base: string): string | undefined {
-  const candidates = [resolve(base, nameOrPath)];
-  if (!nameOrPath.includes('/')) candidates.unshift(join(REPOSITORY, 'models', nameOrPath));
-  return candidates.find((candidate) => existsSync(candidate));
+  const builtIn = join(BUILT_IN_MODELS, nameOrPath);
+  if (!nameOrPath.includes('/') && statSync(builtIn, { throwIfNoEntry: false })?.isDirectory() === true) return builtIn;
+  const path = resolve(base, nameOrPath);
+  return existsSync(path) ? path : undefined;
 }

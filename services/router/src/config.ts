@@ -5,11 +5,13 @@ import {
   defineConfig,
   integer,
   milliseconds,
+  NAMESPACE,
   number,
   oneOf,
   port,
   REASONING_PARSERS,
   text,
+  textsByName,
   TOOL_PARSERS,
   urls,
 } from '@causeway/config';
@@ -83,10 +85,18 @@ export const routerConfig = defineConfig({
     default: 'redis://127.0.0.1:6379',
     doc: 'Redis that holds the registry of workers.',
   },
+  namespace: {
+    env: 'CAUSEWAY_NAMESPACE',
+    flag: 'namespace',
+    schema: text({ max: 32, pattern: NAMESPACE, what: 'lower-case letters, digits and dashes' }),
+    optional: true,
+    doc: 'Keeps clusters that share a Redis apart: only processes of the same namespace see each other.',
+  },
   modelPath: {
     env: 'CAUSEWAY_MODEL_PATH',
     flag: 'model-path',
     schema: text(),
+    optional: true,
     doc: 'Checkpoint whose tokenizer and chat template are used: a directory or a GGUF file.',
   },
   modelName: {
@@ -95,6 +105,13 @@ export const routerConfig = defineConfig({
     schema: text({ max: 256 }),
     optional: true,
     doc: "Name that clients use; default: the checkpoint's own.",
+  },
+  modelPaths: {
+    env: 'CAUSEWAY_MODEL_PATHS',
+    flag: 'model-paths',
+    schema: textsByName(),
+    optional: true,
+    doc: 'Instead of these two, for several models: names and checkpoints as JSON, such as `{"a": "/models/a"}`.',
   },
   chatTemplate: {
     env: 'CAUSEWAY_CHAT_TEMPLATE',
@@ -143,7 +160,7 @@ export const routerConfig = defineConfig({
     flag: 'max-queue',
     schema: integer({ max: 1_000_000 }),
     default: 256,
-    doc: 'Requests that may wait for a worker; more are refused with 429.',
+    doc: 'Requests that may wait for a worker, of each model; more are refused with 429.',
   },
   maxInFlight: {
     env: 'CAUSEWAY_MAX_IN_FLIGHT',
@@ -213,7 +230,7 @@ export const routerConfig = defineConfig({
     flag: 'tokenizer-threads',
     schema: integer({ min: 1, max: 64 }),
     default: 1,
-    doc: 'Worker threads that tokenize prompts.',
+    doc: 'Worker threads that tokenize prompts, of each model.',
   },
   drainMs: {
     env: 'CAUSEWAY_DRAIN_MS',
@@ -253,3 +270,20 @@ export const routerConfig = defineConfig({
 });
 
 export type RouterConfig = ConfigOf<typeof routerConfig>;
+
+/** Rules over several settings, for `readConfig`. */
+export function checkRouterConfig({ modelPath, modelPaths, chatTemplate }: RouterConfig): readonly string[] {
+  if (chatTemplate !== undefined && Object.keys(modelPaths ?? {}).length > 1)
+    return ['CAUSEWAY_CHAT_TEMPLATE (or --chat-template) is the template of one model, and CAUSEWAY_MODEL_PATHS names several'];
+  if (modelPath !== undefined || modelPaths !== undefined) return [];
+  return [
+    'CAUSEWAY_MODEL_PATH (or --model-path) is required: a directory or a GGUF file; or CAUSEWAY_MODEL_PATHS for several models',
+  ];
+}
+
+/** Checkpoints to serve; without a name it is the checkpoint's own. */
+export function configuredModels(config: RouterConfig): readonly { name: string | undefined; path: string }[] {
+  const { modelPath, modelName, modelPaths } = config;
+  if (modelPaths !== undefined) return Object.entries(modelPaths).map(([name, path]) => ({ name, path }));
+  return modelPath === undefined ? [] : [{ name: modelName, path: modelPath }];
+}

@@ -13,13 +13,13 @@ import {
 } from '@causeway/telemetry';
 import { Registry } from 'prom-client';
 import { createApiKeys } from './api-keys.ts';
-import { type RouterConfig, routerConfig } from './config.ts';
+import { checkRouterConfig, configuredModels, type RouterConfig, routerConfig } from './config.ts';
 import { openModelTokenizer } from './tokenizer/model-tokenizer.ts';
-import { createRouter } from './server.ts';
+import { createRouter, type RoutedModel } from './server.ts';
 import type { WorkerDirectory } from './workers/directory.ts';
 
 await runMain(process, async (ctx) => {
-  const config = readConfig(routerConfig, { argv: ctx.argv, env: ctx.env });
+  const config = readConfig(routerConfig, { argv: ctx.argv, env: ctx.env, check: checkRouterConfig });
   const keys = createApiKeys(readApiKeys({ list: config.apiKeys, file: config.apiKeysFile }));
   const log = createLogger({ service: 'router', level: config.logLevel });
   ctx.configure({ drainMs: config.drainMs, log });
@@ -47,10 +47,10 @@ await runMain(process, async (ctx) => {
     instance: randomUUID(),
     log,
   });
-  await using tokenizer = await openModelTokenizer(config.modelPath, config.tokenizerThreads, config.chatTemplate);
-  const model = config.modelName ?? tokenizer.name;
+  await using models = await openModels(config);
   await using redis = await connectRedis({
     url: config.redisUrl,
+    namespace: config.namespace,
     deadlineMs: config.startupDeadlineMs,
     name: 'causeway-router',
     signal: ctx.lifecycle.drainSignal,
@@ -75,8 +75,7 @@ await runMain(process, async (ctx) => {
   await using router = createRouter({
     config,
     keys,
-    model,
-    tokenizer,
+    models: models.list,
     directory: directoryOf(view),
     lifecycle: ctx.lifecycle,
     registry,
@@ -89,11 +88,26 @@ await runMain(process, async (ctx) => {
   exportWorkers();
   const addresses = await router.listen();
   if (ctx.lifecycle.ready()) {
-    log.info({ ...addresses, observability: hostPort(config.host, observability.port), model }, 'ready');
+    log.info(
+      { ...addresses, observability: hostPort(config.host, observability.port), models: models.list.map(({ name }) => name) },
+      'ready',
+    );
     await ctx.lifecycle.drainRequested();
     await router.drain();
   }
 });
+
+/** The tokenizer of every model, by the name that clients use. */
+async function openModels(config: RouterConfig): Promise<{ list: readonly RoutedModel[] } & AsyncDisposable> {
+  await using stack = new AsyncDisposableStack();
+  const list: RoutedModel[] = [];
+  for (const { name, path } of configuredModels(config)) {
+    const tokenizer = stack.use(await openModelTokenizer(path, config.tokenizerThreads, config.chatTemplate));
+    list.push({ name: name ?? tokenizer.name, tokenizer });
+  }
+  const owned = stack.move();
+  return { list, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
 
 function directoryOf(view: RegistryView): WorkerDirectory {
   return {

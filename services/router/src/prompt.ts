@@ -78,8 +78,9 @@ async function promptsOf(
   const request = readRequest(kind, body);
   const { fields, prompts } = request;
   const [prompt] = prompts;
-  // Several prompts, or ids to be turned into text, are more than one turn's work.
-  if (prompt === undefined || prompts.length > 1 || fields.options.echo) return inThread();
+  // Several prompts, ids to be turned into text, a format to be compiled: they are more than one turn's work.
+  const { echo, format } = fields.options;
+  if (prompt === undefined || prompts.length > 1 || echo || format !== undefined) return inThread();
   checkRequest(request, limits);
   const ids =
     prompt.kind === 'tokens'
@@ -132,7 +133,7 @@ export function beginChoices(
       stopTokenIds: options.stopTokenIds,
       ignoreEos: options.ignoreEos,
       placement: options.placement,
-      ...answerText(fields.output, ids, router),
+      ...answerText(fields.output, options.format?.constraint, ids, router),
     });
   const more = Array.from({ length: options.n - 1 }, (_, index) => answer(index + 1));
   const scores = options.echo && options.logprobs !== undefined ? new PromptScores(ids.length, options.logprobs) : undefined;

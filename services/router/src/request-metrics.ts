@@ -41,37 +41,42 @@ export interface RequestMetrics {
   load(counts: { waiting: number; running: number }): void;
 }
 
-/** Makes the router's instruments in a registry. */
-export function createRequestMetrics(registry: Registry, model: string): RequestMetrics {
+/** Makes the router's instruments in a registry; gives those of each model. */
+export function createRequestMetrics(registry: Registry): (model: string) => RequestMetrics {
   const metrics = createMetrics(KEYS, { registry });
-  const labels = { model_name: model };
   const counted = new WeakSet<ServiceError>();
-  return {
-    firstToken: (seconds) => metrics.timeToFirstToken.observe(labels, seconds),
-    nextToken: (seconds) => {
-      metrics.interTokenLatency.observe(labels, seconds);
-      metrics.timePerOutputToken.observe(labels, seconds);
-    },
-    handoff: (seconds) => metrics.handoffGap.observe(seconds),
-    migrated: () => metrics.routerMigrations.inc(),
-    finished: ({ seconds, reasons, promptTokens, tokens, outcomes }) => {
-      metrics.e2eRequestLatency.observe(labels, seconds);
-      for (const reason of reasons) metrics.requestSuccess.inc({ ...labels, finished_reason: reason });
-      metrics.promptTokens.inc(labels, promptTokens);
-      metrics.generationTokens.inc(labels, tokens);
-      for (const outcome of outcomes) metrics.kvOutcome.inc({ outcome });
-      metrics.routerRequests.inc({ outcome: 'ok' });
-    },
-    tokenized: () => metrics.routerRequests.inc({ outcome: 'ok' }),
-    failed: (error) => {
-      if (counted.has(error)) return;
-      counted.add(error);
-      metrics.routerRequests.inc({ outcome: error.reason });
-    },
-    load: ({ waiting, running }) => {
-      metrics.routerQueueDepth.set(waiting);
-      metrics.requestsWaiting.set(labels, waiting);
-      metrics.requestsRunning.set(labels, running);
-    },
+  /** By model. */
+  const queues = new Map<string, number>();
+  return (model) => {
+    const labels = { model_name: model };
+    return {
+      firstToken: (seconds) => metrics.timeToFirstToken.observe(labels, seconds),
+      nextToken: (seconds) => {
+        metrics.interTokenLatency.observe(labels, seconds);
+        metrics.timePerOutputToken.observe(labels, seconds);
+      },
+      handoff: (seconds) => metrics.handoffGap.observe(seconds),
+      migrated: () => metrics.routerMigrations.inc(),
+      finished: ({ seconds, reasons, promptTokens, tokens, outcomes }) => {
+        metrics.e2eRequestLatency.observe(labels, seconds);
+        for (const reason of reasons) metrics.requestSuccess.inc({ ...labels, finished_reason: reason });
+        metrics.promptTokens.inc(labels, promptTokens);
+        metrics.generationTokens.inc(labels, tokens);
+        for (const outcome of outcomes) metrics.kvOutcome.inc({ outcome });
+        metrics.routerRequests.inc({ outcome: 'ok' });
+      },
+      tokenized: () => metrics.routerRequests.inc({ outcome: 'ok' }),
+      failed: (error) => {
+        if (counted.has(error)) return;
+        counted.add(error);
+        metrics.routerRequests.inc({ outcome: error.reason });
+      },
+      load: ({ waiting, running }) => {
+        queues.set(model, waiting);
+        metrics.routerQueueDepth.set([...queues.values()].reduce((sum, count) => sum + count, 0));
+        metrics.requestsWaiting.set(labels, waiting);
+        metrics.requestsRunning.set(labels, running);
+      },
+    };
   };
 }

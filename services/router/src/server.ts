@@ -8,6 +8,7 @@ import { outputFormat } from './answer/output-format.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { RouterConfig } from './config.ts';
 import { inferenceService } from './handlers/inference.ts';
+import { modelRouters } from './handlers/model-routers.ts';
 import { createHttpServer, warmUp } from './http/server.ts';
 import { createRequestMetrics } from './request-metrics.ts';
 import type { RouterParts } from './router-parts.ts';
@@ -15,12 +16,18 @@ import type { RouterTokenizer } from './tokenizer/tokenizer.ts';
 import { servedContext, type WorkerDirectory } from './workers/directory.ts';
 import { Dispatcher } from './workers/dispatcher.ts';
 
+/** A model by the name that clients use. */
+export interface RoutedModel {
+  readonly name: string;
+  readonly tokenizer: RouterTokenizer;
+}
+
 export interface RouterOptions {
   readonly config: RouterConfig;
   /** Who may ask, over both APIs. */
   readonly keys: ApiKeys;
-  readonly model: string;
-  readonly tokenizer: RouterTokenizer;
+  /** At least one; no two of the same name. */
+  readonly models: readonly RoutedModel[];
   readonly directory: WorkerDirectory;
   readonly lifecycle: Lifecycle;
   readonly registry: Registry;
@@ -41,32 +48,26 @@ export interface Router extends AsyncDisposable {
 
 /** Wires the router: queue, channels, HTTP and gRPC. Nothing is opened before `listen`. */
 export function createRouter(options: RouterOptions): Router {
-  const { config, directory, lifecycle, log, model, forceSignal } = options;
-  const metrics = createRequestMetrics(options.registry, model);
+  const { config, directory, lifecycle, log, models, forceSignal } = options;
+  const metricsOf = createRequestMetrics(options.registry);
   const channels = createChannelPool();
   const admission = new Admission(lifecycle, config.maxInFlight);
-  const dispatcher: Dispatcher = new Dispatcher(directory, {
-    maxQueue: config.maxQueue,
-    onChange: (load) => metrics.load(load),
-  });
-  const parts: RouterParts = {
-    model,
-    config,
-    tokenizer: options.tokenizer,
-    output: outputFormat(options.tokenizer.templateFacts()?.text, config),
-    directory,
-    dispatcher,
-    channels,
-    admission,
-    metrics,
-    traces: options.traces,
-  };
+  const routers = modelRouters(
+    models.map(({ name: model, tokenizer }): RouterParts => {
+      const metrics = metricsOf(model);
+      // A queue for each: a model that everybody asks for keeps nobody from another.
+      const dispatcher = new Dispatcher(directory, { maxQueue: config.maxQueue, onChange: (load) => metrics.load(load) });
+      const output = outputFormat(tokenizer.templateFacts()?.text, config);
+      return { model, config, tokenizer, output, directory, dispatcher, channels, admission, metrics, traces: options.traces };
+    }),
+  );
+  const unserved = unservedModels(models, directory);
   const notReady = (): readonly string[] => [
     ...(lifecycle.state === 'ready' ? [] : [`the router is ${lifecycle.state}`]),
-    ...(servedContext(directory.workers(), model) === undefined ? [`no decode worker serves ${model}`] : []),
+    ...unserved().map((model) => `no decode worker serves ${model}`),
   ];
   const http = createHttpServer({
-    router: parts,
+    routers,
     maxBodyBytes: config.maxBodyBytes,
     keys: options.keys,
     log,
@@ -77,14 +78,14 @@ export function createRouter(options: RouterOptions): Router {
   const grpc = createRpcServer({
     host: config.host,
     port: config.grpcPort,
-    services: [inferenceService(parts, options.keys, log, forceSignal)],
+    services: [inferenceService(routers, options.keys, log, forceSignal)],
     maxRequestBytes: config.maxBodyBytes,
     log,
   });
   const updateServing = (): void => grpc.setServing(notReady().length === 0);
   const subscriptions = [
     directory.onChange(() => {
-      closeUnused(channels, directory, dispatcher);
+      closeUnused(channels, directory, routers.each);
       updateServing();
     }),
     lifecycle.onChange(updateServing),
@@ -109,15 +110,29 @@ export function createRouter(options: RouterOptions): Router {
     },
     [Symbol.asyncDispose]: async () => {
       for (const subscription of subscriptions) subscription[Symbol.dispose]();
-      dispatcher[Symbol.dispose]();
+      for (const { dispatcher } of routers.each) dispatcher[Symbol.dispose]();
       await Promise.all([http.close(), grpc[Symbol.asyncDispose]()]);
       channels[Symbol.dispose]();
     },
   };
 }
 
+/**
+ * Models that keep a router from being ready because no decode worker serves them: those that it has never seen served, and all when none
+ * is served now. One that lost its workers later does not: the others are served.
+ */
+function unservedModels(models: readonly RoutedModel[], directory: WorkerDirectory): () => readonly string[] {
+  const seen = new Set<string>();
+  return () => {
+    const names = models.map(({ name }) => name);
+    const now = names.filter((name) => servedContext(directory.workers(), name) !== undefined);
+    for (const name of now) seen.add(name);
+    return names.filter((name) => !now.includes(name) && (now.length === 0 || !seen.has(name)));
+  };
+}
+
 /** Connections to workers that are gone and serve no attempt any more. */
-function closeUnused(channels: ChannelPool, directory: WorkerDirectory, dispatcher: Dispatcher): void {
-  const used = new Set([...directory.workers().map((worker) => worker.address), ...dispatcher.addresses]);
-  channels.keepOnly(used);
+function closeUnused(channels: ChannelPool, directory: WorkerDirectory, routers: readonly RouterParts[]): void {
+  const attempted = routers.flatMap(({ dispatcher }) => dispatcher.addresses);
+  channels.keepOnly(new Set([...directory.workers().map((worker) => worker.address), ...attempted]));
 }

@@ -33,13 +33,20 @@ export async function importBaseImages(daemon: Daemon): Promise<BaseImages> {
     CAUSEWAY_NATS_IMAGE: await importImage(
       daemon,
       'nats',
-      (root) => place(root, findBinary('nats-server', 'nats-server'), '/nats-server'),
-      ['ENTRYPOINT ["/nats-server"]'],
+      (root) => {
+        place(root, findBinary('nats-server', 'nats-server'), '/nats-server');
+        // As the official image (Alpine) has it.
+        place(root, findBinary('busybox', 'busybox-static'), '/bin/wget');
+      },
+      [PATH, 'ENTRYPOINT ["/nats-server"]'],
     ),
     CAUSEWAY_REDIS_IMAGE: await importImage(
       daemon,
       'redis',
-      (root) => place(root, findBinary('redis-server', 'redis-server'), '/usr/local/bin/redis-server'),
+      (root) => {
+        place(root, findBinary('redis-server', 'redis-server'), '/usr/local/bin/redis-server');
+        place(root, findBinary('redis-cli', 'redis-tools'), '/usr/local/bin/redis-cli');
+      },
       [PATH],
     ),
     // As in the official image: what to read, where to store, and a volume for it.
@@ -92,6 +99,8 @@ function libraries(program: string): string[] {
 }
 
 function copy(from: string, to: string): void {
+  // A library of two programs.
+  if (existsSync(to)) return;
   mkdirSync(dirname(to), { recursive: true });
   cpSync(from, to, { dereference: true, recursive: true });
 }

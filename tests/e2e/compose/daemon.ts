@@ -11,8 +11,8 @@ import { dirname, join } from 'node:path';
 import { Child, eventually, findBinary } from '@causeway/testkit';
 import { command, type CommandOptions } from './command.ts';
 
-/** The network interface of the project's network; it is the one thing that a killed daemon leaves in the kernel. */
-export const BRIDGE = 'causeway-test';
+/** The network interfaces of the project's networks; they are the one thing that a killed daemon leaves in the kernel. */
+export const BRIDGES = { front: 'cway-test-front', control: 'cway-test-ctrl', kv: 'cway-test-kv' } as const;
 
 const CGROUPS = '/sys/fs/cgroup';
 /** What dockerd and containerd make outside their folders. */
@@ -35,7 +35,7 @@ exec docker-init -- "$@"
  * A cgroup goes by rmdir, when no process is in it any more.
  */
 const REMOVE = `
-folder=$1 cgroup=$2 bridge=$3
+folder=$1 cgroup=$2 bridges=$3
 shift 3
 cat >/dev/null
 for try in $(seq 150); do
@@ -44,7 +44,7 @@ for try in $(seq 150); do
   [ -e "$folder" ] || [ -n "$(find ${CGROUPS} -type d -name "$cgroup")" ] || break
   sleep 0.2
 done
-ip link delete "$bridge" 2>/dev/null
+for bridge in $bridges; do ip link delete "$bridge" 2>/dev/null; done
 for stray in "$@"; do
   rm -f "$stray/key.json"
   find "$stray" -depth -type d -empty -delete
@@ -90,9 +90,9 @@ async function startWith(storageDriver: string): Promise<Daemon> {
   const folder = mkdtempSync(join(tmpdir(), 'causeway-docker-'));
   const cgroup = folder.slice(folder.lastIndexOf('/') + 1);
   const made = STRAY_FOLDERS.filter((path) => !existsSync(path));
-  await command('ip', ['link', 'delete', BRIDGE]).catch(() => 'there is none');
+  for (const bridge of Object.values(BRIDGES)) await command('ip', ['link', 'delete', bridge]).catch(() => 'there is none');
   // In a process group of its own: Ctrl-C is for the test.
-  const remover = spawn('sh', ['-c', REMOVE, 'sh', folder, cgroup, BRIDGE, ...made], {
+  const remover = spawn('sh', ['-c', REMOVE, 'sh', folder, cgroup, Object.values(BRIDGES).join(' '), ...made], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });
@@ -173,6 +173,8 @@ function remains(folder: string, cgroup: string): string[] {
   return [
     ...mounts.map((line) => `mount ${line}`),
     ...processes.map((pid) => `process ${pid}`),
-    ...[folder, `/sys/class/net/${BRIDGE}`, ...cgroupPaths(cgroup)].filter((path) => existsSync(path)),
+    ...[folder, ...Object.values(BRIDGES).map((bridge) => `/sys/class/net/${bridge}`), ...cgroupPaths(cgroup)].filter((path) =>
+      existsSync(path),
+    ),
   ];
 }

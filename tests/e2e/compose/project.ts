@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { eventually, findBinary, freePort } from '@causeway/testkit';
 import type { BaseImages } from './base-images.ts';
 import { command } from './command.ts';
-import { BRIDGE, type Daemon } from './daemon.ts';
+import { BRIDGES, type Daemon } from './daemon.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 
@@ -27,7 +27,7 @@ export interface Project {
   readonly image: string;
   /** Ports of 127.0.0.1. */
   readonly ports: { http: number; grpc: number; prometheus: number };
-  compose(args: readonly string[], timeoutMs?: number): Promise<string>;
+  compose(args: readonly string[], timeoutMs?: number, env?: Readonly<Record<string, string>>): Promise<string>;
   /** `up --build`, and waits until every process is healthy. */
   up(): Promise<void>;
   state(service: string): Promise<ContainerState>;
@@ -45,6 +45,9 @@ export async function createProject(daemon: Daemon, images: BaseImages): Promise
     ...daemon.clientEnv,
     ...images,
     CAUSEWAY_IMAGE: image,
+    CAUSEWAY_NATS_PASSWORD: 'pnats0123456789',
+    CAUSEWAY_REDIS_PASSWORD: 'predis0123456789',
+    CAUSEWAY_GRAFANA_PASSWORD: 'pgrafana0123456789',
     CAUSEWAY_HTTP_PORT: String(ports.http),
     CAUSEWAY_GRPC_PORT: String(ports.grpc),
     CAUSEWAY_PROMETHEUS_PORT: String(ports.prometheus),
@@ -52,8 +55,8 @@ export async function createProject(daemon: Daemon, images: BaseImages): Promise
   const files = ['--file', join(ROOT, 'docker-compose.yml'), '--file', override];
   const fixed = ['--project-name', 'causeway-test', '--project-directory', ROOT, ...files];
   const program = findBinary('docker-compose', 'docker-compose');
-  const compose: Project['compose'] = (args, timeoutMs = 120_000) =>
-    command(program, [...fixed, ...args], { env, cwd: ROOT, timeoutMs });
+  const compose: Project['compose'] = (args, timeoutMs = 120_000, more = {}) =>
+    command(program, [...fixed, ...args], { env: { ...env, ...more }, cwd: ROOT, timeoutMs });
 
   const state = async (service: string): Promise<ContainerState> => {
     const id = await compose(['ps', '--all', '-q', service]);
@@ -110,6 +113,8 @@ function overrides(): object {
   return {
     version: '3.8',
     services: Object.fromEntries(PROCESSES.map((name) => [name, { build: { network: 'host', args } }])),
-    networks: { default: { driver_opts: { 'com.docker.network.bridge.name': BRIDGE } } },
+    networks: Object.fromEntries(
+      Object.entries(BRIDGES).map(([name, bridge]) => [name, { driver_opts: { 'com.docker.network.bridge.name': bridge } }]),
+    ),
   };
 }

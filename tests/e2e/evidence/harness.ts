@@ -101,7 +101,7 @@ export interface Chosen {
 
 /** What the worker protocol's generation means to an engine. */
 export function engineGeneration(generation: AttemptGeneration): Generation {
-  const complete = completeGeneration(generation);
+  const { constraint: _, ...complete } = completeGeneration(generation);
   const { temperature, topP, topK, seed } = complete.sampling!;
   return {
     ...complete,

@@ -75,11 +75,12 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
   const { pageCount = 256, blockTokens = 16, dtype = 'f32', precision = 'exact', rounds = false, ...rest } = options;
   await using stack = new AsyncDisposableStack();
   using checkpoint = await openCheckpoint(folder(name));
+  const runtime = options.runtime ?? sharedRuntime();
   const groups = layerGroups(checkpoint.config.layers, options.layerGroups ?? 1);
   const cuts = groups.slice(1).map(({ firstLayer }) => firstLayer);
   const storage: KvStorage = options.storage ?? { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
   const kvRounding = rounds === true ? wireFormOf(storage) : rounds === false ? undefined : rounds;
-  const model = stack.use(await loadModel({ checkpoint, precision, cuts, kvRounding }));
+  const model = stack.use(await loadModel({ checkpoint, precision, cuts, kvRounding, runtime }));
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
   const errors: unknown[] = [];
@@ -94,7 +95,7 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
     descriptor,
   };
   const engine = await createEngine({
-    runtime: options.runtime ?? sharedRuntime(),
+    runtime,
     model,
     info,
     pool,

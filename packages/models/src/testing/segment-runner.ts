@@ -1,5 +1,5 @@
 /** Runs a model's segments over plain buffers, for tests of this package. The engine has the real executor. */
-import { NativeBuffer, type Runtime, type Session, Tensor } from '@causeway/ort';
+import { NativeBuffer, type Runtime, type Session, type SessionOptions, Tensor } from '@causeway/ort';
 import { cacheShape } from '../cache-shape.ts';
 import type { LoadedModel, SymbolicDim, ValueSpec } from '../types.ts';
 
@@ -29,10 +29,14 @@ export class SegmentRunner implements AsyncDisposable {
   }
 
   /** Slots of `capacity` tokens for `batch` sequences, filled with NaN; the model's weights are released once packed. */
-  static async create(runtime: Runtime, model: LoadedModel, o: { batch: number; capacity: number }): Promise<SegmentRunner> {
+  static async create(
+    runtime: Runtime,
+    model: LoadedModel,
+    o: { batch: number; capacity: number; session?: SessionOptions },
+  ): Promise<SegmentRunner> {
     const sessions: Session[] = [];
     for (const segment of model.segments) {
-      sessions.push(await runtime.createSession(segment.graph, { initializers: segment.initializers }));
+      sessions.push(await runtime.createSession(segment.graph, { ...o.session, initializers: await segment.weights() }));
     }
     model.releaseWeights();
     const stack = new DisposableStack();

@@ -3,13 +3,18 @@ import { mkdirSync, realpathSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { RunPaths } from '../paths.ts';
 
-/**
- * Makes sure that one `up` at a time owns a run folder. The lock is a name in Linux's abstract socket namespace: the kernel
- * releases it when its holder ends, however it ends, so it can never be stale. Undefined when another process holds it.
- */
+/** Makes sure that one `up` at a time owns a run folder; undefined when another process holds it. */
 export async function acquireInstanceLock(paths: RunPaths): Promise<AsyncDisposable | undefined> {
-  mkdirSync(paths.folder, { recursive: true });
-  const name = createHash('sha256').update(realpathSync(paths.folder)).digest('hex').slice(0, 32);
+  return acquireFolderLock(paths.folder);
+}
+
+/**
+ * Makes sure that one process at a time works in a folder, which is made if need be; undefined when another one holds it. The lock is
+ * a name in Linux's abstract socket namespace: the kernel releases it when its holder ends, however it ends, so it can never be stale.
+ */
+export async function acquireFolderLock(folder: string): Promise<AsyncDisposable | undefined> {
+  mkdirSync(folder, { recursive: true });
+  const name = createHash('sha256').update(realpathSync(folder)).digest('hex').slice(0, 32);
   const server = createServer((socket) => socket.destroy());
   const held = await new Promise<boolean>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error)));

@@ -15,7 +15,7 @@ function state(services: RunState['services']): RunState {
     supervisor: { pid: 99_999_999, start: 'gone:1' },
     startedAt: new Date().toISOString(),
     phase: 'ready',
-    model: { name: 'm', path: '/m' },
+    models: [{ name: 'm', path: '/m' }],
     httpUrl: 'http://127.0.0.1:1',
     grpcAddress: '127.0.0.1:2',
     natsUrl: 'nats://127.0.0.1:3',

@@ -1,13 +1,19 @@
 import { readFileSync } from 'node:fs';
-import { basename, dirname, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { fail } from '@causeway/errors';
-import { defaultTopology, parseTopology, type Topology } from '@causeway/topology';
-import { findModel } from '../paths.ts';
-
-export interface ModelChoice {
-  name: string;
-  path: string;
-}
+import {
+  defaultTopology,
+  modelsOf,
+  type ModelTable,
+  parseTopology,
+  type ServedModel,
+  type Topology,
+  withModels,
+} from '@causeway/topology';
+import { locateModel } from '../models/find-model.ts';
+import type { ModelPlaces } from '../models/model-places.ts';
+import type { Pullable } from '../models/pull.ts';
+import type { StoredModel } from '../models/store.ts';
 
 /** The topology of a file, or the built-in one. @throws ServiceError `file_unreadable`, `bad_config` */
 export function loadTopology(file: string | undefined): Topology {
@@ -21,21 +27,53 @@ export function loadTopology(file: string | undefined): Topology {
   return parseTopology(text, file);
 }
 
+/** What a cluster runs, and where the models of it are. */
+export interface ChosenModels {
+  readonly topology: Topology;
+  /** By the words that the topology has for them. */
+  readonly models: ModelTable;
+}
+
 /**
- * The model to serve: the option, else what the topology says. Relative paths start at the working directory for the option,
- * at the topology file for what it names.
- * @throws ServiceError `file_unreadable` that says where was looked
+ * The models to serve: those of the command line, else what the topology says. Relative paths start at the working directory for the
+ * former, at the topology file for the latter. Those that have to be pulled first are.
+ * @param words of the command line
+ * @throws ServiceError `file_unreadable` that says where was looked, `bad_config` when two models have one name, or what pulling throws
  */
-export function chooseModel(option: string | undefined, topology: Topology, file: string | undefined): ModelChoice {
-  const wanted = option ?? topology.pools.find((pool) => pool.model !== undefined)?.model ?? topology.model;
-  const base = option === undefined && file !== undefined ? dirname(resolve(file)) : process.cwd();
-  const path = findModel(wanted, base);
-  if (path === undefined) {
-    fail(
-      'invalid_argument',
-      'file_unreadable',
-      `there is no model "${wanted}": neither a folder in models/ nor a path (looked from ${base})`,
-    );
+export async function chooseModels(
+  words: readonly string[],
+  file: string | undefined,
+  places: ModelPlaces,
+  pull: (wanted: Pullable) => Promise<StoredModel>,
+): Promise<ChosenModels> {
+  const topology = withModels(loadTopology(file), [...new Set(words)]);
+  const base = words.length === 0 && file !== undefined ? dirname(resolve(file)) : process.cwd();
+  const models = new Map<string, ServedModel>();
+  for (const word of modelsOf(topology)) {
+    const model = await available(word, base, places, pull);
+    const other = [...models.values()].find(({ name, path }) => name === model.name && path !== model.path);
+    if (other !== undefined) {
+      fail(
+        'invalid_argument',
+        'bad_config',
+        `two models are called ${model.name}: ${other.path} and ${model.path}. Clients could not tell them apart: rename one`,
+      );
+    }
+    models.set(word, model);
   }
-  return { name: basename(path).replace(/\.gguf$/i, ''), path };
+  return { topology, models };
+}
+
+async function available(
+  word: string,
+  base: string,
+  places: ModelPlaces,
+  pull: (wanted: Pullable) => Promise<StoredModel>,
+): Promise<ServedModel> {
+  const found = locateModel(word, base, places);
+  if (found.kind === 'here') return found.model;
+  await pull(found.wanted);
+  const pulled = locateModel(word, base, places);
+  if (pulled.kind === 'here') return pulled.model;
+  return fail('not_found', 'file_unreadable', `${word} was pulled and is gone again`);
 }

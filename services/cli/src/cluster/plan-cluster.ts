@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus } from 'node:os';
+import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { hostPort } from '@causeway/config';
 import { fail } from '@causeway/errors';
 import { findBinary } from '@causeway/testkit';
-import { type ProcessSpec, renderNatsConfig, renderProcesses, type Topology } from '@causeway/topology';
+import { type ModelTable, type ProcessSpec, renderNatsConfig, renderProcesses, type Topology } from '@causeway/topology';
 import { logFile, REPOSITORY, type RunPaths } from '../paths.ts';
 import { describeHolder, isPortFree, nextFreePort } from './port-holder.ts';
 import { probeNats, probeReadyz, probeRedis } from './probes.ts';
@@ -19,7 +19,7 @@ const UNWIND_MS = 8_000;
 
 export interface PlanOptions {
   topology: Topology;
-  model: { name: string; path: string };
+  models: ModelTable;
   paths: RunPaths;
   /** Given by the user: taken is an error. Otherwise the default, or the next free one. */
   httpPort: number | undefined;
@@ -36,6 +36,7 @@ export interface ClusterPlan {
   grpcAddress: string;
   natsUrl: string;
   redisUrl: string;
+  namespace: string | undefined;
   /** Things the user should know, such as a port that was not free. */
   notes: string[];
 }
@@ -79,9 +80,9 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
     return password;
   };
   const specs = renderProcesses(topology, {
-    modelPath: options.model.path,
-    modelName: options.model.name,
+    models: options.models,
     machineCores: availableParallelism(),
+    machineBytes: machineMemory(),
     natsUrl,
     natsPassword,
     redisUrl,
@@ -106,8 +107,16 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
     grpcAddress: hostPort(shownHost(host), grpc),
     natsUrl,
     redisUrl,
+    namespace: topology.namespace,
     notes,
   };
+}
+
+/** Bytes of memory that all processes together may take. */
+function machineMemory(): number {
+  // 0 or more than there is: no limit is set (cgroups).
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
 /** taskset would refuse cores that are not there, once per process and in its own words. */
@@ -203,6 +212,7 @@ async function servicePlan(
   return {
     name: spec.name,
     kind: spec.role,
+    ...(spec.model === undefined ? {} : { model: spec.model }),
     command: command[0] ?? process.execPath,
     args: command.slice(1),
     env,

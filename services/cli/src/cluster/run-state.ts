@@ -7,6 +7,8 @@ const identity = z.object({ pid: z.int().min(2), start: z.string().min(1) });
 const serviceState = z.object({
   name: z.string(),
   kind: z.enum(['nats', 'redis', 'router', 'prefill', 'decode']),
+  /** What a worker serves. */
+  model: z.string().optional(),
   /** Absent while it is down. */
   process: identity.optional(),
   phase: z.enum(['starting', 'ready', 'restarting', 'stopping', 'stopped']),
@@ -23,11 +25,13 @@ const runState = z.object({
   supervisor: identity,
   startedAt: z.string(),
   phase: z.enum(['starting', 'ready', 'draining']),
-  model: z.object({ name: z.string(), path: z.string() }),
+  models: z.array(z.object({ name: z.string(), path: z.string() })).min(1),
   httpUrl: z.string(),
   grpcAddress: z.string(),
   natsUrl: z.string(),
   redisUrl: z.string(),
+  /** Of the topology; absent when it names none. */
+  namespace: z.string().optional(),
   /** How long its drain takes at most. */
   stopWithinMs: z.number().optional(),
   services: z.array(serviceState),

@@ -4,6 +4,8 @@ import type { ServiceState } from './run-state.ts';
 export interface ServicePlan {
   name: string;
   kind: ServiceState['kind'];
+  /** What a worker serves, by the name that clients use. */
+  model?: string;
   command: string;
   args: readonly string[];
   env: Readonly<Record<string, string>>;

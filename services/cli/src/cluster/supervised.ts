@@ -55,6 +55,7 @@ export class Supervised {
     return {
       name: plan.name,
       kind: plan.kind,
+      ...(plan.model === undefined ? {} : { model: plan.model }),
       ...(this.#running === undefined || this.#running.ended ? {} : { process: this.#running.identity }),
       phase: this.#phase,
       restarts: this.#restarts,

@@ -41,7 +41,7 @@ async function ask(options: Partial<ChatOptions>): Promise<{ code: number; shown
   let shown = '';
   const add = (text = ''): void => void (shown += text);
   const plain = (text: string): string => text;
-  const out: Output = { write: add, line: add, warn: add, dim: plain, bold: plain, red: plain };
+  const out: Output = { terminal: false, write: add, line: add, warn: add, dim: plain, bold: plain, red: plain };
   const input = new PassThrough();
   input.end('What color is snow?\n');
   const none = {

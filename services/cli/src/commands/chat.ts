@@ -11,7 +11,7 @@ import type { Output } from '../terminal/output.ts';
 export interface ChatOptions {
   /** Router to talk to; default the cluster of this checkout. */
   url: string | undefined;
-  /** Default the one that the router serves. */
+  /** Default the first that the router serves. */
   model: string | undefined;
   system: string | undefined;
   maxTokens: number | undefined;
@@ -74,7 +74,7 @@ async function findTarget(options: ChatOptions, paths: RunPaths): Promise<Target
       'no cluster of this checkout is up; start one with ./causeway up, or name a router with --url',
     );
   }
-  const ours = options.url === undefined ? state?.model.name : undefined;
+  const ours = options.url === undefined ? state?.models[0]?.name : undefined;
   const router = { baseUrl, apiKey: options.apiKey };
   return { ...router, model: options.model ?? ours ?? (await servedModel(router, AbortSignal.timeout(MODELS_TIMEOUT_MS))) };
 }

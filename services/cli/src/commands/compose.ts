@@ -1,21 +1,46 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { renderCompose, renderComposeNats, renderPrometheus } from '@causeway/topology';
-import { loadTopology } from '../cluster/load-topology.ts';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fail } from '@causeway/errors';
+import {
+  modelsOf,
+  type ModelTable,
+  renderCompose,
+  renderComposeNats,
+  renderDashboards,
+  renderKubernetes,
+  renderPrometheus,
+} from '@causeway/topology';
+import { chooseModels } from '../cluster/load-topology.ts';
+import type { CliConfig } from '../config.ts';
+import { modelPlaces } from '../models/model-places.ts';
+import { pullableName } from '../models/pull.ts';
 import { REPOSITORY } from '../paths.ts';
+import { makeSecrets } from './secrets.ts';
 import type { Output } from '../terminal/output.ts';
 
 /** Writes, or with `check` compares, every deployment file that follows from a topology. Exit code 1 when one is not up to date. */
 export async function composeRender(
   options: { topology: string | undefined; check: boolean },
-  deps: { out: Output },
+  deps: { out: Output; config: CliConfig },
 ): Promise<number> {
-  const topology = loadTopology(options.topology);
+  // What containers mount has to be here already.
+  const { topology, models } = await chooseModels([], options.topology, modelPlaces(deps.config), (wanted) =>
+    fail(
+      'failed_precondition',
+      'bad_config',
+      `${pullableName(wanted)} is not here: ./causeway models pull ${pullableName(wanted)}`,
+    ),
+  );
   const files: [string, string][] = [
-    ['docker-compose.yml', renderCompose(topology)],
+    ['docker-compose.yml', renderCompose(topology, fromHere(models))],
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
     ['deploy/nats/nats.conf', renderComposeNats(topology)],
+    ...[...renderDashboards()].map(([name, text]): [string, string] => [`deploy/grafana/dashboards/${name}`, text]),
+    ...[...(modelsOf(topology).length > 1 ? [] : renderKubernetes(topology, ruleFiles()))].map(
+      ([name, text]): [string, string] => [`deploy/kubernetes/${name}`, text],
+    ),
   ];
+  if (modelsOf(topology).length > 1) deps.out.line('the Kubernetes manifests serve one model: they are left as they are');
   let stale = 0;
   for (const [name, text] of files) {
     const path = join(REPOSITORY, name);
@@ -27,8 +52,29 @@ export async function composeRender(
     }
     deps.out.line(options.check ? `${name} is not what the topology says: run ./causeway compose` : `wrote ${name}`);
   }
+  if (!options.check) for (const name of makeSecrets()) deps.out.line(`wrote ${name}, with new passwords`);
   if (stale === 0) deps.out.line('the deployment files are up to date');
   return options.check && stale > 0 ? 1 : 0;
+}
+
+/** deploy/prometheus/rules, written by hand: Compose mounts them, Kubernetes gets them as objects. */
+function ruleFiles(): Map<string, string> {
+  const folder = join(REPOSITORY, 'deploy/prometheus/rules');
+  return new Map(
+    readdirSync(folder)
+      .toSorted()
+      .map((name) => [name, readFileSync(join(folder, name), 'utf8')]),
+  );
+}
+
+/** Paths as docker-compose.yml has them: inside the checkout relative to it. */
+function fromHere(models: ModelTable): ModelTable {
+  return new Map(
+    [...models].map(([word, { name, path }]) => {
+      const inside = relative(REPOSITORY, path);
+      return [word, { name, path: inside.startsWith('..') || inside.startsWith('/') ? path : `./${inside}` }];
+    }),
+  );
 }
 
 function readOrEmpty(path: string): string {

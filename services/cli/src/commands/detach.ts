@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { sleep } from '@causeway/lifecycle';
 import { acquireInstanceLock } from '../cluster/instance-lock.ts';
+import { requireRoom } from '../cluster/run-folder.ts';
 import { readRunState } from '../cluster/run-state.ts';
 import { logFile } from '../paths.ts';
 import { StopSignals } from '../terminal/stop-signals.ts';
@@ -16,6 +17,7 @@ import type { UpDeps } from './up.ts';
  */
 export async function upDetached(args: readonly string[], deps: UpDeps): Promise<number> {
   const { paths, out } = deps;
+  requireRoom(paths.folder);
   const lock = await acquireInstanceLock(paths);
   if (lock === undefined) {
     out.warn(describeRunning(readRunState(paths)));

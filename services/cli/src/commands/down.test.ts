@@ -43,7 +43,7 @@ function write(supervisor: ProcessIdentity, service: ProcessIdentity, more: Part
     supervisor,
     startedAt: new Date().toISOString(),
     phase: 'ready',
-    model: { name: 'm', path: '/m' },
+    models: [{ name: 'm', path: '/m' }],
     httpUrl: 'http://127.0.0.1:1',
     grpcAddress: '127.0.0.1:2',
     natsUrl: 'nats://127.0.0.1:3',
@@ -56,6 +56,7 @@ function write(supervisor: ProcessIdentity, service: ProcessIdentity, more: Part
 function stop(now = false): Promise<number> {
   const plain = (text: string): string => text;
   const out: Output = {
+    terminal: false,
     write: (text) => void said.push(text),
     line: (text = '') => void said.push(text),
     warn: (text) => void said.push(text),

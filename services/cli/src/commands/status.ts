@@ -7,6 +7,7 @@ import { readRunState, type RunState, type ServiceState } from '../cluster/run-s
 import type { RunPaths } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
 import { table } from '../terminal/table.ts';
+import { modelNames } from '../terminal/up-text.ts';
 
 const PROBE_MS = 2_000;
 
@@ -16,7 +17,9 @@ export interface StatusReport {
   phase?: RunState['phase'] | 'crashed';
   startedAt?: string;
   supervisorPid?: number;
-  model?: RunState['model'];
+  /** The first of `models`. */
+  model?: RunState['models'][number];
+  models?: ModelReport[];
   http?: string;
   grpc?: string;
   nats?: string;
@@ -26,6 +29,16 @@ export interface StatusReport {
   workers: WorkerReport[];
   /** Why the registry could not be read. */
   registryError?: string;
+}
+
+interface ModelReport {
+  name: string;
+  path: string;
+  /** Workers as registered. */
+  prefill: number;
+  decode: number;
+  /** It has a decode worker, and a prefill worker if the topology has one for it. */
+  ready: boolean;
 }
 
 interface ServiceReport {
@@ -76,14 +89,15 @@ async function collect(paths: RunPaths): Promise<StatusReport> {
   const alive = isAlive(state.supervisor);
   const [services, registry] = await Promise.all([
     Promise.all(state.services.map(probe)),
-    alive ? readWorkers(state.redisUrl) : { workers: [] as WorkerReport[] },
+    alive ? readWorkers(state.redisUrl, state.namespace) : { workers: [] as WorkerReport[] },
   ]);
   return {
     running: alive,
     phase: alive ? state.phase : 'crashed',
     startedAt: state.startedAt,
     supervisorPid: state.supervisor.pid,
-    model: state.model,
+    ...(state.models[0] === undefined ? {} : { model: state.models[0] }),
+    models: state.models.map((model) => modelReport(model, state.services, registry.workers)),
     http: state.httpUrl,
     grpc: state.grpcAddress,
     nats: state.natsUrl,
@@ -91,6 +105,18 @@ async function collect(paths: RunPaths): Promise<StatusReport> {
     services,
     ...registry,
   };
+}
+
+function modelReport(
+  { name, path }: RunState['models'][number],
+  services: RunState['services'],
+  workers: readonly WorkerReport[],
+): ModelReport {
+  const count = (role: WorkerReport['role']): number =>
+    workers.filter((worker) => worker.model === name && worker.role === role && !worker.draining).length;
+  const [prefill, decode] = [count('prefill'), count('decode')];
+  const wantsPrefill = services.some(({ kind, model }) => kind === 'prefill' && model === name);
+  return { name, path, prefill, decode, ready: decode > 0 && (prefill > 0 || !wantsPrefill) };
 }
 
 async function probe(service: ServiceState): Promise<ServiceReport> {
@@ -121,9 +147,12 @@ async function answers(service: ServiceState, signal: AbortSignal): Promise<read
   return probeReadyz(service.observability ?? '', signal);
 }
 
-async function readWorkers(url: string): Promise<{ workers: WorkerReport[]; registryError?: string }> {
+async function readWorkers(
+  url: string,
+  namespace: string | undefined,
+): Promise<{ workers: WorkerReport[]; registryError?: string }> {
   try {
-    await using redis = await connectRedis({ url, deadlineMs: PROBE_MS });
+    await using redis = await connectRedis({ url, namespace, deadlineMs: PROBE_MS });
     await using view = new RegistryView({ redis });
     await abortable(view.loaded, AbortSignal.timeout(PROBE_MS));
     return { workers: view.snapshot.workers.map(workerReport) };
@@ -169,7 +198,9 @@ function show(report: StatusReport, out: Output): void {
   if (report.phase === 'crashed') {
     out.line(`the last \`up\` (pid ${report.supervisorPid}) ended abruptly; ./causeway down (or up) cleans up after it`);
   } else {
-    out.line(`${out.bold(report.phase)} since ${report.startedAt}, pid ${report.supervisorPid}, model ${report.model?.name}`);
+    out.line(
+      `${out.bold(report.phase)} since ${report.startedAt}, pid ${report.supervisorPid}, ${modelNames(report.models ?? [])}`,
+    );
     out.line(`HTTP ${report.http}/v1 · gRPC ${report.grpc} · ${report.nats} · ${report.redis}`);
   }
   out.line();
@@ -185,6 +216,17 @@ function show(report: StatusReport, out: Output): void {
   ]);
   for (const line of table(['PROCESS', 'PID', 'STATE', 'RESTARTS', 'PORTS', ''], services)) out.line(line);
   if (report.phase === 'crashed') return;
+  const models = report.models ?? [];
+  if (models.length > 1) {
+    const rows = models.map(({ name, prefill, decode, ready }) => [
+      name,
+      String(prefill),
+      String(decode),
+      ready ? 'ready' : out.red('not ready'),
+    ]);
+    out.line();
+    for (const line of table(['MODEL', 'PREFILL', 'DECODE', 'STATE'], rows)) out.line(line);
+  }
   out.line();
   if (report.registryError !== undefined) out.line(out.red(report.registryError));
   else if (report.workers.length === 0) out.line('no worker is registered in Redis');

@@ -3,26 +3,30 @@ import { ServiceError } from '@causeway/errors';
 import { Cluster } from '../cluster/cluster.ts';
 import { acquireInstanceLock } from '../cluster/instance-lock.ts';
 import { stopLeftovers } from '../cluster/leftovers.ts';
-import { chooseModel, loadTopology } from '../cluster/load-topology.ts';
+import { chooseModels, type ChosenModels } from '../cluster/load-topology.ts';
 import { type ClusterPlan, planCluster } from '../cluster/plan-cluster.ts';
 import { identify } from '../cluster/process-identity.ts';
+import { requireRoom } from '../cluster/run-folder.ts';
 import { readRunState, removeRunState, type RunState, writeRunState } from '../cluster/run-state.ts';
 import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
 import { readCliConfig, routerKey } from '../config.ts';
+import { modelPlaces } from '../models/model-places.ts';
+import { pullHere } from '../models/pull-here.ts';
 import type { RunPaths } from '../paths.ts';
 import { shown } from '../prompt/shown.ts';
 import { streamChat } from '../prompt/stream-chat.ts';
 import { summarizeAnswer } from '../prompt/summary.ts';
 import type { Output } from '../terminal/output.ts';
 import { StopSignals, type SignalSource } from '../terminal/stop-signals.ts';
-import { describeRunning, usageLines } from '../terminal/up-text.ts';
+import { describeRunning, modelNames, usageLines } from '../terminal/up-text.ts';
 
 export interface UpOptions {
   httpPort: number | undefined;
   grpcPort: number | undefined;
   host: string;
-  model: string | undefined;
+  /** In place of what the topology names; several: each worker pool once for each. */
+  models: readonly string[];
   topology: string | undefined;
   /** Send the first prompt. */
   prompt: boolean;
@@ -48,8 +52,10 @@ const FIRST_PROMPT_TIMEOUT_MS = 120_000;
  */
 export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   const { paths, out } = deps;
-  const topology = loadTopology(options.topology);
-  const model = chooseModel(options.model, topology, options.topology);
+  requireRoom(paths.folder);
+  const chosen = await choose(options, deps);
+  if (chosen === undefined) return 130;
+  const { topology, models } = chosen;
   await using lock = await acquireInstanceLock(paths);
   if (lock === undefined) {
     out.warn(describeRunning(readRunState(paths)));
@@ -57,14 +63,27 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   }
   const left = await stopLeftovers(paths);
   if (left.length > 0) out.line(`stopped what an earlier run had left behind: ${left.join(', ')}`);
-  const plan = await planCluster({ ...options, topology, model, paths, env: deps.env });
+  const plan = await planCluster({ ...options, topology, models, paths, env: deps.env });
+  const served = [...new Map([...models.values()].map((model) => [model.name, { ...model }])).values()];
 
-  out.line(`causeway up · model ${model.name} · ${availableParallelism()} cores · logs in ${paths.logs}`);
+  out.line(`causeway up · ${modelNames(served)} · ${availableParallelism()} cores · logs in ${paths.logs}`);
   for (const note of plan.notes) out.line(`  ${note}`);
   let phase: RunState['phase'] = 'starting';
   const startedAt = new Date().toISOString();
-  const save = (): void => writeRunState(paths, stateOf(plan, cluster, { phase, startedAt, model }));
-  const show = (service: ServicePlan, event: ServiceEvent): void => showEvent(out, service, event);
+  let saved = true;
+  /** A disk that fills up must not end a cluster, nor keep it from being ended. */
+  const save = (): void => {
+    try {
+      writeRunState(paths, stateOf(plan, cluster, { phase, startedAt, models: served }));
+      saved = true;
+    } catch (error) {
+      if (saved)
+        out.warn(`cannot write ${paths.state}: ${(error as Error).message}; \`status\` and \`down\` see what was written last`);
+      saved = false;
+    }
+  };
+  const width = Math.max(10, ...plan.services.map(({ name }) => name.length));
+  const show = (service: ServicePlan, event: ServiceEvent): void => showEvent(out, service, event, width);
   const cluster = new Cluster(plan.services, { onEvent: show, onChange: save });
 
   using stop = new StopSignals(deps.signals, (count, name) => {
@@ -78,10 +97,12 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   try {
     await cluster.start(options.wait * 1000, stop.signal);
     await cluster.workersKnown(WORKERS_KNOWN_MS, stop.signal);
-    if (options.prompt) await firstPrompt(plan, model.name, out, stop.signal);
+    if (options.prompt) {
+      for (const { name } of served) await firstPrompt(plan, name, served.length === 1 ? 'model' : name, out, stop.signal);
+    }
     phase = 'ready';
     save();
-    for (const line of usageLines({ ...plan, wantsKey: keyFor(plan) !== undefined }, model.name, out)) out.line(line);
+    for (const line of usageLines({ ...plan, wantsKey: keyFor(plan) !== undefined }, served[0]?.name ?? '', out)) out.line(line);
     await stop.requested;
   } catch (error) {
     if (!stop.signal.aborted) {
@@ -99,21 +120,38 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   return failure === undefined ? 0 : 1;
 }
 
+/** Finds the models, pulling those that are not here; undefined when that was interrupted. */
+async function choose(options: UpOptions, { out, env, signals }: UpDeps): Promise<ChosenModels | undefined> {
+  const config = readCliConfig(env);
+  using stop = new StopSignals(signals, () => undefined);
+  try {
+    return await chooseModels(options.models, options.topology, modelPlaces(config), (wanted) =>
+      pullHere(wanted, { config, out, env }, stop.signal),
+    );
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+    out.line();
+    out.line('stopped; what was pulled so far is kept');
+    return undefined;
+  }
+}
+
 function stateOf(
   plan: ClusterPlan,
   cluster: Cluster,
-  rest: { phase: RunState['phase']; startedAt: string; model: RunState['model'] },
+  rest: { phase: RunState['phase']; startedAt: string; models: RunState['models'] },
 ): RunState {
-  const { httpUrl, grpcAddress, natsUrl, redisUrl } = plan;
+  const { httpUrl, grpcAddress, natsUrl, redisUrl, namespace } = plan;
   const supervisor = identify(process.pid);
   if (supervisor === undefined) throw new Error('/proc does not know this process: is /proc mounted?');
   const services = cluster.services.map((service) => service.state);
   const { stopWithinMs } = cluster;
-  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, stopWithinMs, services };
+  const named = namespace === undefined ? {} : { namespace };
+  return { version: 1, supervisor, ...rest, httpUrl, grpcAddress, natsUrl, redisUrl, ...named, stopWithinMs, services };
 }
 
-function showEvent(out: Output, service: ServicePlan, event: ServiceEvent): void {
-  const name = service.name.padEnd(10);
+function showEvent(out: Output, service: ServicePlan, event: ServiceEvent, width: number): void {
+  const name = service.name.padEnd(width);
   switch (event.kind) {
     case 'waiting':
       out.line(`  ${name} waiting, ${event.seconds} s: ${event.reasons.join('; ')}`);
@@ -140,10 +178,10 @@ function keyFor(plan: ClusterPlan): string | undefined {
   return routerKey(readCliConfig(plan.services.find(({ kind }) => kind === 'router')?.env ?? {}));
 }
 
-async function firstPrompt(plan: ClusterPlan, model: string, out: Output, signal: AbortSignal): Promise<void> {
+async function firstPrompt(plan: ClusterPlan, model: string, label: string, out: Output, signal: AbortSignal): Promise<void> {
   out.line();
-  out.line(`${out.dim('you  ')} ${FIRST_PROMPT}`);
-  out.write(`${out.dim('model')} `);
+  out.line(`${out.dim('you'.padEnd(label.length))} ${FIRST_PROMPT}`);
+  out.write(`${out.dim(label)} `);
   const answer = await streamChat({
     baseUrl: plan.httpUrl,
     apiKey: keyFor(plan),

@@ -1,5 +1,7 @@
 /** Where a command writes. Colours only on a terminal, and not when NO_COLOR is set (https://no-color.org). */
 export interface Output {
+  /** Standard output is a terminal: a line can be drawn anew. */
+  readonly terminal: boolean;
   /** Text as it is, on standard output. */
   write(text: string): void;
   line(text?: string): void;
@@ -25,6 +27,7 @@ export function createOutput({ stdout, stderr, env }: Streams): Output {
     return (text: string): string => (on ? `\u001b[${code}m${text}\u001b[0m` : text);
   };
   return {
+    terminal: stdout.isTTY === true,
     write: (text) => void stdout.write(text),
     line: (text = '') => void stdout.write(`${text}\n`),
     warn: (text) => void stderr.write(`${text}\n`),

@@ -20,11 +20,16 @@ export function usageLines(
   ];
 }
 
+/** `model a`, `models a, b`. */
+export function modelNames(models: readonly { name: string }[]): string {
+  return `model${models.length === 1 ? '' : 's'} ${models.map(({ name }) => name).join(', ')}`;
+}
+
 /** For a second `up`, and for nobody else. */
 export function describeRunning(state: RunState | undefined): string {
   if (state === undefined) return 'another `causeway up` is starting or stopping in this checkout; try again when it is done';
   return (
     `a cluster of this checkout is already ${state.phase === 'ready' ? 'up' : state.phase} (pid ${state.supervisor.pid}, since ${state.startedAt}): ` +
-    `${state.httpUrl}, model ${state.model.name}\nuse it, or stop it first: ./causeway down`
+    `${state.httpUrl}, ${modelNames(state.models)}\nuse it, or stop it first: ./causeway down`
   );
 }

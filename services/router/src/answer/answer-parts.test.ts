@@ -22,6 +22,7 @@ function answer(more: Partial<AnswerOptions> = {}, parallel = true): Answer {
     stop: [],
     stopTokenIds: [],
     ignoreEos: false,
+    constraint: undefined,
     placement: undefined,
     detokenizer: { push: (id) => String.fromCharCode(id), flush: () => '' },
     output: new OutputParser({ reasoning: 'open', calls }),

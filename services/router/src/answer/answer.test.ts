@@ -18,6 +18,7 @@ function answer(more: Partial<AnswerOptions> = {}): Answer {
     stop: [],
     stopTokenIds: [],
     ignoreEos: false,
+    constraint: undefined,
     placement: undefined,
     detokenizer: detokenizer(),
     ...more,

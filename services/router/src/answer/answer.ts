@@ -1,3 +1,4 @@
+import type { Constraint } from '@causeway/grammar';
 import type { AnswerPart, FinishReasonName, PlacementWish } from '@causeway/openai';
 import type { workerV1 } from '@causeway/proto';
 import type { WorkerToken } from '../attempt/events.ts';
@@ -20,6 +21,8 @@ export interface AnswerOptions {
   /** Tokens that end the answer beside the model's own; the workers look for them. */
   readonly stopTokenIds: readonly number[];
   readonly ignoreEos: boolean;
+  /** What the answer is held to; the workers see to it. */
+  readonly constraint: Constraint | undefined;
   readonly placement: PlacementWish | undefined;
   readonly detokenizer: DecodeStream;
   /** Tells reasoning and calls apart from content, where they are looked for. */

@@ -1,3 +1,4 @@
+import type { Constraint } from '@causeway/grammar';
 import { describe, expect, it } from 'vitest';
 import type { Choices } from '../answer/choices.ts';
 import { nextGeneration } from './generation.ts';
@@ -32,6 +33,29 @@ describe('nextGeneration', () => {
       expect([...promptIds, ...replayIds].slice(-firstPosition)).toEqual([7, 8]);
       expect(topLogprobs).toBe(5);
     }
+  });
+
+  it.each<[Constraint, unknown]>([
+    [{ kind: 'json_object' }, { $case: 'jsonObject', value: true }],
+    [
+      { kind: 'json_schema', schema: '{}' },
+      { $case: 'jsonSchema', value: '{}' },
+    ],
+    [
+      { kind: 'regex', pattern: 'a' },
+      { $case: 'regex', value: 'a' },
+    ],
+    [
+      { kind: 'choice', choices: ['a', 'b'] },
+      { $case: 'choices', value: { texts: ['a', 'b'] } },
+    ],
+  ])('tells them what the answer is held to: %j', (body, message) => {
+    const thinking = { begin: '<think>', end: '</think>', begun: true };
+    const held = (constraint: Constraint) => ({ shared: { ...shared, constraint }, open: begun.open }) as unknown as Choices;
+    expect(nextGeneration(held(body), 'fast').constraint).toEqual({ body: message, prefix: '', suffix: '', thinking: undefined });
+    const around = { ...body, prefix: 'x', suffix: 'y', thinking };
+    expect(nextGeneration(held(around), 'exact').constraint).toEqual({ body: message, prefix: 'x', suffix: 'y', thinking });
+    expect(nextGeneration(begun, 'fast').constraint).toBeUndefined();
   });
 
   it('fast: reads the tokens so far as a prompt, and so does a worker after a preemption', () => {

@@ -1,3 +1,4 @@
+import type { Constraint } from '@causeway/grammar';
 import type { workerV1 } from '@causeway/proto';
 import type { Answer } from '../answer/answer.ts';
 import type { Choices } from '../answer/choices.ts';
@@ -8,7 +9,7 @@ import type { Choices } from '../answer/choices.ts';
  * have one prompt only as long as their own tokens stay out of it: they are replayed either way.
  */
 export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): workerV1.Generation {
-  const { promptIds, stopTokenIds, ignoreEos, logprobs } = choices.shared;
+  const { promptIds, stopTokenIds, ignoreEos, logprobs, constraint } = choices.shared;
   const { open } = choices;
   // Of an echo alone none is open; a worker gives one token at least, which nobody takes.
   const [choice, answer] = open[0] ?? [0, choices.answers[0] as Answer];
@@ -27,6 +28,7 @@ export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): wo
     returnLogits: false,
     exactResume: exact,
     topLogprobs: logprobs ?? 0,
+    constraint: constraint && constraintToProto(constraint),
     promptLogprobs: choices.scores?.complete === false ? choices.scores.tops : undefined,
     choices: open.length === 1 && choice === 0 ? [] : wire,
   };
@@ -40,4 +42,22 @@ function wireChoice(index: number, { emitted, remainingTokens, options }: Answer
     maxTokens: remainingTokens,
     firstPosition: emitted.length,
   };
+}
+
+function constraintToProto(constraint: Constraint): workerV1.Constraint {
+  const { prefix = '', suffix = '', thinking } = constraint;
+  return { body: constraintBody(constraint), prefix, suffix, thinking };
+}
+
+function constraintBody(constraint: Constraint): workerV1.Constraint['body'] {
+  switch (constraint.kind) {
+    case 'json_object':
+      return { $case: 'jsonObject', value: true };
+    case 'json_schema':
+      return { $case: 'jsonSchema', value: constraint.schema };
+    case 'regex':
+      return { $case: 'regex', value: constraint.pattern };
+    case 'choice':
+      return { $case: 'choices', value: { texts: [...constraint.choices] } };
+  }
 }

@@ -8,21 +8,23 @@ import type { AnswerPiece } from '../answer/answer.ts';
 import type { ApiKeys } from '../api-keys.ts';
 import { openRequest, type RequestContext } from '../request-context.ts';
 import type { RouterParts } from '../router-parts.ts';
+import type { ModelRouters } from './model-routers.ts';
 import { servedModels } from './models.ts';
 import { RawInferenceDefinition } from './raw-inference.ts';
 import { serve } from './serve.ts';
 import { tokenized } from './tokenized.ts';
 
-/** Binds the service to the router. */
-export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger, forceSignal: AbortSignal): RpcService {
+/** Binds the service to the router's models. */
+export function inferenceService(routers: ModelRouters, keys: ApiKeys, log: Logger, forceSignal: AbortSignal): RpcService {
+  const { first } = routers;
   const open = (call: RpcContext, method: string): RequestContext => {
-    checkKey(call, keys, router);
+    checkKey(call, keys, first);
     return openRequest({
       id: call.requestId,
       log,
-      timeoutMs: Math.min(router.config.requestTimeoutMs, call.remainingMs()),
+      timeoutMs: Math.min(first.config.requestTimeoutMs, call.remainingMs()),
       signals: [call.signal, forceSignal],
-      span: router.traces.begin(`causeway.inference.v1.Inference/${method}`, (name) => call.metadata.get(name), {
+      span: first.traces.begin(`causeway.inference.v1.Inference/${method}`, (name) => call.metadata.get(name), {
         'causeway.request_id': call.requestId,
       }),
     });
@@ -30,6 +32,7 @@ export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger
   return rpcService(RawInferenceDefinition, {
     async *generate(body, call) {
       using ctx = open(call, 'Generate');
+      const router = await routers.of(ctx, { kind: 'generate', body });
       let logprobs: GenerationOptions['logprobs'];
       for await (const event of serve(ctx, { kind: 'generate', body }, router)) {
         if (event.kind === 'accepted') ({ logprobs } = event.fields.options);
@@ -45,11 +48,12 @@ export function inferenceService(router: RouterParts, keys: ApiKeys, log: Logger
     },
     tokenize: async (body, call) => {
       using ctx = open(call, 'Tokenize');
-      return await tokenized(ctx, { kind: 'tokenize', body }, router);
+      const source = { kind: 'tokenize', body } as const;
+      return await tokenized(ctx, source, await routers.of(ctx, source));
     },
     listModels: async (_request, call) => {
-      checkKey(call, keys, router);
-      return { models: servedModels(router).map((model) => ({ ...model })) };
+      checkKey(call, keys, first);
+      return { models: servedModels(routers.each).map((model) => ({ ...model })) };
     },
   });
 }

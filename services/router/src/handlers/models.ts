@@ -7,11 +7,13 @@ export interface ServedModel {
   readonly contextLength: number;
 }
 
-/** Models that can be served now: this router's, when a decode worker serves it. */
-export function servedModels(router: Pick<RouterParts, 'model' | 'directory'>): readonly ServedModel[] {
-  const workers = router.directory.workers();
-  const contextLength = servedContext(workers, router.model);
-  if (contextLength === undefined) return [];
-  const architecture = workers.find((worker) => worker.model === router.model)?.architecture ?? '';
-  return [{ id: router.model, architecture, contextLength }];
+/** Models that can be served now: those of the router that a decode worker serves. */
+export function servedModels(routers: readonly Pick<RouterParts, 'model' | 'directory'>[]): readonly ServedModel[] {
+  return routers.flatMap(({ model, directory }) => {
+    const workers = directory.workers();
+    const contextLength = servedContext(workers, model);
+    if (contextLength === undefined) return [];
+    const architecture = workers.find((worker) => worker.model === model)?.architecture ?? '';
+    return [{ id: model, architecture, contextLength }];
+  });
 }

@@ -6,17 +6,17 @@ import type { Logger } from '@causeway/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import type { ApiKeys } from '../api-keys.ts';
 import { answerHttp, bodyOf } from '../handlers/http-answer.ts';
+import type { ModelRouters } from '../handlers/model-routers.ts';
 import { servedModels } from '../handlers/models.ts';
 import { tokenized } from '../handlers/tokenized.ts';
 import { readRequest } from '../request/read-request.ts';
 import { openRequest, type RequestContext } from '../request-context.ts';
-import type { RouterParts } from '../router-parts.ts';
 import { VERSION } from '../version.ts';
 import { clientErrorHandler, expectationHandler, missingHost, requestIdOf } from './before-routing.ts';
 import { fromFastifyError, httpError } from './errors.ts';
 
 export interface HttpServerOptions {
-  readonly router: RouterParts;
+  readonly routers: ModelRouters;
   readonly maxBodyBytes: number;
   readonly keys: ApiKeys;
   readonly log: Logger;
@@ -30,8 +30,8 @@ export interface HttpServerOptions {
 
 /** The OpenAI API over HTTP; nothing is opened before `listen`. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
-  const { keys, maxBodyBytes, router } = options;
-  const count = (error: ServiceError): void => router.metrics.failed(error);
+  const { keys, maxBodyBytes, routers } = options;
+  const count = (error: ServiceError): void => routers.first.metrics.failed(error);
   const server = fastify({
     bodyLimit: maxBodyBytes,
     logger: false,
@@ -62,7 +62,9 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   modelRoutes(server, options);
   healthRoutes(server, options);
   const answer = (form: AnswerForm) => (request: FastifyRequest, reply: FastifyReply) =>
-    withContext(request, reply, options, (ctx) => answerHttp(ctx, request, reply, form, router));
+    withContext(request, reply, options, async (ctx) =>
+      answerHttp(ctx, request, reply, form, await routers.of(ctx, { kind: form, body: bodyOf(request) })),
+    );
   server.post('/v1/chat/completions', answer('chat'));
   server.post('/v1/completions', answer('completion'));
   tokenRoutes(server, options);
@@ -88,7 +90,7 @@ function keyProblem(request: FastifyRequest, keys: ApiKeys): ServiceError | unde
 function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): FastifyReply {
   const known = fromFastifyError(error, options.maxBodyBytes);
   const { status, headers, body } = httpError(known);
-  options.router.metrics.failed(known);
+  options.routers.first.metrics.failed(known);
   if (!(error instanceof ServiceError)) {
     options.log.info({ err: error, requestId: request.id, status }, 'HTTP request refused');
   }
@@ -131,7 +133,8 @@ function tokenRoutes(server: FastifyInstance, options: HttpServerOptions): void 
   ] as const) {
     server.post(path, (request, reply) =>
       withContext(request, reply, options, async (ctx) => {
-        const body = await tokenized(ctx, { kind, body: bodyOf(request) }, options.router);
+        const source = { kind, body: bodyOf(request) };
+        const body = await tokenized(ctx, source, await options.routers.of(ctx, source));
         void reply.header('content-type', 'application/json; charset=utf-8');
         await reply.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
       }),
@@ -146,7 +149,7 @@ async function withContext(
   options: HttpServerOptions,
   work: (ctx: RequestContext) => Promise<void>,
 ): Promise<void> {
-  const { router } = options;
+  const { config, traces } = options.routers.first;
   const gone = new AbortController();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished)
@@ -155,9 +158,9 @@ async function withContext(
   using ctx = openRequest({
     id: request.id,
     log: options.log,
-    timeoutMs: router.config.requestTimeoutMs,
+    timeoutMs: config.requestTimeoutMs,
     signals: [gone.signal, options.forceSignal],
-    span: router.traces.begin(
+    span: traces.begin(
       `${request.method} ${request.routeOptions.url ?? ''}`,
       (name) => {
         const value = request.headers[name];
@@ -180,13 +183,15 @@ export async function warmUp(server: FastifyInstance): Promise<void> {
 }
 
 function modelRoutes(server: FastifyInstance, options: HttpServerOptions): void {
-  const models = () => servedModels(options.router).map((model) => ({ ...model, created: options.startedAt }));
+  const models = () => servedModels(options.routers.each).map((model) => ({ ...model, created: options.startedAt }));
   server.get('/v1/models', () => modelList(models()));
   server.get<{ Params: { '*': string } }>('/v1/models/*', (request) => {
     const id = request.params['*'];
     const model = models().find((candidate) => candidate.id === id);
     if (model !== undefined) return modelObject(model);
-    return fail('not_found', 'unknown_model', `the model '${id.slice(0, 200)}' does not exist here`, { field: 'model' });
+    const served = options.routers.each.map((router) => router.model).join(', ');
+    const message = `the model '${id.slice(0, 200)}' is not served here now; this router is for ${served}`;
+    return fail('not_found', 'unknown_model', message, { field: 'model' });
   });
 }
 

@@ -1,6 +1,7 @@
 /** What refuses a request whose form is right. Everything here comes before anything is tokenized, or is about the tokens. */
 import { fail } from '@causeway/errors';
-import type { LogitBias, OutputWish } from '@causeway/openai';
+import { checkConstraint } from '@causeway/grammar';
+import type { GenerationOptions, LogitBias, OutputWish } from '@causeway/openai';
 import type { OutputFormat } from '../answer/output-format.ts';
 import { isAboutTokens, promptField, type ReadRequest, type RequestFields } from './request.ts';
 
@@ -22,6 +23,7 @@ export function checkRequest({ fields, prompts }: ReadRequest, limits: ServedLim
   requireModel(fields.model, limits.model);
   checkIds(fields.options.stopTokenIds, 'stop_token_ids', limits);
   checkBias(fields.options.logitBias, limits);
+  checkEnd(fields.options);
   for (const [index, prompt] of prompts.entries()) {
     if (prompt.kind !== 'tokens') continue;
     const field = promptField(fields, index, prompts.length);
@@ -78,6 +80,24 @@ function tooLong(what: string, context: number, { promptField }: RequestFields, 
 function requireModel(model: string | undefined, served: string): void {
   if (model === undefined || model === served) return;
   fail('not_found', 'unknown_model', `the model '${model}' does not exist here; served: ${served}`, { field: 'model' });
+}
+
+/** A document ends its answer: it can't be told to go on. */
+function checkEnd({ ignoreEos, format }: GenerationOptions): void {
+  if (!ignoreEos || format === undefined) return;
+  fail(
+    'invalid_argument',
+    'bad_request',
+    `'ignore_eos' can't be true together with '${format.field}': the document ends the answer`,
+    {
+      field: 'ignore_eos',
+    },
+  );
+}
+
+/** Compiles what the answer is held to: off the event loop. @throws ServiceError `bad_request`, `unsupported_parameter` */
+export function checkFormat({ options: { format } }: RequestFields): void {
+  if (format !== undefined) checkConstraint(format.constraint, format.field);
 }
 
 function checkBias(entries: readonly LogitBias[], { vocabSize }: ServedLimits): void {

@@ -6,7 +6,9 @@ import {
   type ChatToolCall,
   MAX_MESSAGE_CALLS,
   MAX_MESSAGES,
+  isForced,
   type OutputWish,
+  type ToolUse,
   type TemplateInput,
   templateVariables,
   toolName,
@@ -27,6 +29,7 @@ export interface CallWish {
 export interface GrpcChat {
   readonly prompt: Extract<PromptInput, { kind: 'chat' }>;
   readonly output: OutputWish;
+  readonly use: ToolUse | undefined;
 }
 
 /** @throws ServiceError `bad_request`, `unsupported_parameter`, `empty_prompt` naming the field */
@@ -41,7 +44,8 @@ export function grpcChat(conversation: inferenceV1.Messages, { toolChoice, singl
   const template: TemplateInput = { tools: use?.tools ?? [], variables };
   return {
     prompt: { kind: 'chat', messages: chatMessages(conversation.messages), template },
-    output: { tools: use?.tools.map(callable) ?? [], parallel: use?.parallel ?? true, reasoning: true },
+    output: { tools: use?.tools.map(callable) ?? [], parallel: use?.parallel ?? true, reasoning: true, forced: isForced(use) },
+    use,
   };
 }
 

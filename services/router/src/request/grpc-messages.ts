@@ -5,11 +5,14 @@ import {
   MAX_CHOICES,
   MAX_TOP_LOGPROBS,
   type OutputWish,
+  type ToolUse,
+  withForced,
   stopStrings,
   stopTokenIds,
 } from '@causeway/openai';
 import { inferenceV1 } from '@causeway/proto';
 import { type CallWish, grpcChat } from './grpc-chat.ts';
+import { responseFormat } from './grpc-response-format.ts';
 import { samplingOptions } from './grpc-sampling.ts';
 import type { PromptInput, ReadRequest } from './request.ts';
 
@@ -19,8 +22,8 @@ const MAX_MODEL_LENGTH = 512;
 /** @throws ServiceError `invalid_argument` naming the field. */
 export function readGenerateRequest(body: Uint8Array): ReadRequest {
   const request = decoded(inferenceV1.GenerateRequest, 'GenerateRequest', body);
-  const { prompt, promptField, output } = generatePrompt(request);
-  const options: GenerationOptions = {
+  const { prompt, promptField, output, use } = generatePrompt(request);
+  const wanted: GenerationOptions = {
     ...NO_OPTIONS,
     n: choiceCount(request.n),
     maxTokens: request.maxTokens || undefined,
@@ -29,8 +32,10 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     stop: stopStrings(request.stop),
     stopTokenIds: stopTokenIds(request.stopTokenIds),
     ignoreEos: request.ignoreEos,
+    format: responseFormat(request.responseFormat),
     placement: placement(request.placement),
   };
+  const options = use === undefined ? wanted : withForced(wanted, use);
   const fields = { kind: 'generate' as const, model: modelName(request.model), promptField, options };
   return { fields: output === undefined ? fields : { ...fields, output }, prompts: [prompt] };
 }
@@ -69,6 +74,7 @@ export const NO_OPTIONS: GenerationOptions = {
   stop: [],
   stopTokenIds: [],
   ignoreEos: false,
+  format: undefined,
   stream: true,
   includeUsage: false,
   user: undefined,
@@ -90,7 +96,12 @@ function modelName(model: string): string | undefined {
   return model === '' ? undefined : model;
 }
 
-function generatePrompt(request: inferenceV1.GenerateRequest): { prompt: PromptInput; promptField: string; output?: OutputWish } {
+function generatePrompt(request: inferenceV1.GenerateRequest): {
+  prompt: PromptInput;
+  promptField: string;
+  output?: OutputWish;
+  use?: ToolUse | undefined;
+} {
   const { input } = request;
   switch (input?.$case) {
     case 'messages':

@@ -2,7 +2,7 @@
 import { inferenceV1 } from '@causeway/proto';
 import type { RenderOptions, Tokenizer } from '@causeway/model-files';
 import type { TemplateInput } from '@causeway/openai';
-import { checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
+import { checkFormat, checkLength, checkRequest, checkTextLength, type ServedLimits } from './checks.ts';
 import { readRequest } from './read-request.ts';
 import {
   isAboutTokens,
@@ -38,6 +38,7 @@ export function doRequest(tokenizer: Tokenizer, { kind, body, limits }: RequestJ
   const request = readRequest(kind, body);
   checkRequest(request, limits);
   const { fields } = request;
+  checkFormat(fields);
   const { echo } = fields.options;
   const prompts = request.prompts.map((prompt, index): TokenizedPrompt => {
     const named = { ...fields, promptField: promptField(fields, index, request.prompts.length) };

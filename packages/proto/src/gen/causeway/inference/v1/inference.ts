@@ -73,7 +73,7 @@ export interface TokenIds {
 }
 
 export interface GenerateRequest {
-  /** Empty: the only model served. */
+  /** Empty: the only model served; where several are, it is required. */
   model: string;
   input: { $case: "messages"; value: Messages } | { $case: "prompt"; value: string } | {
     $case: "tokenIds";
@@ -95,12 +95,39 @@ export interface GenerateRequest {
   logprobs?:
     | number
     | undefined;
-  /** What an answer to messages may call: "" or "auto", what the model likes of the tools; "none". Calls can't be forced. */
+  /**
+   * What an answer to messages may call: "" or "auto", what the model likes of the tools; "none"; "required", a call of
+   * one of them, whatever the model's own format of calls is.
+   */
   toolChoice: string;
   /** One call in an answer at most. */
   singleToolCall: boolean;
   /** Answers wanted, at most 16; 0 is 1. They share the prompt's prefill; answer i is that of a request with seed + i. */
   n: number;
+  /** What the answer must look like. Unset: any text. */
+  responseFormat: ResponseFormat | undefined;
+}
+
+/** The answer is held to it token by token: unless its finish_reason is "length", it has this form. */
+export interface ResponseFormat {
+  format:
+    | //
+    /** A JSON object. */
+    { $case: "jsonObject"; value: boolean }
+    | //
+    /** A document of a JSON Schema, given as its text. */
+    { $case: "jsonSchema"; value: string }
+    | //
+    /** A text that a regular expression (ECMAScript's syntax) matches as a whole. */
+    { $case: "regex"; value: string }
+    | //
+    /** One of these texts. */
+    { $case: "choice"; value: Texts }
+    | undefined;
+}
+
+export interface Texts {
+  texts: string[];
 }
 
 export interface SamplingOptions {
@@ -754,6 +781,7 @@ function createBaseGenerateRequest(): GenerateRequest {
     toolChoice: "",
     singleToolCall: false,
     n: 0,
+    responseFormat: undefined,
   };
 }
 
@@ -806,6 +834,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.n !== 0) {
       writer.uint32(120).uint32(message.n);
+    }
+    if (message.responseFormat !== undefined) {
+      ResponseFormat.encode(message.responseFormat, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -945,6 +976,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.n = reader.uint32();
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.responseFormat = ResponseFormat.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -995,6 +1034,179 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.toolChoice = object.toolChoice ?? "";
     message.singleToolCall = object.singleToolCall ?? false;
     message.n = object.n ?? 0;
+    message.responseFormat = (object.responseFormat !== undefined && object.responseFormat !== null)
+      ? ResponseFormat.fromPartial(object.responseFormat)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseResponseFormat(): ResponseFormat {
+  return { format: undefined };
+}
+
+export const ResponseFormat: MessageFns<ResponseFormat> = {
+  encode(message: ResponseFormat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.format?.$case) {
+      case "jsonObject":
+        writer.uint32(8).bool(message.format.value);
+        break;
+      case "jsonSchema":
+        writer.uint32(18).string(message.format.value);
+        break;
+      case "regex":
+        writer.uint32(26).string(message.format.value);
+        break;
+      case "choice":
+        Texts.encode(message.format.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResponseFormat {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResponseFormat();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.format = { $case: "jsonObject", value: reader.bool() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.format = { $case: "jsonSchema", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.format = { $case: "regex", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.format = { $case: "choice", value: Texts.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResponseFormat>): ResponseFormat {
+    return ResponseFormat.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResponseFormat>): ResponseFormat {
+    const message = createBaseResponseFormat();
+    switch (object.format?.$case) {
+      case "jsonObject": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "jsonObject", value: object.format.value };
+        }
+        break;
+      }
+      case "jsonSchema": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "jsonSchema", value: object.format.value };
+        }
+        break;
+      }
+      case "regex": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "regex", value: object.format.value };
+        }
+        break;
+      }
+      case "choice": {
+        if (object.format?.value !== undefined && object.format?.value !== null) {
+          message.format = { $case: "choice", value: Texts.fromPartial(object.format.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseTexts(): Texts {
+  return { texts: [] };
+}
+
+export const Texts: MessageFns<Texts> = {
+  encode(message: Texts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.texts) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Texts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTexts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.texts.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Texts>): Texts {
+    return Texts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Texts>): Texts {
+    const message = createBaseTexts();
+    message.texts = object.texts?.map((e) => e) || [];
     return message;
   },
 };

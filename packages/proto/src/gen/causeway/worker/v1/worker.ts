@@ -134,6 +134,40 @@ export interface Generation {
    * of sampling.seed, replay_ids, max_tokens and first_position. Empty: one answer, choice 0, by those fields.
    */
   choices: Choice[];
+  /** What the answer is held to. Unset: any text. */
+  constraint: Constraint | undefined;
+}
+
+/** A format that every worker compiles for itself: what may come next follows from it and the answer so far. */
+export interface Constraint {
+  body:
+    | //
+    /** Any JSON object. */
+    { $case: "jsonObject"; value: boolean }
+    | //
+    /** Documents of a JSON Schema, given as its text. */
+    { $case: "jsonSchema"; value: string }
+    | //
+    /** Texts that a regular expression matches as a whole. */
+    { $case: "regex"; value: string }
+    | { $case: "choices"; value: Texts }
+    | undefined;
+  /** Exact text before and after. */
+  prefix: string;
+  suffix: string;
+  /** Free text that may or must stand before all that. */
+  thinking: Thinking | undefined;
+}
+
+export interface Thinking {
+  begin: string;
+  end: string;
+  /** The prompt ends within it. */
+  begun: boolean;
+}
+
+export interface Texts {
+  texts: string[];
 }
 
 /** One of several answers to a prompt. */
@@ -811,6 +845,7 @@ function createBaseGeneration(): Generation {
     topLogprobs: 0,
     promptLogprobs: undefined,
     choices: [],
+    constraint: undefined,
   };
 }
 
@@ -863,6 +898,9 @@ export const Generation: MessageFns<Generation> = {
     }
     for (const v of message.choices) {
       Choice.encode(v!, writer.uint32(122).fork()).join();
+    }
+    if (message.constraint !== undefined) {
+      Constraint.encode(message.constraint, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -1006,6 +1044,14 @@ export const Generation: MessageFns<Generation> = {
             message.choices.push(Choice.decode(reader, reader.uint32()));
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.constraint = Constraint.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1037,6 +1083,296 @@ export const Generation: MessageFns<Generation> = {
     message.topLogprobs = object.topLogprobs ?? 0;
     message.promptLogprobs = object.promptLogprobs ?? undefined;
     message.choices = object.choices?.map((e) => Choice.fromPartial(e)) || [];
+    message.constraint = (object.constraint !== undefined && object.constraint !== null)
+      ? Constraint.fromPartial(object.constraint)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseConstraint(): Constraint {
+  return { body: undefined, prefix: "", suffix: "", thinking: undefined };
+}
+
+export const Constraint: MessageFns<Constraint> = {
+  encode(message: Constraint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.body?.$case) {
+      case "jsonObject":
+        writer.uint32(8).bool(message.body.value);
+        break;
+      case "jsonSchema":
+        writer.uint32(18).string(message.body.value);
+        break;
+      case "regex":
+        writer.uint32(26).string(message.body.value);
+        break;
+      case "choices":
+        Texts.encode(message.body.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    if (message.prefix !== "") {
+      writer.uint32(42).string(message.prefix);
+    }
+    if (message.suffix !== "") {
+      writer.uint32(50).string(message.suffix);
+    }
+    if (message.thinking !== undefined) {
+      Thinking.encode(message.thinking, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Constraint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConstraint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.body = { $case: "jsonObject", value: reader.bool() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.body = { $case: "jsonSchema", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.body = { $case: "regex", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.body = { $case: "choices", value: Texts.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.prefix = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.suffix = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.thinking = Thinking.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Constraint>): Constraint {
+    return Constraint.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Constraint>): Constraint {
+    const message = createBaseConstraint();
+    switch (object.body?.$case) {
+      case "jsonObject": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "jsonObject", value: object.body.value };
+        }
+        break;
+      }
+      case "jsonSchema": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "jsonSchema", value: object.body.value };
+        }
+        break;
+      }
+      case "regex": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "regex", value: object.body.value };
+        }
+        break;
+      }
+      case "choices": {
+        if (object.body?.value !== undefined && object.body?.value !== null) {
+          message.body = { $case: "choices", value: Texts.fromPartial(object.body.value) };
+        }
+        break;
+      }
+    }
+    message.prefix = object.prefix ?? "";
+    message.suffix = object.suffix ?? "";
+    message.thinking = (object.thinking !== undefined && object.thinking !== null)
+      ? Thinking.fromPartial(object.thinking)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseThinking(): Thinking {
+  return { begin: "", end: "", begun: false };
+}
+
+export const Thinking: MessageFns<Thinking> = {
+  encode(message: Thinking, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.begin !== "") {
+      writer.uint32(10).string(message.begin);
+    }
+    if (message.end !== "") {
+      writer.uint32(18).string(message.end);
+    }
+    if (message.begun !== false) {
+      writer.uint32(24).bool(message.begun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Thinking {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseThinking();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.begin = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.end = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.begun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Thinking>): Thinking {
+    return Thinking.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Thinking>): Thinking {
+    const message = createBaseThinking();
+    message.begin = object.begin ?? "";
+    message.end = object.end ?? "";
+    message.begun = object.begun ?? false;
+    return message;
+  },
+};
+
+function createBaseTexts(): Texts {
+  return { texts: [] };
+}
+
+export const Texts: MessageFns<Texts> = {
+  encode(message: Texts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.texts) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Texts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTexts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.texts.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Texts>): Texts {
+    return Texts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Texts>): Texts {
+    const message = createBaseTexts();
+    message.texts = object.texts?.map((e) => e) || [];
     return message;
   },
 };

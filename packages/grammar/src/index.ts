@@ -1,0 +1,12 @@
+export { checkConstraint, compileConstraint } from './compile.ts';
+export type { CompiledConstraint } from './compile.ts';
+export { jsonSchemaConstraint } from './constraint.ts';
+export type { Constraint, ConstraintBody, Thinking } from './constraint.ts';
+export { GrammarError } from './grammar-error.ts';
+export { GRAMMAR_LIMITS } from './limits.ts';
+export { TokenConstraints } from './token-constraints.ts';
+export type { ConstrainedText, TokenConstraintsOptions } from './token-constraints.ts';
+export { allows } from './token-mask.ts';
+export type { TokenMask } from './token-mask.ts';
+export { packTokens } from './vocabulary.ts';
+export type { TokenBytes } from './vocabulary.ts';

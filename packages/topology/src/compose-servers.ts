@@ -1,0 +1,106 @@
+/** Services of docker-compose.yml that are not Causeway's processes, and what every container has. */
+
+/** In a container each process has an address of its own, so all use the same ports. */
+export const CONTAINER_PORTS = { rpc: 50_061, observability: 9100, http: 8000, grpc: 50_051 } as const;
+
+const MISSING = 'run ./causeway compose, which writes .env';
+/** Workers share one; what each may do goes by its user name. No port of NATS is published. */
+export const NATS_PASSWORD = `\${CAUSEWAY_NATS_PASSWORD:?${MISSING}}`;
+export const REDIS_PASSWORD = `\${CAUSEWAY_REDIS_PASSWORD:?${MISSING}}`;
+
+/** Planes: clients and people reach `front`; `control` has Redis and gRPC; `kv` has NATS, which no router and no client reaches. */
+export const NETWORKS = { front: {}, control: { internal: true }, kv: { internal: true } } as const;
+export type Network = keyof typeof NETWORKS;
+
+/** What every container has: no rights, nothing writable but /tmp, its networks, limits of memory and processes. */
+export function hardened(networks: readonly Network[], memory: string): object {
+  return {
+    networks,
+    read_only: true,
+    tmpfs: ['/tmp'],
+    cap_drop: ['ALL'],
+    security_opt: ['no-new-privileges:true'],
+    mem_limit: memory,
+    pids_limit: 512,
+    restart: 'unless-stopped',
+  };
+}
+
+export function servers(): object {
+  const check = { interval: '2s', timeout: '2s', retries: 15 };
+  return {
+    nats: {
+      image: '${CAUSEWAY_NATS_IMAGE:-nats:2.10-alpine}',
+      command: ['-c', '/etc/causeway/nats.conf'],
+      user: '1000:1000',
+      volumes: ['./deploy/nats/nats.conf:/etc/causeway/nats.conf:ro'],
+      environment: { CAUSEWAY_NATS_PASSWORD: NATS_PASSWORD },
+      healthcheck: { test: ['CMD', 'wget', '-q', '-O', '/dev/null', 'http://127.0.0.1:8222/healthz'], ...check },
+      ...hardened(['kv'], '512m'),
+    },
+    redis: {
+      image: '${CAUSEWAY_REDIS_IMAGE:-redis:7-alpine}',
+      command: ['redis-server', '--save', '', '--appendonly', 'no', '--requirepass', REDIS_PASSWORD],
+      user: '1000:1000',
+      environment: { REDISCLI_AUTH: REDIS_PASSWORD },
+      healthcheck: { test: ['CMD', 'redis-cli', 'ping'], ...check },
+      ...hardened(['control'], '256m'),
+    },
+  };
+}
+
+export function observers(routers: readonly string[]): object {
+  return {
+    prometheus: {
+      image: '${CAUSEWAY_PROMETHEUS_IMAGE:-prom/prometheus:v2.55.1}',
+      volumes: [
+        './deploy/prometheus/prometheus.yml:/etc/prometheus/prometheus.yml:ro',
+        './deploy/prometheus/rules:/etc/prometheus/rules:ro',
+      ],
+      ports: ['127.0.0.1:${CAUSEWAY_PROMETHEUS_PORT:-9090}:9090'],
+      depends_on: routers,
+      ...hardened(['front', 'control'], '1g'),
+    },
+    grafana: {
+      image: '${CAUSEWAY_GRAFANA_IMAGE:-grafana/grafana:11.3.1}',
+      environment: {
+        GF_AUTH_ANONYMOUS_ENABLED: 'true',
+        GF_AUTH_ANONYMOUS_ORG_ROLE: 'Viewer',
+        GF_SECURITY_ADMIN_PASSWORD: `\${CAUSEWAY_GRAFANA_PASSWORD:?${MISSING}}`,
+      },
+      volumes: [
+        './deploy/grafana/provisioning:/etc/grafana/provisioning:ro',
+        './deploy/grafana/dashboards:/etc/causeway/dashboards:ro',
+      ],
+      ports: ['127.0.0.1:${CAUSEWAY_GRAFANA_PORT:-3000}:3000'],
+      depends_on: ['prometheus'],
+      ...hardened(['front'], '512m'),
+      // Its database: dashboards are provisioned anew at each start.
+      tmpfs: ['/tmp', '/var/lib/grafana'],
+    },
+  };
+}
+
+/** What runs only when its profile is asked for. */
+export function extras(router: string): object {
+  return {
+    load: {
+      profiles: ['load'],
+      image: '${CAUSEWAY_IMAGE:-causeway}',
+      command: ['services/load/src/main.ts'],
+      environment: {
+        CAUSEWAY_LOAD_URL: `http://${router}:${CONTAINER_PORTS.http}`,
+        CAUSEWAY_LOAD_RATE: '${CAUSEWAY_LOAD_RATE:-1}',
+        CAUSEWAY_API_KEYS: '${CAUSEWAY_API_KEYS:-}',
+      },
+      depends_on: { [router]: { condition: 'service_healthy' } },
+      ...hardened(['front'], '512m'),
+    },
+    jaeger: {
+      profiles: ['trace'],
+      image: '${CAUSEWAY_JAEGER_IMAGE:-jaegertracing/all-in-one:1.62.0}',
+      ports: ['127.0.0.1:${CAUSEWAY_JAEGER_PORT:-16686}:16686'],
+      ...hardened(['front', 'control'], '1g'),
+    },
+  };
+}

@@ -1,0 +1,32 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { REPOSITORY } from '../paths.ts';
+import type { SignalSource } from '../terminal/stop-signals.ts';
+import { StopSignals } from '../terminal/stop-signals.ts';
+
+/** Benchmarks of tests/bench: each writes a raw report to docs/reports. `load` is no script but a command (bench-load.ts). */
+export const BENCHMARKS = {
+  engine: 'prefill and decode against llama.cpp on the same GGUF file; sequences decoded together against one',
+  quality: 'fast and exact against the float32 reference, beside llama.cpp on the same file',
+  operators: 'where the time of a decode step and of a prefill chunk goes, operator by operator',
+  cluster: 'through the cluster against the engine alone: TTFT, tokens/s, handoff gap',
+  'kv-transport': 'KV transport against raw NATS publish/subscribe',
+  placement: 'from which prompt length a prefill worker pays',
+  cancel: 'from a cancellation to the last work done for it',
+  'segment-cut': 'what a cut between graph segments costs',
+  render: 'writes docs/benchmarks.md from the reports',
+} as const;
+
+export type Benchmark = keyof typeof BENCHMARKS;
+
+/** Runs a script of tests/bench with its own options and gives its exit code. A signal ends both. */
+export async function bench(name: Benchmark, args: readonly string[], deps: { signals: SignalSource }): Promise<number> {
+  const script = join(REPOSITORY, 'tests', 'bench', `${name}.ts`);
+  const child = spawn(process.execPath, [script, ...args], { stdio: 'inherit' });
+  using stop = new StopSignals(deps.signals, () => void child.kill('SIGTERM'));
+  const code = await new Promise<number>((resolve) => {
+    child.once('error', () => resolve(127));
+    child.once('exit', (status) => resolve(status ?? 130));
+  });
+  return stop.count > 0 ? 130 : code;
+}

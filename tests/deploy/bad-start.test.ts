@@ -1,0 +1,70 @@
+/** Processes that can't start as they are configured say which server or setting it is, and end with exit code 2. */
+import { join } from 'node:path';
+import { type ServiceProcess, startNats, startProcess, startRedis } from '@causeway/testkit';
+import { afterEach, describe, expect, test } from 'vitest';
+import { ROOT } from './manifests.ts';
+
+let stack = new AsyncDisposableStack();
+afterEach(async () => {
+  await stack.disposeAsync();
+  stack = new AsyncDisposableStack();
+});
+
+const AUTHORIZATION = 'authorization { users = [ { user: "w", password: "right" } ] }';
+
+async function servers(): Promise<{ CAUSEWAY_NATS_URL: string; redis: (password: string) => string }> {
+  const nats = stack.use(await startNats({ extraConfig: AUTHORIZATION, login: { user: 'w', password: 'right' } }));
+  const redis = stack.use(await startRedis({ args: ['--user', 'w', 'on', '>right', '~*', '+@all'] }));
+  return { CAUSEWAY_NATS_URL: nats.url, redis: (password) => redis.url.replace('//', `//w:${password}@`) };
+}
+
+function start(service: 'router' | 'prefill' | 'decode', env: Record<string, string>): ServiceProcess {
+  const own = service === 'router' ? { CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_GRPC_PORT: '0' } : { CAUSEWAY_WORKER_ID: 'w' };
+  return stack.use(
+    startProcess({
+      script: join(ROOT, `services/${service}/src/main.ts`),
+      env: { CAUSEWAY_MODEL_PATH: join(ROOT, 'models/tiny-moe'), CAUSEWAY_STARTUP_DEADLINE_MS: '20000', ...own, ...env },
+    }),
+  );
+}
+
+const nats = (password: string) => ({ CAUSEWAY_NATS_USER: 'w', CAUSEWAY_NATS_PASSWORD: password });
+
+describe('a wrong password', () => {
+  test.each(['router', 'prefill', 'decode'] as const)('at Redis: %s says so and ends', async (service) => {
+    const { CAUSEWAY_NATS_URL, redis } = await servers();
+    const own = service === 'router' ? {} : { CAUSEWAY_NATS_URL, ...nats('right') };
+    const process = start(service, { ...own, CAUSEWAY_REDIS_URL: redis('wrong-secret') });
+    expect(await process.exited).toMatchObject({ code: 2 });
+    expect(process.tail()).toMatch(/Redis at redis:\/\/127\.0\.0\.1:\d+ refused.*WRONGPASS/);
+    expect(process.tail()).not.toContain('wrong-secret');
+  });
+
+  test.each(['prefill', 'decode'] as const)('at NATS: %s says so and ends', async (service) => {
+    const { CAUSEWAY_NATS_URL, redis } = await servers();
+    const process = start(service, { CAUSEWAY_NATS_URL, ...nats('wrong-secret'), CAUSEWAY_REDIS_URL: redis('right') });
+    expect(await process.exited).toMatchObject({ code: 2 });
+    expect(process.tail()).toMatch(/NATS server refused this worker/);
+    expect(process.tail()).not.toContain('wrong-secret');
+  });
+});
+
+test('a database that Redis has not is refused, not replaced by another', async () => {
+  const { redis } = await servers();
+  const process = start('router', { CAUSEWAY_REDIS_URL: `${redis('right')}/99` });
+  expect(await process.exited).toMatchObject({ code: 2 });
+  expect(process.tail()).toContain('DB index');
+});
+
+test('an address that does not lead to the worker is refused before anybody is told of it', async () => {
+  const { CAUSEWAY_NATS_URL, redis } = await servers();
+  const process = start('decode', {
+    CAUSEWAY_NATS_URL,
+    ...nats('right'),
+    CAUSEWAY_REDIS_URL: redis('right'),
+    CAUSEWAY_ADVERTISE_HOST: 'no-such-host.invalid',
+  });
+  expect(await process.exited).toMatchObject({ code: 2 });
+  expect(process.tail()).toContain('no-such-host.invalid');
+  expect(process.tail()).toContain('CAUSEWAY_ADVERTISE_HOST');
+});
