@@ -158,6 +158,19 @@ ${source(name, report)}
 `;
 }
 
+function conversions(name: string): string {
+  const report = read<Record<string, { toWire: Spread; fromWire: Spread }>>(name);
+  const rows = Object.entries(report.summary).map(
+    ([what, { toWire, fromWire }]) => `| ${what} | ${showSpread(toWire)} | ${showSpread(fromWire)} |`,
+  );
+  return `| pages as wire | to wire | from wire |
+| --- | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+}
+
 interface LoadSummary {
   fileBytes: number;
   kvBudget: number;
@@ -228,6 +241,24 @@ ${source(name, report)}
 `;
 }
 
+function quality(names: readonly string[]): string {
+  return names
+    .map((name) => {
+      const report = read<Record<string, { kl: number; top1: number }>>(name);
+      const { model, positions } = report.setting as { model: string; positions: number };
+      const rows = Object.entries(report.summary).map(
+        ([what, { kl, top1 }]) => `| ${what} | ${kl.toExponential(1)} | ${top1.toFixed(3)} |`,
+      );
+      return `| ${model}, ${positions} prompts | mean KL, nats | same likeliest token |
+| --- | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+    })
+    .join('\n');
+}
+
 const page = `# Benchmarks
 
 Figures of one machine that other work shares: read the ratios, which compare both arms alternating in one run, before the absolute
@@ -249,6 +280,16 @@ Two processes on one nats-server, 1 MiB parts. The transport checksums every par
 over the whole; raw NATS does none of that.
 
 ${transport('kv-transport')}
+## Pages to wire order and back
+
+GB of stored bytes for each second of processor time, one thread. A cast to f32 writes two (16 bits) or four (8 bits) times as many bytes.
+
+${conversions('kv-convert')}
+## What a family's KV costs in quality
+
+The next token's distribution after prompts of many lengths, every score computed from rounded K and V, against f32 KV.
+
+${quality(['kv-quality-smollm2-135m-instruct', 'kv-quality-tiny-moe'])}
 ## Where a prompt should be prefilled
 
 A newcomer beside a running stream, both workers on the same two cores. Prefilled \`local\`ly the newcomer has its second token earlier, at

@@ -225,6 +225,8 @@ async function* decode(
           prefilledTokens,
           prefillMs: 0,
           expertCalls: [],
+          representation: bytes ? REPRESENTATION : undefined,
+          convertMs: 0.25,
         },
       },
     };
@@ -342,6 +344,9 @@ export function logprobAt(position: number): number {
   return -(position + 1) / 8;
 }
 
+/** What the two ends of a fake transfer store. */
+const REPRESENTATION = { sender: 'f8e4m3 HND 64', receiver: 'int8 NZ 128', wire: 'int8', lossless: false };
+
 function stats(): workerV1.TransferStats {
   return {
     rawBytes: BigInt(RAW_BYTES),
@@ -353,6 +358,8 @@ function stats(): workerV1.TransferStats {
     prefillMs: 7.25,
     queueMs: 0.5,
     expertCalls: [],
+    representation: REPRESENTATION,
+    convertMs: 0.5,
   };
 }
 
@@ -368,6 +375,8 @@ function fakeTicket(options: FakeWorkerOptions): kvV1.Ticket {
     fingerprint: undefined,
     objects: [],
     acceptedCodecs: [],
+    acceptedDtypes: [],
+    lossyAllowed: false,
     deadlineMs: 60_000,
     chip: 'cpu',
     tokens: 1,

@@ -35,6 +35,11 @@ describe('the official openai client', () => {
       prefill_worker: 'prefill-0',
       decode_worker: 'decode-0',
       attempts: 1,
+      prefill_storage: 'f8e4m3 HND 64',
+      decode_storage: 'int8 NZ 128',
+      wire_dtype: 'int8',
+      rounded: true,
+      convert_ms: 0.75,
     });
     expect(response.headers.get('x-causeway-kv')).toContain(`outcome=used; raw=${RAW_BYTES}; sent=${SENT_BYTES}`);
     expect(response.headers.get('x-causeway-request-id')).toMatch(/^[0-9a-f-]{36}$/);

@@ -1,7 +1,8 @@
 /** A topology file accepts what the processes accept that it is rendered for, and nothing else. */
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { DESCRIPTOR_VERSION, KV_CODECS, KV_DTYPES, type LayerGeometry } from '@causeway/kv';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { chipFamily, chipStorage } from '@causeway/chips';
+import { DESCRIPTOR_VERSION, KV_CODECS, KV_DTYPES, KV_LAYOUTS, holdsExactly, type LayerGeometry, wireFormOf } from '@causeway/kv';
 import { parseTopology } from '@causeway/topology';
 import { planKvMemory, workerConfig } from '@causeway/worker-runtime';
 import { expect, test } from 'vitest';
@@ -32,7 +33,8 @@ test.each<[string, keyof typeof workerConfig, readonly unknown[], ((value: unkno
   ['precision', 'precision', ['fast', 'exact', 'rough']],
   ['kvDtype', 'kvDtype', [...KV_DTYPES, 'f64']],
   ['codec', 'kvCodec', ['auto', ...KV_CODECS, 'gzip']],
-  ['chip', 'chip', ['cpu', 'abacus']],
+  ['chip', 'chip', ['cpu', 'nvidia', 'ascend', 'cambricon', 'abacus']],
+  ['kvLayout', 'kvLayout', [...KV_LAYOUTS, 'NDH']],
   ['lease', 'leaseMs', milliseconds, (ms) => `${String(ms)}ms`],
 ])('%s of a worker pool has the values of the setting %s', (field, setting, values, spelt = (value) => value) => {
   for (const role of ['prefill', 'decode']) {
@@ -83,5 +85,28 @@ test('the workers of the example can serve a model of the shape of SmolLM2', () 
       maxContext,
     });
     expect(memory.maxContext).toBeGreaterThanOrEqual(2048);
+  }
+});
+
+test('the topologies that cross chip families name storages that their families have, and rounding where they need it', () => {
+  const folder = resolve(import.meta.dirname, '../../topologies');
+  const files = readdirSync(folder).filter((file) => file.startsWith('islands'));
+  expect(files).toContain('islands.yaml');
+  for (const file of files) {
+    const { pools } = parseTopology(readFileSync(join(folder, file), 'utf8'), file);
+    const stored = (role: string) =>
+      pools.flatMap((pool) => {
+        if (pool.role !== role || pool.role === 'router' || pool.role === 'expert') return [];
+        const { chip, kvDtype: dtype, kvLayout: layout, blockTokens, kvLossy = false } = pool;
+        return [{ chip, kvLossy, storage: chipStorage(chipFamily(chip), { dtype, layout, blockTokens }) }];
+      });
+    const layers: LayerGeometry[] = [{ kind: 'latent', rank: 32, ropeDim: 16 }];
+    for (const from of stored('prefill')) {
+      for (const to of stored('decode')) {
+        expect(from.chip, file).not.toBe(to.chip);
+        const exact = holdsExactly(wireFormOf(to.storage), wireFormOf(from.storage), layers);
+        expect(exact || (from.kvLossy && to.kvLossy), `${file}: ${from.chip} to ${to.chip}`).toBe(true);
+      }
+    }
   }
 });

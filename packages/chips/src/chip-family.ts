@@ -1,21 +1,38 @@
 import { fail } from '@causeway/errors';
-import type { KvDtype, KvStorage } from '@causeway/kv';
+import type { KvDtype, KvLayout, KvStorage, LayerGeometry } from '@causeway/kv';
+import { ascend } from './ascend/ascend.ts';
+import { cambricon } from './cambricon/cambricon.ts';
 import { cpu } from './cpu/cpu.ts';
+import { nvidia } from './nvidia/nvidia.ts';
 
 /** A chip family: how ONNX Runtime reaches it and how it stores KV in its pages. */
 export interface ChipFamily {
   name: string;
   /** ONNX Runtime execution provider. */
   provider: string;
+  /** What to install where the provider is missing. */
+  install?: string;
   /** Element types its pages can hold, the default first. */
   dtypes: readonly KvDtype[];
+  /** Orders of dimensions in its pages, the default first. */
+  layouts: readonly KvLayout[];
   /** Block lengths its pages can have in tokens, the default first. */
   blockTokens: readonly number[];
-  layout: KvStorage['layout'];
+  /** MLA's latent and rotary part lie apart. */
+  splitLatent?: boolean;
+}
+
+/** What a configuration may choose; what is left out is the family's default. */
+export interface StorageChoice {
+  dtype?: KvDtype | undefined;
+  layout?: KvLayout | undefined;
+  blockTokens?: number | undefined;
+  /** Of the model: latents are stored in the family's own way. */
+  layers?: readonly LayerGeometry[] | undefined;
 }
 
 /** Families by name; one folder each. */
-const FAMILIES: Readonly<Record<string, ChipFamily>> = { cpu };
+const FAMILIES: Readonly<Record<string, ChipFamily>> = { cpu, nvidia, ascend, cambricon };
 
 /** What a configuration may name. */
 export const CHIP_NAMES = Object.keys(FAMILIES) as [string, ...string[]];
@@ -26,9 +43,7 @@ export const CHIP_NAMES = Object.keys(FAMILIES) as [string, ...string[]];
  */
 export function chipFamily(name: string): ChipFamily {
   const family = FAMILIES[name];
-  if (family === undefined) {
-    fail('invalid_argument', 'bad_config', `unknown chip family "${name}"; known: ${CHIP_NAMES.join(', ')}`);
-  }
+  if (family === undefined) bad(`unknown chip family "${name}"; known: ${CHIP_NAMES.join(', ')}`);
   return family;
 }
 
@@ -36,25 +51,46 @@ export function chipFamily(name: string): ChipFamily {
  * KV storage of a worker of this family; omitted choices take the family's default.
  * @throws ServiceError `bad_config` that names what the family can hold.
  */
-export function chipStorage(
-  family: ChipFamily,
-  choice: { dtype?: KvDtype | undefined; blockTokens?: number | undefined },
-): KvStorage {
+export function chipStorage(family: ChipFamily, choice: StorageChoice): KvStorage {
   const dtype = choice.dtype ?? family.dtypes[0];
   if (dtype === undefined || !family.dtypes.includes(dtype)) {
-    fail(
-      'invalid_argument',
-      'bad_config',
-      `chip family ${family.name} cannot store KV as ${dtype}; it can: ${family.dtypes.join(', ')}`,
-    );
+    bad(`chip family ${family.name} cannot store KV as ${dtype}; it can: ${family.dtypes.join(', ')}`);
+  }
+  const layout = choice.layout ?? family.layouts[0];
+  if (layout === undefined || !family.layouts.includes(layout)) {
+    bad(`chip family ${family.name} has no layout ${layout}; it has: ${family.layouts.join(', ')}`);
   }
   const blockTokens = choice.blockTokens ?? family.blockTokens[0];
   if (blockTokens === undefined || !family.blockTokens.includes(blockTokens)) {
-    fail(
-      'invalid_argument',
-      'bad_config',
-      `chip family ${family.name} has no blocks of ${blockTokens} tokens; it has: ${family.blockTokens.join(', ')}`,
-    );
+    bad(`chip family ${family.name} has no blocks of ${blockTokens} tokens; it has: ${family.blockTokens.join(', ')}`);
   }
-  return { dtype, layout: family.layout, blockTokens, shards: { count: 1, index: 0 } };
+  const split = family.splitLatent === true && choice.layers?.some((layer) => layer.kind === 'latent') === true;
+  return { dtype, layout, blockTokens, shards: { count: 1, index: 0 }, ...(split ? { latent: 'split' } : {}) };
+}
+
+/**
+ * Whether a worker of this family imitates it on the CPU.
+ * @param providers execution providers of this build of ONNX Runtime
+ * @throws ServiceError `provider_missing` when the family's provider is not there and imitation was not asked for, or was asked of the CPU
+ */
+export function chipEmulated(family: ChipFamily, wanted: boolean, providers: readonly string[]): boolean {
+  const { name, provider, install } = family;
+  if (provider === cpu.provider) {
+    if (wanted) bad(`chip family ${name} computes everywhere: there is nothing to emulate`);
+    return false;
+  }
+  if (wanted) return true;
+  const there = providers.includes(provider)
+    ? `is there, but the engine computes on the CPU's only so far`
+    : `is not in this ONNX Runtime`;
+  const remedy = providers.includes(provider) || install === undefined ? '' : `install ${install}, or `;
+  return fail(
+    'failed_precondition',
+    'provider_missing',
+    `chip family ${name} computes with ${provider}, which ${there} (it has: ${providers.join(', ')}): ${remedy}set emulated: true in the topology (CAUSEWAY_CHIP_EMULATED=on) to imitate its KV on the CPU`,
+  );
+}
+
+function bad(message: string): never {
+  return fail('invalid_argument', 'bad_config', message);
 }

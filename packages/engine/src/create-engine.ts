@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import { keepsTokens, type LayerGeometry } from '@causeway/kv';
+import { isWireOrder, keepsTokens, type LayerGeometry } from '@causeway/kv';
 import { ReservationLine } from './admission.ts';
 import { LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 import { RunningEngine } from './engine.ts';
@@ -10,6 +10,7 @@ import { AnswerLengths } from './growth.ts';
 import { LoopTime } from './loop-time.ts';
 import type { EngineOptions } from './options.ts';
 import { Packer } from './packing.ts';
+import { PageStage } from './page-stage.ts';
 import { PromptScorer } from './prompt-scorer.ts';
 import { Sampler } from './sampler.ts';
 import { Slots } from './slots.ts';
@@ -42,9 +43,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       time,
     ),
   );
-  const packer = resources.use(await Packer.create({ runtime, slots, pool, time, compare: debug.checkPages === true }));
+  const stage = isWireOrder(pool.descriptor.storage) ? undefined : resources.use(new PageStage(pool, STAGE_BYTES));
+  const packer = resources.use(await Packer.create({ runtime, slots, pool, time, stage, compare: debug.checkPages === true }));
   const stored = await storedLayers(
-    { runtime, model, slots, pool, time, groups: options.layerGroups ?? 1, whole: packer },
+    { runtime, model, slots, pool, time, stage, groups: options.layerGroups ?? 1, whole: packer },
     resources,
   );
   const largest = [
@@ -81,7 +83,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     chunkTokens,
     blockTokens,
     eosTokenIds: info.eosTokenIds,
-    lossless: dtype === 'f32',
+    lossless: dtype === 'f32' || model.kvRounding !== undefined,
     wake: () => loop.wake(),
     checkBlocks: (blocks) => checkBlocks(packer, blocks),
   };
@@ -90,6 +92,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const loop = new EngineLoop(parts, line, lengths);
   return new RunningEngine({ info, pool, parts, loop, lengths, resources: resources.move() });
 }
+
+/** Pages between slots and pages in a chip's own storage. */
+const STAGE_BYTES = 8 << 20;
 
 /** Rows after which V8 has compiled the sampler's loops. */
 const WARM_ROWS = 6;

@@ -28,7 +28,7 @@ export interface EngineParts {
   chunkTokens: number;
   blockTokens: number;
   eosTokenIds: readonly number[];
-  /** Pages hold exactly what slots hold (f32). */
+  /** Pages hold exactly what slots hold: they are f32, or the model's graphs round what they write. */
   lossless: boolean;
   /** There is work: the loop goes on. */
   wake(): void;

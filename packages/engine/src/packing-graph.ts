@@ -10,7 +10,7 @@
  * binds them: a run touches only the blocks it names.
  */
 import { GraphBuilder, int, type Value } from '@causeway/onnx-graph';
-import type { KvDtype } from '@causeway/kv';
+import type { FloatDtype } from '@causeway/kv';
 
 /** One section (K, V or latent of one layer) in slots and pages. Sizes in elements. */
 export interface PackedSection {
@@ -29,7 +29,7 @@ export interface PackingShape {
   blockTokens: number;
   /** Tokens of one slot. */
   capacity: number;
-  dtype: KvDtype;
+  dtype: FloatDtype;
   /** Elements of a page, and those before the sections. */
   page: { elements: number; before: number };
 }
@@ -148,10 +148,10 @@ function arenaInput(graph: GraphBuilder, section: PackedSection): Value {
   return graph.input(section.name, 'f32', [`${section.name}_rows`, section.slotWidth]);
 }
 
-const ONNX_TYPE: Readonly<Record<KvDtype, number>> = { f32: 1, f16: 10, bf16: 16 };
+const ONNX_TYPE: Readonly<Record<FloatDtype, number>> = { f32: 1, f16: 10, bf16: 16 };
 
 /** Rounds to nearest, ties to even; f32 to f32 is no node at all. */
-function cast(graph: GraphBuilder, value: Value, from: KvDtype, to: KvDtype): Value {
+function cast(graph: GraphBuilder, value: Value, from: FloatDtype, to: FloatDtype): Value {
   return from === to ? value : graph.op('Cast', [value], { to: int(ONNX_TYPE[to]) });
 }
 

@@ -1,4 +1,4 @@
-import { type KvDescriptor, type KvDtype, type LayerGeometry, layerSections, PageLayout, PagePool } from '@causeway/kv';
+import { type KvDescriptor, type FloatDtype, type LayerGeometry, layerSections, PageLayout, PagePool } from '@causeway/kv';
 import { Runtime } from '@causeway/ort';
 import { afterAll, describe, expect, it } from 'vitest';
 import { LoopTime } from './loop-time.ts';
@@ -14,7 +14,7 @@ const LAYERS: LayerGeometry[] = [
   { kind: 'full', kvHeads: 1, headDimK: 8, headDimV: 8 },
 ];
 
-async function start(dtype: KvDtype, layers = LAYERS, o = { capacity: 24, blockTokens: 4, pageCount: 10 }) {
+async function start(dtype: FloatDtype, layers = LAYERS, o = { capacity: 24, blockTokens: 4, pageCount: 10 }) {
   const storage = { dtype, layout: 'NHD' as const, blockTokens: o.blockTokens, shards: { count: 1, index: 0 } };
   const descriptor: KvDescriptor = { version: 1, layers, storage };
   const stack = new AsyncDisposableStack();
@@ -46,7 +46,7 @@ function fillSlots(t: Awaited<ReturnType<typeof start>>): void {
 }
 
 /** Numbers of a page in storage order. */
-function decode(bytes: Uint8Array, dtype: KvDtype): number[] {
+function decode(bytes: Uint8Array, dtype: FloatDtype): number[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const read = {
     f32: (i: number) => view.getFloat32(i * 4, true),

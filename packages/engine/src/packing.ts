@@ -1,5 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { LayerRange, PagePool } from '@causeway/kv';
+import { isFloat, type LayerRange, type PagePool } from '@causeway/kv';
 import { type Binding, NativeBuffer, type Runtime, type Session, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
 import {
@@ -11,6 +11,7 @@ import {
   poolLines,
   unpackGraph,
 } from './packing-graph.ts';
+import type { PageStage } from './page-stage.ts';
 import type { Slots, SlotSection } from './slots.ts';
 
 /** Temporary memory of one packing run, in bytes of f32. */
@@ -35,6 +36,8 @@ export interface PackerOptions {
   layers?: LayerRange;
   /** Adds the debug check. */
   compare: boolean;
+  /** For pages that are not in wire order. */
+  stage?: PageStage | undefined;
 }
 
 /**
@@ -46,6 +49,8 @@ export class Packer implements AsyncDisposable {
   readonly #time: LoopTime;
   readonly #shape: PackingShape;
   readonly #maxBlocks: number;
+  readonly #stage: PageStage | undefined;
+  readonly #layers: LayerRange | undefined;
   readonly #rows: NativeBuffer;
   readonly #tokens: NativeBuffer;
   readonly #pages: NativeBuffer;
@@ -76,12 +81,16 @@ export class Packer implements AsyncDisposable {
     const { width, perPage } = poolLines(shape);
     this.#time = o.time;
     this.#shape = shape;
-    this.#maxBlocks = Math.min(MAX_BLOCKS, Math.max(1, Math.floor(RUN_BYTES / (elements * 4))));
+    this.#stage = o.stage;
+    this.#layers = o.layers;
+    this.#maxBlocks = Math.min(MAX_BLOCKS, o.stage?.blocks ?? MAX_BLOCKS, Math.max(1, Math.floor(RUN_BYTES / (elements * 4))));
     const allocate = (bytes: number) => resources.use(NativeBuffer.allocate(bytes));
     this.#rows = allocate(this.#maxBlocks * I64);
     this.#tokens = allocate(this.#maxBlocks * I64);
     this.#pages = allocate(this.#maxBlocks * I64);
-    const pool = resources.use(Tensor.of(o.pool.buffer, 0, shape.dtype, [o.pool.totalPages * perPage, width]));
+    const pages = o.stage === undefined ? o.pool.totalPages : o.stage.blocks;
+    const buffer = o.stage?.buffer ?? o.pool.buffer;
+    const pool = resources.use(Tensor.of(buffer, 0, shape.dtype, [pages * perPage, width]));
     const arenas = sections.map((section) => ({ name: section.name, tensor: resources.use(o.slots.arena(section)) }));
     const [pack, unpack, compare] = sessions.map((session) => {
       resources.use(session);
@@ -105,12 +114,18 @@ export class Packer implements AsyncDisposable {
 
   /** Slots to pages: rounds to the storage dtype (to nearest, ties to even). */
   async pack(blocks: readonly BlockPlace[]): Promise<void> {
-    for (const group of this.#groups(blocks)) await this.#run(this.#pack, group);
+    for (const group of this.#groups(blocks)) {
+      await this.#run(this.#pack, group);
+      if (this.#stage !== undefined) await this.#time.elsewhere(this.#stage.store(group, this.#layers));
+    }
   }
 
   /** Pages to slots: exact. */
   async unpack(blocks: readonly BlockPlace[]): Promise<void> {
-    for (const group of this.#groups(blocks)) await this.#run(this.#unpack, group);
+    for (const group of this.#groups(blocks)) {
+      await this.#load(group);
+      await this.#run(this.#unpack, group);
+    }
   }
 
   /** Debug: the first block whose slot differs from its decoded page in any bit; undefined when all are equal. */
@@ -122,6 +137,7 @@ export class Packer implements AsyncDisposable {
       if (compare === undefined || buffers === undefined) fail('internal', 'internal', 'the page check is not compiled in');
       using slots = Tensor.of(buffers.slots, 0, 'f32', [group.length, elements]);
       using decoded = Tensor.of(buffers.decoded, 0, 'f32', [group.length, elements]);
+      await this.#load(group);
       compare.binding.output('slots', slots).output('decoded', decoded);
       await this.#run(compare, group);
       const bytes = elements * 4;
@@ -140,11 +156,15 @@ export class Packer implements AsyncDisposable {
     await this.#resources.disposeAsync();
   }
 
+  async #load(blocks: readonly BlockPlace[]): Promise<void> {
+    if (this.#stage !== undefined) await this.#time.elsewhere(this.#stage.load(blocks, this.#layers));
+  }
+
   async #run(conversion: Conversion, blocks: readonly BlockPlace[]): Promise<void> {
     this.#time.section('bind pages', () => {
       write(this.#rows, blocks, (block) => block.row);
       write(this.#tokens, blocks, (block) => block.token);
-      write(this.#pages, blocks, (block) => block.page);
+      write(this.#pages, blocks, (block, i) => (this.#stage === undefined ? block.page : i));
       if (conversion.blocks === blocks.length) return;
       const old = conversion.tensors.splice(0);
       const bind = (name: string, buffer: NativeBuffer, shape: readonly number[]) => {
@@ -180,8 +200,9 @@ function sectionsOf(slots: Slots, layers: LayerRange | undefined): readonly Slot
   return slots.sections.filter(({ layer }) => layer >= layers.firstLayer && layer < end);
 }
 
-function packingShape({ slots, pool }: PackerOptions, sections: readonly SlotSection[]): PackingShape {
+function packingShape({ slots, pool, stage }: PackerOptions, sections: readonly SlotSection[]): PackingShape {
   const { dtype, blockTokens } = pool.descriptor.storage;
+  if (stage === undefined && !isFloat(dtype)) fail('internal', 'internal', `pages of ${dtype} need a stage`);
   const [first] = sections;
   if (first === undefined) fail('internal', 'internal', 'a packer needs layers that keep KV');
   const before = slots.sections.slice(0, slots.sections.indexOf(first));
@@ -189,15 +210,15 @@ function packingShape({ slots, pool }: PackerOptions, sections: readonly SlotSec
     sections,
     blockTokens,
     capacity: slots.capacity,
-    dtype,
+    dtype: stage === undefined && isFloat(dtype) ? dtype : 'f32',
     page: { elements: blockElements(slots.sections, blockTokens), before: blockElements(before, blockTokens) },
   };
 }
 
-function write(buffer: NativeBuffer, blocks: readonly BlockPlace[], value: (block: BlockPlace) => number): void {
+function write(buffer: NativeBuffer, blocks: readonly BlockPlace[], value: (block: BlockPlace, i: number) => number): void {
   const bytes = buffer.bytes();
   const target = new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / I64);
   blocks.forEach((block, i) => {
-    target[i] = BigInt(value(block));
+    target[i] = BigInt(value(block, i));
   });
 }

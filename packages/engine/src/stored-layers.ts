@@ -3,6 +3,7 @@ import type { LoadedModel } from '@causeway/models';
 import type { Runtime } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
 import { Packer } from './packing.ts';
+import type { PageStage } from './page-stage.ts';
 import type { Slots } from './slots.ts';
 
 /** Layers of a prompt whose KV goes to pages together. */
@@ -19,7 +20,16 @@ export interface StoredLayers {
  * @throws ServiceError `bad_config` when the model has fewer layers than groups.
  */
 export async function storedLayers(
-  o: { runtime: Runtime; model: LoadedModel; slots: Slots; pool: PagePool; time: LoopTime; groups: number; whole: Packer },
+  o: {
+    runtime: Runtime;
+    model: LoadedModel;
+    slots: Slots;
+    pool: PagePool;
+    time: LoopTime;
+    stage: PageStage | undefined;
+    groups: number;
+    whole: Packer;
+  },
   resources: AsyncDisposableStack,
 ): Promise<StoredLayers[]> {
   const { model, groups, whole, ...parts } = o;

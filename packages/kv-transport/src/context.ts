@@ -1,5 +1,5 @@
 /** What an endpoint lends to its transfers. */
-import type { CodecPool, Fingerprint, KvDescriptor, MemoryRun, ObjectPlaces, PageSet, Segment, SlotArena } from '@causeway/kv';
+import type { CodecPool, Fingerprint, KvDescriptor, SlotArena, WireMemories } from '@causeway/kv';
 import type { CreditBudget } from './credit.ts';
 import type { LinkMeters } from './link-meter.ts';
 import type { TransportCounters } from './types.ts';
@@ -34,8 +34,8 @@ export interface EndpointContext {
   rttMs(): number;
   /** Resolves when everything that the server had for this endpoint's bulk connection has arrived. */
   flushBulk(): Promise<void>;
-  /** How this worker keeps objects in pages. */
-  places: ObjectPlaces;
-  /** Memory of a run of a page set. */
-  pageRun(pages: PageSet, run: Segment): MemoryRun;
+  /** This worker's pages, as transfers see them. */
+  memories: WireMemories;
+  /** The deployment lets numbers be rounded on their way. */
+  lossy: boolean;
 }

@@ -1,6 +1,5 @@
 /** Frame slots, codec threads and credits of an endpoint, and their end. */
-import { fail } from '@causeway/errors';
-import { CodecPool, type KvDescriptor, PageLayout, SlotArena } from '@causeway/kv';
+import { CodecPool, type KvDescriptor, SlotArena, wireMemories } from '@causeway/kv';
 import type { EndpointContext, TransportLog } from './context.ts';
 import { newCounters } from './counters.ts';
 import { CreditBudget } from './credit.ts';
@@ -31,7 +30,7 @@ export function createEndpointMemory(
   const outbound = new SlotArena(slotBytes, slots);
   const codecs = new CodecPool(options.codecThreads === undefined ? {} : { threads: options.codecThreads });
   if (options.codec !== 'none') codecs.warm();
-  const poolRegion = codecs.register(pool.buffer);
+  const memories = wireMemories({ pool, descriptor, codecs, places: options.places });
   const context: EndpointContext = {
     descriptor,
     fingerprint,
@@ -45,12 +44,8 @@ export function createEndpointMemory(
     signal,
     silenceMs: options.silenceMs ?? 20_000,
     ...link,
-    places: options.places ?? new PageLayout(descriptor),
-    pageRun: (pages, run) => {
-      const page = pages.pages[run.page];
-      if (page === undefined) fail('failed_precondition', 'internal', `the page set has no page ${run.page}`);
-      return { region: poolRegion, offset: page * pool.pageBytes + run.offset, length: run.length };
-    },
+    memories,
+    lossy: options.lossy ?? false,
   };
   return {
     context,
@@ -58,6 +53,7 @@ export function createEndpointMemory(
       await codecs[Symbol.asyncDispose]();
       inbound[Symbol.dispose]();
       outbound[Symbol.dispose]();
+      memories[Symbol.dispose]();
     },
   };
 }

@@ -29,6 +29,8 @@ export interface KvEndpointOptions {
   fingerprint: Fingerprint;
   chip: string;
   codec: 'auto' | KvCodec;
+  /** Lets numbers be rounded where the two ends' element types differ; both must. Default false: such transfers are refused. */
+  lossy?: boolean;
   log?: TransportLog;
   /** How long to wait for NATS at start, ms; default 30,000. */
   connectDeadlineMs?: number;

@@ -7,14 +7,13 @@ import { fail, ServiceError } from '@causeway/errors';
 import {
   compareDescriptors,
   compareFingerprints,
-  KV_CODECS,
   type KvDescriptor,
-  objectTable,
   objectTokens,
   type PageSet,
-  pageBytes,
   validateDescriptor,
   validateFingerprint,
+  wireFormOf,
+  wirePageBytes,
 } from '@causeway/kv';
 import { deadlineSignal } from '@causeway/lifecycle';
 import type { EndpointContext, TransportLog } from './context.ts';
@@ -25,6 +24,7 @@ import {
   encodeSenderControl,
   type ReceiverMessage,
 } from './control.ts';
+import { ConvertingOutbound } from './converting-outbound.ts';
 import { createEndpointMemory, type EndpointMemory } from './endpoint-memory.ts';
 import { type KvEndpointOptions, LARGEST_PART, OBJECT_BYTES, partSize } from './endpoint-options.ts';
 import { FRAME_HEADER_BYTES, readFrameHeader } from './frame.ts';
@@ -34,6 +34,7 @@ import { LinkPolicies } from './link-policies.ts';
 import { NatsLink } from './nats-link.ts';
 import { Outbound } from './outbound.ts';
 import { PartTable } from './part-table.ts';
+import { newTicket, wireFor } from './new-transfer.ts';
 import { RecentTransfers } from './recent-transfers.ts';
 import {
   controlWildcard,
@@ -45,7 +46,7 @@ import {
   senderControlSubject,
   transferOfFrameSubject,
 } from './subjects.ts';
-import type { InboundTransfer, OutboundTransfer, ReceiveOptions, SendOptions, Ticket, TransportCounters } from './types.ts';
+import type { InboundTransfer, OutboundTransfer, ReceiveOptions, SendOptions, TransportCounters } from './types.ts';
 
 const TICK_MS = 250;
 
@@ -125,7 +126,7 @@ export class KvEndpoint implements AsyncDisposable {
     this.#self = { workerId: options.workerId, incarnation: this.incarnation, chip: options.chip };
     this.#bulk = bulk;
     this.#control = control;
-    const objectBytes = (objectTokens(descriptor, OBJECT_BYTES) / descriptor.storage.blockTokens) * pageBytes(descriptor);
+    const objectBytes = (objectTokens(descriptor, OBJECT_BYTES) / descriptor.storage.blockTokens) * wirePageBytes(descriptor);
     this.#partBytes = partSize(Math.min(bulk.maxPayload - FRAME_HEADER_BYTES, LARGEST_PART), objectBytes);
     this.#memory = createEndpointMemory({ ...options, descriptor, log: this.#log }, this.#partBytes, this.#closing.signal, {
       rttMs: () => this.#rttMs,
@@ -170,21 +171,11 @@ export class KvEndpoint implements AsyncDisposable {
       );
     }
     options.signal.throwIfAborted();
-    const ticket: Ticket = {
-      transferId: randomBytes(16).toString('hex'),
-      epoch: pages.epoch,
-      workerId: this.#self.workerId,
-      incarnation: this.incarnation,
+    const ticket = newTicket(options, this.#context, {
+      ...this.#self,
       maxPayload: this.#bulk.maxPayload,
       maxPartBytes: this.#partBytes,
-      descriptor: this.#context.descriptor,
-      fingerprint: this.#context.fingerprint,
-      objects: objectTable(this.#context.descriptor, tokens, OBJECT_BYTES, options.order),
-      acceptedCodecs: KV_CODECS,
-      deadlineMs,
-      chip: this.#self.chip,
-      tokens,
-    };
+    });
     const deadline = deadlineSignal(deadlineMs, options.signal);
     const { transferId } = ticket;
     const transfer = new Inbound({
@@ -213,7 +204,8 @@ export class KvEndpoint implements AsyncDisposable {
     this.#checkOpen();
     const { ticket, pages } = options;
     compareFingerprints(this.#context.fingerprint, ticket.fingerprint);
-    compareDescriptors(this.#context.descriptor, ticket.descriptor);
+    const { wire, representation } = wireFor(this.#context, ticket);
+    const memory = this.#context.memories.of(wire.form);
     if (this.#outbound.has(ticket.transferId)) {
       fail('already_exists', 'bad_request', `transfer ${ticket.transferId} is being sent already`);
     }
@@ -221,7 +213,7 @@ export class KvEndpoint implements AsyncDisposable {
       Math.min(ticket.maxPayload - FRAME_HEADER_BYTES, this.#bulk.maxPayload - FRAME_HEADER_BYTES, ticket.maxPartBytes),
       this.#partBytes,
     );
-    const table = new PartTable(ticket.descriptor, ticket.objects, partBytes);
+    const table = new PartTable(memory.descriptor, ticket.objects, partBytes);
     this.#checkRoom(pages, ticket.tokens);
     options.signal.throwIfAborted();
     const deadline = deadlineSignal(ticket.deadlineMs, options.signal);
@@ -232,6 +224,9 @@ export class KvEndpoint implements AsyncDisposable {
       pages,
       table,
       context: this.#context,
+      memory,
+      wire,
+      representation,
       policy: this.#policies.of(ticket),
       self: this.#self,
       deadline: deadline.signal,
@@ -259,10 +254,11 @@ export class KvEndpoint implements AsyncDisposable {
         bytes: table.totalBytes,
         parts: table.partCount,
         codec: this.#policies.of(ticket).decision,
+        form: wire.reason,
       },
       'sending KV',
     );
-    return transfer;
+    return memory.converts ? new ConvertingOutbound(transfer, { memory, pages, ticket }) : transfer;
   }
 
   /** Ends every transfer, waits for jobs on pages, closes the connections. Idempotent. */
@@ -380,7 +376,7 @@ export class KvEndpoint implements AsyncDisposable {
   }
 
   #checkRoom(pages: PageSet, tokens: number): void {
-    const needed = this.#context.places.pages(tokens);
+    const needed = this.#context.memories.of(wireFormOf(this.#context.descriptor.storage)).places.pages(tokens);
     if (pages.pages.length >= needed) return;
     fail('invalid_argument', 'internal', `KV of ${tokens} tokens takes ${needed} pages; ${pages.pages.length} are too few`);
   }

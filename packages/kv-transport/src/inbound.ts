@@ -10,17 +10,18 @@
  *  R3  Nothing beyond the granted credit is taken.
  *  R4  `committed` settles once; then no message changes anything. A repeated Manifest is answered again by the endpoint.
  *  R5  `committed` settles only when no job of this transfer touches the pages any more.
+ *  R6  Pages that are not in wire order are written once, from parts whose digest agrees.
  */
 import { ServiceError } from '@causeway/errors';
-import { compareDescriptors, compareFingerprints, type PageSet } from '@causeway/kv';
+import { compareFingerprints, compareGeometry, type PageSet, type WireMemory } from '@causeway/kv';
 import { crc32c } from '@node-rs/crc32';
 import type { kvV1 } from '@causeway/proto';
 import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { CreditAccount } from './credit.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
 import type { EndpointContext } from './context.ts';
-import { SMALLEST_PART } from './endpoint-options.ts';
 import { FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts';
+import { frameOffence } from './frame-offence.ts';
 import type { LinkMeter } from './link-meter.ts';
 import { LossWatch } from './loss-watch.ts';
 import { Offences } from './offences.ts';
@@ -28,10 +29,12 @@ import { ObjectRuns } from './object-runs.ts';
 import { PartBitmap } from './part-bitmap.ts';
 import { placePart } from './part-placer.ts';
 import { type PartLocation, PartTable } from './part-table.ts';
+import { committedMessage, creditMessage } from './receiver-messages.ts';
 import { checkManifest, offeredBytes } from './sender-claims.ts';
 import { silence } from './silence.ts';
 import type { Incarnation } from './subjects.ts';
-import type { CommittedKv, InboundTransfer, Ticket } from './types.ts';
+import { checkPartBytes, openedForm } from './opened-form.ts';
+import type { CommittedKv, InboundTransfer, Representation, Ticket } from './types.ts';
 import { count, descriptorFromProto, fingerprintFromProto } from './wire-types.ts';
 
 /** Longest bitmap of one Missing, bytes: with any max_payload it is one message; what lies beyond comes with the next. */
@@ -64,6 +67,10 @@ export class Inbound implements InboundTransfer {
   #sender: (Incarnation & { chip: string }) | undefined;
   #table: PartTable | undefined;
   #runs: ObjectRuns | undefined;
+  #memory: WireMemory | undefined;
+  #representation: Representation | undefined;
+  /** All parts are in place and their digest agrees: pages are made from them. */
+  #converting = false;
   #have = new PartBitmap(0);
   #crcs = new Uint32Array(0);
   #credit: CreditAccount | undefined;
@@ -163,28 +170,14 @@ export class Inbound implements InboundTransfer {
     this.#firstFrame ??= this.#heardAt;
     this.#loss.arrived(this.#heardAt);
     const part = this.#table.find(header.object, header.part);
-    if (part === undefined || header.rawBytes !== part.length) {
-      return this.#offend(
-        'malformed_frame',
-        `part ${header.object}/${header.part} of ${header.rawBytes} bytes is not in the object table`,
-      );
-    }
-    if (header.bodyBytes > header.rawBytes || !this.ticket.acceptedCodecs.includes(header.codec)) {
-      return this.#offend(
-        'malformed_frame',
-        `codec ${header.codec}, ${header.bodyBytes} body bytes for ${header.rawBytes} raw bytes`,
-      );
-    }
+    const offence = frameOffence(header, part, this.ticket, this.#credit);
+    if (part === undefined || offence?.reason === 'malformed_frame')
+      return this.#offend('malformed_frame', offence?.message ?? '');
     if (this.#have.has(part.index) || this.#decoding.has(part.index)) {
       counters.duplicateFrames++;
       return;
     }
-    if (part.end > this.#credit.upTo) {
-      return this.#offend(
-        'beyond_credit',
-        `part ${header.object}/${header.part} ends at ${part.end}; credit was given up to ${this.#credit.upTo}`,
-      );
-    }
+    if (offence !== undefined) return this.#offend(offence.reason, offence.message);
     const body = frame.subarray(FRAME_HEADER_BYTES);
     // a raw body is summed once, by the placing, just before it is written
     const intact = header.codec === 'none' ? header.rawCrc === header.bodyCrc : crc32c(body) === header.bodyCrc;
@@ -212,7 +205,7 @@ export class Inbound implements InboundTransfer {
     this.#sendCredit();
     void this.#askIfLost(now);
     const { silenceMs } = this.#options.context;
-    if (now - this.#heardAt > silenceMs) this.fail(silence('sending', this.#sender?.workerId, silenceMs));
+    if (!this.#converting && now - this.#heardAt > silenceMs) this.fail(silence('sending', this.#sender?.workerId, silenceMs));
   }
 
   /** The connection was away: silence of that time is nobody's fault, and what was under way is lost. */
@@ -231,17 +224,16 @@ export class Inbound implements InboundTransfer {
     }
     this.#sender = { workerId: open.workerId, incarnation: open.incarnation, chip: open.chip.slice(0, 64) };
     compareFingerprints(this.ticket.fingerprint, fingerprintFromProto(open.fingerprint));
-    compareDescriptors(this.ticket.descriptor, descriptorFromProto(open.descriptor));
-    if (open.partBytes < SMALLEST_PART || open.partBytes > this.ticket.maxPartBytes) {
-      const allowed = `${SMALLEST_PART} to ${this.ticket.maxPartBytes}`;
-      throw new ServiceError(`the sender wants parts of ${open.partBytes} bytes; ${allowed} are allowed`, {
-        code: 'invalid_argument',
-        reason: 'malformed_frame',
-      });
-    }
-    const table = new PartTable(this.ticket.descriptor, this.ticket.objects, open.partBytes);
+    const stored = descriptorFromProto(open.descriptor);
+    compareGeometry(this.ticket.descriptor, stored);
+    const form = openedForm(this.ticket, stored, open);
+    checkPartBytes(this.ticket, open);
+    const memory = this.#options.context.memories.of(form.form);
+    const table = new PartTable(memory.descriptor, this.ticket.objects, open.partBytes);
     this.#table = table;
-    this.#runs = new ObjectRuns({ ...this.#options, table });
+    this.#memory = memory;
+    this.#representation = form.representation;
+    this.#runs = new ObjectRuns({ pages: this.#options.pages, memory, table });
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
     const { context } = this.#options;
@@ -310,39 +302,56 @@ export class Inbound implements InboundTransfer {
 
   #commitIfComplete(): void {
     const manifest = this.#manifest;
-    if (manifest === undefined || !this.#have.complete || this.#phase !== 'receiving') return;
+    if (manifest === undefined || !this.#have.complete || this.#phase !== 'receiving' || this.#converting) return;
     if (!partsDigest(this.#crcs).equals(manifest.digest)) {
       const message = 'the manifest digest does not match the parts that arrived';
       return this.fail(new ServiceError(message, { code: 'data_loss', reason: 'checksum', retry: 'other' }));
     }
+    if (this.#memory?.converts !== true) return this.#commit(manifest, 0);
+    this.#converting = true;
+    const job = this.#convert(this.#memory, manifest);
+    this.#jobs.add(job);
+    void job.finally(() => this.#jobs.delete(job));
+  }
+
+  /** Makes pages of what arrived. */
+  async #convert(memory: WireMemory, manifest: kvV1.Manifest): Promise<void> {
+    const { pages } = this.#options;
+    using _hold = pages.hold();
+    try {
+      const ms = await memory.convert('fromWire', pages, 0, memory.places.pages(this.ticket.tokens));
+      memory.discard(pages);
+      if (this.#phase === 'receiving') this.#commit(manifest, ms);
+    } catch (error) {
+      this.fail(ServiceError.from(error));
+    }
+  }
+
+  #commit(manifest: kvV1.Manifest, convertMs: number): void {
+    const representation = this.#representation;
+    if (representation === undefined) return;
     try {
       this.#options.pages.commit();
     } catch (error) {
       return this.fail(ServiceError.from(error));
     }
     const now = performance.now();
+    const { firstToken, firstTokenDetail } = manifest;
     const result: CommittedKv = {
       rawBytes: this.#rawBytes,
       receivedBytes: this.#receivedBytes,
       codec: this.#tally.main,
       transferMs: now - (this.#firstFrame ?? now),
-      ...(manifest.firstToken === undefined ? {} : { firstToken: manifest.firstToken }),
-      ...(manifest.firstTokenDetail === undefined ? {} : { firstTokenDetail: manifest.firstTokenDetail }),
+      ...(firstToken === undefined ? {} : { firstToken }),
+      ...(firstTokenDetail === undefined ? {} : { firstTokenDetail }),
       senderWorker: this.#sender?.workerId ?? '',
       senderChip: this.#sender?.chip ?? '',
+      representation,
+      convertMs,
     };
-    this.#end('committed', { $case: 'committed', value: this.#committedMessage() });
+    this.#end('committed', { $case: 'committed', value: committedMessage(result, this.#tally, this.#link) });
     this.#options.context.counters.transfersCommitted++;
     this.#resolve(result);
-  }
-
-  #committedMessage(): kvV1.Committed {
-    return {
-      rawBytes: BigInt(this.#rawBytes),
-      receivedBytes: BigInt(this.#receivedBytes),
-      decodeCosts: this.#tally.toProto(),
-      bytesPerSecond: BigInt(Math.round((this.#link?.bandwidth ?? 0) * 1000)),
-    };
   }
 
   /** It is asked for again once nothing more arrives, together with whatever else is missing. */
@@ -371,14 +380,7 @@ export class Inbound implements InboundTransfer {
   #sendCredit(): void {
     if (this.#sender === undefined || this.#credit === undefined) return;
     this.#creditSent = { upTo: this.#credit.upTo, received: this.#rawBytes };
-    this.#options.reply(this.#sender, {
-      $case: 'credit',
-      value: {
-        upToBytes: BigInt(this.#credit.upTo),
-        receivedBytes: BigInt(this.#rawBytes),
-        contiguousBytes: BigInt(this.#contiguousBytes()),
-      },
-    });
+    this.#options.reply(this.#sender, creditMessage(this.#credit.upTo, this.#rawBytes, this.#contiguousBytes()));
   }
 
   #askForMissing(): void {

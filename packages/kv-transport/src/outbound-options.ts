@@ -1,10 +1,10 @@
-import type { CodecPolicy, PageSet } from '@causeway/kv';
+import type { CodecPolicy, PageSet, WireChoice, WireMemory } from '@causeway/kv';
 import type { EndpointContext } from './context.ts';
 import type { SenderMessage } from './control.ts';
 import type { Tamper } from './part-encoder.ts';
 import type { PartTable } from './part-table.ts';
 import type { Incarnation } from './subjects.ts';
-import type { Ticket } from './types.ts';
+import type { Representation, Ticket } from './types.ts';
 
 /** What an outbound transfer is given by its endpoint. */
 export interface OutboundOptions {
@@ -12,6 +12,10 @@ export interface OutboundOptions {
   pages: PageSet;
   table: PartTable;
   context: EndpointContext;
+  /** The pages in the form that travels. */
+  memory: WireMemory;
+  wire: WireChoice;
+  representation: Representation;
   policy: CodecPolicy;
   self: Incarnation & { chip: string };
   deadline: AbortSignal;

@@ -100,12 +100,14 @@ export class Outbound implements OutboundTransfer {
   }
 
   get stats(): TransferStats {
-    const { policy, table } = this.#options;
+    const { policy, representation, table } = this.#options;
     return {
       rawBytes: table.totalBytes,
       ...this.#stats,
       codec: this.#tally.main,
       codecReason: policy.decision.reason,
+      representation,
+      convertMs: 0,
       transferMs: performance.now() - (this.#firstFrameAt ?? performance.now()),
     };
   }
@@ -345,8 +347,8 @@ export class Outbound implements OutboundTransfer {
   }
 
   #sayOpen(): void {
-    const { self, table, context } = this.#options;
-    this.#say(openMessage(self, table, context));
+    const { self, table, wire, context } = this.#options;
+    this.#say(openMessage(self, table, wire.form, context));
     if (this.#offered.bytes > 0) this.#sayProgress(false);
   }
 

@@ -1,5 +1,5 @@
 /** Turns parts into frames: gathers, perhaps alters (tests), encodes into a frame slot, writes the header. */
-import type { CodecPolicy, EncodedPart, KvObject, MemoryRun, PageSet, Slot } from '@causeway/kv';
+import type { CodecPolicy, EncodedPart, KvObject, MemoryRun, PageSet, Slot, WireMemory } from '@causeway/kv';
 import type { EndpointContext } from './context.ts';
 import { FRAME_HEADER_BYTES, writeFrameHeader } from './frame.ts';
 import { ObjectRuns, type RawPart } from './object-runs.ts';
@@ -25,6 +25,7 @@ export interface PartEncoderOptions {
   pages: PageSet;
   table: PartTable;
   context: EndpointContext;
+  memory: WireMemory;
   policy: CodecPolicy;
   tamper: Tamper | undefined;
 }

@@ -86,7 +86,7 @@ export class PartTable {
   }
 
   /** Bytes of one number of a part. */
-  elementBytes(part: Pick<PartLocation, 'object'>): 2 | 4 {
+  elementBytes(part: Pick<PartLocation, 'object'>): 1 | 2 | 4 {
     return this.#geometry.elementBytes(this.object(part));
   }
 

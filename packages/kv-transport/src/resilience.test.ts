@@ -196,6 +196,8 @@ describe('a transfer', () => {
         tokenCount: 64,
       })),
       acceptedCodecs: KV_CODECS,
+      acceptedDtypes: ['bf16'],
+      lossy: false,
       deadlineMs: 20_000,
       chip: 'cpu',
       tokens: 256,
@@ -358,7 +360,7 @@ describe('a transfer', () => {
     expect(() => sender.endpoint.send({ ticket, pages: from, signal: never })).toThrow(
       expect.objectContaining({
         reason: 'descriptor_mismatch',
-        message: expect.stringContaining('storage.dtype is bf16 here, f16 there'),
+        message: expect.stringContaining('bf16 NHD 64 to f16 NHD 64 rounds numbers'),
       }),
     );
     inbound.cancel('done');

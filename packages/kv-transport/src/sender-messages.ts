@@ -1,14 +1,20 @@
 /** What senders say, built from their state. */
+import type { KvWireForm } from '@causeway/kv';
 import type { EndpointContext } from './context.ts';
 import type { SenderMessage } from './control.ts';
 import type { OfferedObjects } from './offered-objects.ts';
 import type { PartTable } from './part-table.ts';
 import type { Incarnation } from './subjects.ts';
 import type { FirstTokenOptions } from './types.ts';
-import { descriptorToProto } from './wire-types.ts';
+import { descriptorToProto, wireFormToProto } from './wire-types.ts';
 
 /** Hello: who sends, how it cuts parts, what its KV is. */
-export function openMessage(self: Incarnation & { chip: string }, table: PartTable, context: EndpointContext): SenderMessage {
+export function openMessage(
+  self: Incarnation & { chip: string },
+  table: PartTable,
+  wire: KvWireForm,
+  context: EndpointContext,
+): SenderMessage {
   return {
     $case: 'open',
     value: {
@@ -19,6 +25,7 @@ export function openMessage(self: Incarnation & { chip: string }, table: PartTab
       descriptor: descriptorToProto(context.descriptor),
       chip: self.chip,
       rttUs: Math.round(context.rttMs() * 1000),
+      wire: wireFormToProto(wire),
     },
   };
 }

@@ -1,10 +1,10 @@
 /** Workers for this package's tests: a page pool and an endpoint on a real NATS server. */
-import { fingerprint, type Fingerprint, type KvDescriptor, type KvDtype, type LayerGeometry, PagePool } from '@causeway/kv';
+import { fingerprint, type Fingerprint, type KvDescriptor, type FloatDtype, type LayerGeometry, PagePool } from '@causeway/kv';
 import { syntheticKv } from '@causeway/kv/internal';
 import { KvEndpoint } from './endpoint.ts';
 import type { KvEndpointOptions } from './endpoint-options.ts';
 
-export function makeDescriptor(layers: readonly LayerGeometry[], dtype: KvDtype, blockTokens: number): KvDescriptor {
+export function makeDescriptor(layers: readonly LayerGeometry[], dtype: FloatDtype, blockTokens: number): KvDescriptor {
   return { version: 1, layers, storage: { dtype, layout: 'NHD', blockTokens, shards: { count: 1, index: 0 } } };
 }
 
@@ -44,7 +44,7 @@ export async function makeWorker(
 const patterns = new Map<string, Uint8Array>();
 
 /** Fills memory with numbers distributed like KV; another seed gives other bytes at every place. Fast: the pattern is made once. */
-export function smoothKv(bytes: Uint8Array, dtype: KvDtype, seed = 1): void {
+export function smoothKv(bytes: Uint8Array, dtype: FloatDtype, seed = 1): void {
   const key = `${dtype} ${bytes.length}`;
   const pattern = patterns.get(key) ?? syntheticKv(dtype, bytes.length);
   patterns.set(key, pattern);

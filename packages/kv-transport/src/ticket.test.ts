@@ -29,6 +29,8 @@ const ticket: Ticket = {
     { kind: 'tokens', firstLayer: 0, layerCount: 2, firstToken: 16, tokenCount: 5 },
   ],
   acceptedCodecs: ['none', 'zstd', 'planes+zstd'],
+  acceptedDtypes: ['f32', 'f16', 'bf16', 'f8e4m3', 'int8', 'int4'],
+  lossy: true,
   deadlineMs: 30_000,
   chip: 'cpu',
   tokens: 21,

@@ -1,6 +1,6 @@
 /** Tickets on the wire. */
 import { fail } from '@causeway/errors';
-import { checkCover, type KvCodec, MAX_OBJECTS } from '@causeway/kv';
+import { checkCover, type KvCodec, type KvDescriptor, type KvDtype, MAX_OBJECTS } from '@causeway/kv';
 import type { kvV1 } from '@causeway/proto';
 import { FRAME_HEADER_BYTES } from './frame.ts';
 import { objectFromProto, objectToProto } from './object-wire.ts';
@@ -12,6 +12,8 @@ import {
   codecToProto,
   descriptorFromProto,
   descriptorToProto,
+  dtypeFromProto,
+  dtypeToProto,
   fingerprintFromProto,
   transferIdFromProto,
 } from './wire-types.ts';
@@ -35,6 +37,8 @@ export function ticketToProto(ticket: Ticket): kvV1.Ticket {
     fingerprint: { ...ticket.fingerprint },
     objects: ticket.objects.map(objectToProto),
     acceptedCodecs: ticket.acceptedCodecs.map(codecToProto),
+    acceptedDtypes: ticket.acceptedDtypes.map(dtypeToProto),
+    lossyAllowed: ticket.lossy,
     deadlineMs: Math.max(0, Math.round(ticket.deadlineMs)),
     chip: ticket.chip,
     tokens: ticket.tokens,
@@ -70,10 +74,18 @@ export function ticketFromProto(message: kvV1.Ticket | undefined): Ticket {
     fingerprint: fingerprintFromProto(message.fingerprint),
     objects,
     acceptedCodecs: message.acceptedCodecs.map(codecFromProto).filter((codec): codec is KvCodec => codec !== undefined),
+    acceptedDtypes: acceptedDtypes(message, descriptor),
+    lossy: message.lossyAllowed,
     deadlineMs: message.deadlineMs,
     chip: message.chip,
     tokens: message.tokens,
   };
+}
+
+/** Those that this build knows; of a receiver that says nothing its storage's own. */
+function acceptedDtypes(message: kvV1.Ticket, descriptor: KvDescriptor): KvDtype[] {
+  if (message.acceptedDtypes.length === 0) return [descriptor.storage.dtype];
+  return [...new Set(message.acceptedDtypes)].map(dtypeFromProto).filter((dtype): dtype is KvDtype => dtype !== undefined);
 }
 
 function bad(message: string): never {

@@ -1,4 +1,4 @@
-import { type KvCodec, type KvDescriptor, type LayerGeometry, layerSections } from '@causeway/kv';
+import { type FloatDtype, type KvCodec, type KvDescriptor, type LayerGeometry, layerSections } from '@causeway/kv';
 import { startNats } from '@causeway/testkit';
 import { describe, expect, test } from 'vitest';
 import { makeDescriptor, makeWorker, smoothKv } from './test-workers.ts';
@@ -14,7 +14,8 @@ async function transferOnce(descriptor: KvDescriptor, codec: 'auto' | KvCodec, t
   // occupy a page so that indices differ between the two sides
   using _other = receiver.pool.reserve(1);
   using to = receiver.pool.reserve(blocks) ?? expect.fail('no pages');
-  for (const [index, page] of from.pages.entries()) smoothKv(sender.pool.bytes(page), descriptor.storage.dtype, index + 1);
+  for (const [index, page] of from.pages.entries())
+    smoothKv(sender.pool.bytes(page), descriptor.storage.dtype as FloatDtype, index + 1);
   const signal = new AbortController().signal;
   const inbound = receiver.endpoint.receive({ pages: to, tokens, deadlineMs: 20_000, signal });
   const outbound = sender.endpoint.send({ ticket: inbound.ticket, pages: from, signal });

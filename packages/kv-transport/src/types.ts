@@ -1,5 +1,5 @@
 /** What workers see of the KV transport. */
-import type { ComputeOrder, Fingerprint, KvCodec, KvDescriptor, KvObject, LayerRange, PageSet } from '@causeway/kv';
+import type { ComputeOrder, Fingerprint, KvCodec, KvDescriptor, KvDtype, KvObject, LayerRange, PageSet } from '@causeway/kv';
 
 /** Permission to send one sequence's KV to a receiver's incarnation. Crosses the wire as causeway.kv.v1.Ticket. */
 export interface Ticket {
@@ -17,6 +17,10 @@ export interface Ticket {
   /** The object table; an index into it is the object index of frames. */
   objects: readonly KvObject[];
   acceptedCodecs: readonly KvCodec[];
+  /** Element types that the receiver takes on the wire. */
+  acceptedDtypes: readonly KvDtype[];
+  /** The receiver's deployment lets numbers be rounded on their way. */
+  lossy: boolean;
   /** Remaining life when the ticket was made, ms. */
   deadlineMs: number;
   chip: string;
@@ -43,6 +47,19 @@ export interface CommittedKv extends FirstTokenOptions {
   transferMs: number;
   senderWorker: string;
   senderChip: string;
+  representation: Representation;
+  /** Wire to storage, thread time, ms; 0 when pages are in wire order. */
+  convertMs: number;
+}
+
+/** How KV is stored at both ends and travels between them. */
+export interface Representation {
+  /** As storageName tells. */
+  sender: string;
+  receiver: string;
+  wire: KvDtype;
+  /** Whether the receiver's pages hold exactly the sender's numbers. */
+  lossless: boolean;
 }
 
 /** A transfer as its receiver holds it. */
@@ -71,6 +88,9 @@ export interface TransferStats {
   codecReason: string;
   /** First frame published to committed, ms. */
   transferMs: number;
+  representation: Representation;
+  /** Storage to wire, thread time, ms; 0 when pages are in wire order. */
+  convertMs: number;
 }
 
 /** A transfer as its sender holds it. */

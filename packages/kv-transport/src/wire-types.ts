@@ -6,6 +6,9 @@ import {
   type KvCodec,
   type KvDescriptor,
   type KvDtype,
+  KV_LAYOUTS,
+  type KvLayout,
+  type KvWireForm,
   type LayerGeometry,
   validateDescriptor,
   validateFingerprint,
@@ -16,6 +19,14 @@ const DTYPES: Readonly<Record<KvDtype, kvV1.KvDtype>> = {
   f32: kvV1.KvDtype.KV_DTYPE_F32,
   f16: kvV1.KvDtype.KV_DTYPE_F16,
   bf16: kvV1.KvDtype.KV_DTYPE_BF16,
+  f8e4m3: kvV1.KvDtype.KV_DTYPE_F8E4M3,
+  int8: kvV1.KvDtype.KV_DTYPE_INT8,
+  int4: kvV1.KvDtype.KV_DTYPE_INT4,
+};
+const LAYOUTS: Readonly<Record<KvLayout, kvV1.KvLayout>> = {
+  NHD: kvV1.KvLayout.KV_LAYOUT_NHD,
+  HND: kvV1.KvLayout.KV_LAYOUT_HND,
+  NZ: kvV1.KvLayout.KV_LAYOUT_NZ,
 };
 const CODECS: Readonly<Record<KvCodec, kvV1.KvCodec>> = {
   none: kvV1.KvCodec.KV_CODEC_NONE,
@@ -41,10 +52,12 @@ export function descriptorToProto(descriptor: KvDescriptor): kvV1.KvDescriptor {
     layers: descriptor.layers.map(layerToProto),
     storage: {
       dtype: DTYPES[storage.dtype],
-      layout: kvV1.KvLayout.KV_LAYOUT_NHD,
+      layout: LAYOUTS[storage.layout],
       blockTokens: storage.blockTokens,
       shardCount: storage.shards.count,
       shardIndex: storage.shards.index,
+      splitLatent: storage.latent === 'split',
+      scale: storage.scale,
     },
   };
 }
@@ -57,11 +70,35 @@ export function descriptorFromProto(message: kvV1.KvDescriptor | undefined): KvD
     layers: message?.layers.map(layerFromProto),
     storage: {
       dtype: dtypeFromProto(storage?.dtype),
-      layout: storage?.layout === kvV1.KvLayout.KV_LAYOUT_NHD ? 'NHD' : `layout ${storage?.layout}`,
+      layout: KV_LAYOUTS.find((name) => LAYOUTS[name] === storage?.layout) ?? `layout ${storage?.layout}`,
       blockTokens: storage?.blockTokens,
       shards: { count: storage?.shardCount, index: storage?.shardIndex },
+      ...(storage?.splitLatent === true ? { latent: 'split' } : {}),
+      ...(storage?.scale === undefined ? {} : { scale: storage.scale }),
     },
   });
+}
+
+/** Wire form as protobuf. */
+export function wireFormToProto({ dtype, latent, scale }: KvWireForm): kvV1.KvWireForm {
+  return { dtype: DTYPES[dtype], splitLatent: latent === 'split', scale };
+}
+
+/** Wire form from protobuf. @throws ServiceError `descriptor_mismatch` for one that this build doesn't know or that makes no sense */
+export function wireFormFromProto(message: kvV1.KvWireForm): KvWireForm {
+  const dtype = dtypeFromProto(message.dtype);
+  const { scale } = message;
+  if (dtype === undefined)
+    return fail('invalid_argument', 'descriptor_mismatch', `wire form: element type ${message.dtype} is unknown`);
+  if (scale !== undefined && (dtype !== 'f8e4m3' || !(scale >= 1e-30 && scale <= 1e30))) {
+    return fail('invalid_argument', 'descriptor_mismatch', `wire form: scale ${scale} of ${dtype}`);
+  }
+  return { dtype, ...(message.splitLatent ? { latent: 'split' } : {}), ...(scale === undefined ? {} : { scale }) };
+}
+
+/** Element type as protobuf. */
+export function dtypeToProto(dtype: KvDtype): kvV1.KvDtype {
+  return DTYPES[dtype];
 }
 
 /** Fingerprint from protobuf. @throws ServiceError `fingerprint_mismatch` */
@@ -117,7 +154,7 @@ function stateFromProto({ name, dtype, shape }: kvV1.StateGeometry): unknown {
   return { name, dtype: dtypeFromProto(dtype), shape };
 }
 
-/** undefined for a type that this build doesn't know. */
-function dtypeFromProto(dtype: kvV1.KvDtype | undefined): KvDtype | undefined {
+/** Element type from protobuf; undefined for one that this build doesn't know. */
+export function dtypeFromProto(dtype: kvV1.KvDtype | undefined): KvDtype | undefined {
   return (Object.keys(DTYPES) as KvDtype[]).find((name) => DTYPES[name] === dtype);
 }

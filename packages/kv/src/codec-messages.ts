@@ -1,5 +1,7 @@
 /** What CodecPool and its threads say to each other. Memory travels as addresses: nothing is copied. */
 import type { KvCodec } from './codec.ts';
+import type { KvDescriptor, KvWireForm } from './descriptor.ts';
+import type { LayerRange } from './layer-groups.ts';
 
 /** `length` bytes at `offset` of a registered region. */
 export interface MemoryRun {
@@ -8,15 +10,36 @@ export interface MemoryRun {
   length: number;
 }
 
+/** One block: where its page in the chip's storage and its page in wire order begin in their regions. */
+export interface ConvertBlock {
+  page: number;
+  wire: number;
+}
+
+export interface ConvertJob {
+  way: 'toWire' | 'fromWire';
+  /** Number of a converter, see CodecPool.converter. */
+  converter: number;
+  pageRegion: number;
+  wireRegion: number;
+  pageBytes: number;
+  wireBytes: number;
+  blocks: readonly ConvertBlock[];
+  /** Left out: all. */
+  layers?: LayerRange | undefined;
+}
+
 export type CodecRequest =
+  | { kind: 'converter'; converter: number; descriptor: KvDescriptor; wire: KvWireForm }
+  | ({ kind: 'convert'; job: number } & ConvertJob)
   | { kind: 'register'; region: number; address: bigint; byteLength: number }
   | { kind: 'unregister'; region: number }
-  | { kind: 'encode'; job: number; codec: KvCodec; elementBytes: 2 | 4; raw: readonly MemoryRun[]; out: MemoryRun }
+  | { kind: 'encode'; job: number; codec: KvCodec; elementBytes: 1 | 2 | 4; raw: readonly MemoryRun[]; out: MemoryRun }
   | {
       kind: 'decode';
       job: number;
       codec: KvCodec;
-      elementBytes: 2 | 4;
+      elementBytes: 1 | 2 | 4;
       body: MemoryRun;
       rawCrc: number;
       raw: readonly MemoryRun[];
@@ -41,5 +64,6 @@ export interface DecodedPart {
 
 export type CodecResponse =
   | { kind: 'encoded'; job: number; part: EncodedPart }
+  | { kind: 'converted'; job: number; part: DecodedPart }
   | { kind: 'decoded'; job: number; part: DecodedPart }
   | { kind: 'failed'; job: number; reason: 'malformed_frame' | 'checksum' | 'internal'; message: string };

@@ -7,9 +7,14 @@ import { Worker } from 'node:worker_threads';
 import { fail, ServiceError } from '@causeway/errors';
 import type { NativeBuffer } from '@causeway/ort';
 import type { KvCodec } from './codec.ts';
-import type { CodecRequest, CodecResponse, DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
+import type { CodecRequest, CodecResponse, ConvertJob, DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
+import { checkConvertible } from './convert-block.ts';
+import type { KvDescriptor, KvWireForm } from './descriptor.ts';
 import { CodecScratch } from './part-codec.ts';
 import { decodeRuns, encodeRuns } from './part-job.ts';
+
+/** Bytes that one conversion job handles, about. */
+const CONVERT_BYTES = 4 << 20;
 
 export interface CodecPoolOptions {
   /** Threads, started with the first job or by warm(); default 1, or 2 where there are four or more processors. */
@@ -18,8 +23,8 @@ export interface CodecPoolOptions {
 
 export interface EncodeJob {
   codec: KvCodec;
-  /** Bytes of a number: 2 or 4. */
-  elementBytes: 2 | 4;
+  /** Bytes of a number: 1, 2 or 4. */
+  elementBytes: 1 | 2 | 4;
   /** What to encode, in wire order. */
   raw: readonly MemoryRun[];
   /** Where the body goes; at least as long as the raw bytes. */
@@ -28,7 +33,7 @@ export interface EncodeJob {
 
 export interface DecodeJob {
   codec: KvCodec;
-  elementBytes: 2 | 4;
+  elementBytes: 1 | 2 | 4;
   /** A body in registered memory, or (codec `none` only) anywhere. */
   body: MemoryRun | Uint8Array;
   /** CRC-32C that the decoded bytes must have. */
@@ -53,6 +58,8 @@ export class CodecPool implements AsyncDisposable {
   readonly #threads: Thread[] = [];
   readonly #regions = new Map<number, NativeBuffer>();
   readonly #scratch = new CodecScratch();
+  readonly #converters: Extract<CodecRequest, { kind: 'converter' }>[] = [];
+  #lastConverter = 0;
   #lastRegion = 0;
   #lastJob = 0;
   #disposal: Promise<void> | undefined;
@@ -84,6 +91,28 @@ export class CodecPool implements AsyncDisposable {
     if (job.codec === 'none')
       return encodeRuns('none', job.elementBytes, job.raw, job.out, (run) => this.#view(run), this.#scratch);
     return (await this.#run({ kind: 'encode', job: ++this.#lastJob, ...job })) as EncodedPart;
+  }
+
+  /** Makes a converter between pages of `descriptor`'s storage and pages in wire order; the number names it in jobs. */
+  converter(descriptor: KvDescriptor, wire: KvWireForm): number {
+    checkConvertible(descriptor, wire);
+    const converter = ++this.#lastConverter;
+    const request = { kind: 'converter', converter, descriptor, wire } as const;
+    this.#converters.push(request);
+    for (const thread of this.#threads) post(thread, request);
+    return converter;
+  }
+
+  /** Converts blocks in registered memory, in jobs short enough for others to come between; thread time in ms. */
+  async convert(job: ConvertJob): Promise<number> {
+    let ms = 0;
+    const step = Math.max(1, Math.floor(CONVERT_BYTES / Math.max(job.pageBytes, job.wireBytes)));
+    for (let first = 0; first < job.blocks.length; first += step) {
+      const blocks = job.blocks.slice(first, first + step);
+      const done = (await this.#run({ ...job, kind: 'convert', job: ++this.#lastJob, blocks })) as DecodedPart;
+      ms += done.decodeMs;
+    }
+    return ms;
   }
 
   /** Decodes one part. @throws ServiceError `malformed_frame` or `checksum`; the pages are untouched then */
@@ -133,6 +162,7 @@ export class CodecPool implements AsyncDisposable {
     worker.on('error', (cause) => this.#lose(thread, cause));
     worker.on('exit', () => this.#lose(thread, undefined));
     for (const [region, buffer] of this.#regions) post(thread, registration(region, buffer));
+    for (const converter of this.#converters) post(thread, converter);
     this.#threads.push(thread);
     return thread;
   }

@@ -1,8 +1,9 @@
-/** Thread that encodes and decodes parts; started by CodecPool. Reads and writes registered native memory in place. */
+/** Thread that encodes and decodes parts and converts pages; started by CodecPool. Reads and writes registered native memory in place. */
 import { parentPort } from 'node:worker_threads';
 import { ServiceError } from '@causeway/errors';
 import { viewAddress } from '@causeway/ort';
-import type { CodecRequest, CodecResponse, MemoryRun } from './codec-messages.ts';
+import type { CodecRequest, CodecResponse, ConvertJob, DecodedPart, MemoryRun } from './codec-messages.ts';
+import { BlockConverter } from './convert-block.ts';
 import { CodecScratch } from './part-codec.ts';
 import { decodeRuns, encodeRuns } from './part-job.ts';
 
@@ -10,6 +11,7 @@ const port = parentPort;
 if (port === null) throw new Error('codec-worker.ts runs as a worker thread only');
 
 const regions = new Map<number, Uint8Array>();
+const converters = new Map<number, BlockConverter>();
 const scratch = new CodecScratch();
 
 function view(run: MemoryRun): Uint8Array {
@@ -21,8 +23,10 @@ function view(run: MemoryRun): Uint8Array {
 }
 
 function answer(request: Extract<CodecRequest, { job: number }>): CodecResponse {
-  const { job, codec, elementBytes } = request;
+  const { job } = request;
   try {
+    if (request.kind === 'convert') return { kind: 'converted', job, part: convert(request) };
+    const { codec, elementBytes } = request;
     if (request.kind === 'encode') {
       return { kind: 'encoded', job, part: encodeRuns(codec, elementBytes, request.raw, request.out, view, scratch) };
     }
@@ -37,6 +41,20 @@ function answer(request: Extract<CodecRequest, { job: number }>): CodecResponse 
   }
 }
 
+/** Converts blocks one after another; returns what it took. */
+function convert(job: ConvertJob): DecodedPart {
+  const start = performance.now();
+  const converter = converters.get(job.converter);
+  if (converter === undefined) throw new Error(`converter ${job.converter} is not known`);
+  for (const block of job.blocks) {
+    const page = view({ region: job.pageRegion, offset: block.page, length: job.pageBytes });
+    const wire = view({ region: job.wireRegion, offset: block.wire, length: job.wireBytes });
+    if (job.way === 'toWire') converter.toWire(page, wire, job.layers);
+    else converter.fromWire(wire, page, job.layers);
+  }
+  return { decodeMs: performance.now() - start };
+}
+
 port.on('message', (request: CodecRequest) => {
   switch (request.kind) {
     case 'register':
@@ -45,6 +63,10 @@ port.on('message', (request: CodecRequest) => {
     case 'unregister':
       regions.delete(request.region);
       break;
+    case 'converter':
+      converters.set(request.converter, new BlockConverter(request.descriptor, request.wire));
+      break;
+    case 'convert':
     case 'encode':
     case 'decode':
       port.postMessage(answer(request));

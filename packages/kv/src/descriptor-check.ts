@@ -1,7 +1,21 @@
 /** Descriptors and fingerprints from outside: validated, and compared field by field. */
 import { ServiceError, fail } from '@causeway/errors';
 import { z } from 'zod';
-import { DESCRIPTOR_VERSION, type Fingerprint, KV_DTYPES, type KvDescriptor, pageBytes, stateElements } from './descriptor.ts';
+import {
+  DESCRIPTOR_VERSION,
+  DTYPE_BYTES,
+  type Fingerprint,
+  FLOAT_DTYPES,
+  isWireOrder,
+  KV_DTYPES,
+  KV_LAYOUTS,
+  type KvDescriptor,
+  type KvStorage,
+  type LayerGeometry,
+  stateElements,
+} from './descriptor.ts';
+import { pageBytes } from './page-size.ts';
+import { shardHeads, shardParts } from './stored-parts.ts';
 import { fixedBytes } from './fixed-area.ts';
 
 /** Largest page that is accepted, bytes. */
@@ -25,7 +39,7 @@ const unique = (list: readonly { name: string }[]) => new Set(list.map((item) =>
 const entriesSchema = z.strictObject({ name, ratio: count(4096), width: count(65_536) });
 const stateSchema = z.strictObject({
   name,
-  dtype: z.enum(KV_DTYPES),
+  dtype: z.enum(FLOAT_DTYPES),
   shape: z
     .array(count(0x7fff_ffff))
     .min(1)
@@ -66,10 +80,13 @@ export const descriptorSchema = z.strictObject({
   storage: z
     .strictObject({
       dtype: z.enum(KV_DTYPES),
-      layout: z.literal('NHD'),
+      layout: z.enum(KV_LAYOUTS),
       blockTokens: count(4096),
       shards: z.strictObject({ count: count(1024), index: z.number().int().min(0) }),
+      latent: z.literal('split').optional(),
+      scale: z.number().positive().max(1e30).min(1e-30).optional(),
     })
+    .refine((storage) => storage.scale === undefined || storage.dtype === 'f8e4m3', 'scale belongs to f8e4m3')
     .refine((storage) => storage.shards.index < storage.shards.count, 'shards.index must be below shards.count'),
 });
 
@@ -116,11 +133,29 @@ function checkMemory(descriptor: KvDescriptor): void {
     if (odd === undefined) continue;
     bad(`layers.${layer}: blocks of ${blockTokens} tokens don't hold whole entries "${odd.name}" of ${odd.ratio} tokens`);
   }
+  for (const [index, layer] of descriptor.layers.entries()) checkNative(index, layer, descriptor.storage);
   const bytes = pageBytes(descriptor);
   if (bytes > MAX_PAGE_BYTES) bad(`a page would take ${bytes} bytes; the limit is ${MAX_PAGE_BYTES}`);
   if (bytes === 0) bad('no layer keeps tokens or entries: pages would be empty');
   const fixed = fixedBytes(descriptor);
   if (fixed > MAX_FIXED_BYTES) bad(`windows and states would take ${fixed} bytes a sequence; the limit is ${MAX_FIXED_BYTES}`);
+}
+
+/** What pages in a chip's own storage can hold. */
+function checkNative(index: number, layer: LayerGeometry, storage: KvStorage): void {
+  if (isWireOrder(storage)) return;
+  const { dtype, layout, shards } = storage;
+  if (layer.window !== undefined || layer.entries !== undefined || layer.states !== undefined) {
+    bad(`layers.${index}: windows, entries and states are kept in f32, f16 or bf16, NHD, unsharded, not in ${dtype} ${layout}`);
+  }
+  for (const part of shardParts(layer, storage)) {
+    if (layer.kind === 'full' && shardHeads(layer.kvHeads, shards) === undefined) {
+      bad(`layers.${index}: ${layer.kvHeads} KV heads can't be dealt to ${shards.count} shards evenly`);
+    }
+    if ((part.width * DTYPE_BYTES[part.dtype]) % 4 !== 0) {
+      bad(`layers.${index}: heads of ${part.width} numbers of ${part.dtype} are no whole number of 4-byte words`);
+    }
+  }
 }
 
 function bad(message: string): never {
@@ -158,6 +193,14 @@ export function compareFingerprints(here: Fingerprint, there: Fingerprint): void
 export function compareDescriptors(here: KvDescriptor, there: KvDescriptor): void {
   const difference = firstDifference('', here, there);
   if (difference !== undefined) fail('failed_precondition', 'descriptor_mismatch', `the workers' KV differs: ${difference}`);
+}
+
+/**
+ * Refuses a peer whose KV is something else, however it stores it.
+ * @throws ServiceError `descriptor_mismatch` naming the first field that differs and both values.
+ */
+export function compareGeometry(here: KvDescriptor, there: KvDescriptor): void {
+  compareDescriptors(here, { ...there, storage: here.storage });
 }
 
 function firstIssue(error: z.ZodError): string {

@@ -3,15 +3,31 @@
  * Versioned; travels with every registration and every transfer.
  */
 
-/** Element types of stored KV. */
-export const KV_DTYPES = ['f32', 'f16', 'bf16'] as const;
+/** Element types that hold a number by themselves. */
+export const FLOAT_DTYPES = ['f32', 'f16', 'bf16'] as const;
+export type FloatDtype = (typeof FLOAT_DTYPES)[number];
+
+/**
+ * Element types of stored KV. f8e4m3 (OCP, no infinities) has one factor for everything, in the descriptor; int8 and int4 have an f32
+ * factor for each token and head, kept beside the numbers. int4: two numbers a byte, the first in the low half.
+ */
+export const KV_DTYPES = ['f32', 'f16', 'bf16', 'f8e4m3', 'int8', 'int4'] as const;
 export type KvDtype = (typeof KV_DTYPES)[number];
 
-/** Bytes of one element. */
-export const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = { f32: 4, f16: 2, bf16: 2 };
+/** Bytes of one element, factors apart. */
+export const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = { f32: 4, f16: 2, bf16: 2, f8e4m3: 1, int8: 1, int4: 0.5 };
 
-/** Order of dimensions inside a page, per layer and per K or V. NHD: [token, head, dimension]. */
-export type KvLayout = 'NHD';
+/** Whether numbers have a factor for each token and head beside them. */
+export function hasFactors(dtype: KvDtype): dtype is 'int8' | 'int4' {
+  return dtype === 'int8' || dtype === 'int4';
+}
+
+/**
+ * Order of dimensions inside a page, per layer and per K or V. NHD: [token, head, dimension]. HND: [head, token, dimension].
+ * NZ (fractal): [column, token, line]: heads and dimensions as one row, cut in lines of 32 bytes; the last line is padded with zeros.
+ */
+export const KV_LAYOUTS = ['NHD', 'HND', 'NZ'] as const;
+export type KvLayout = (typeof KV_LAYOUTS)[number];
 
 /** Vectors of `width` numbers, one for every `ratio` whole tokens: compressed attention, keys of an indexer. */
 export interface EntriesGeometry {
@@ -27,7 +43,7 @@ export interface StateGeometry {
   /** Unique in the layer. */
   name: string;
   /** Of its own: recurrent state is often kept wider than KV. */
-  dtype: KvDtype;
+  dtype: FloatDtype;
   shape: readonly number[];
 }
 
@@ -51,7 +67,25 @@ export interface KvStorage {
   layout: KvLayout;
   /** Tokens of one page. */
   blockTokens: number;
+  /** Heads are dealt to `count` arenas, of which this is number `index`; fewer heads than arenas are repeated, latents always. */
   shards: { count: number; index: number };
+  /** MLA: latent and rotary part lie apart, and the rotary part of int8 and int4 stays bf16; left out: side by side. */
+  latent?: 'split' | undefined;
+  /** f8e4m3 only: what a stored number is multiplied with; left out: 1. */
+  scale?: number | undefined;
+}
+
+/** How numbers travel: token after token, each with its factors. */
+export type KvWireForm = Pick<KvStorage, 'dtype' | 'latent' | 'scale'>;
+
+/** Whether pages are in wire order, so that transfers need no conversion: token after token, heads in one arena. */
+export function isWireOrder(storage: KvStorage): boolean {
+  return storage.layout === 'NHD' && storage.shards.count === 1 && storage.latent === undefined && isFloat(storage.dtype);
+}
+
+/** Whether numbers of this type hold their value by themselves. */
+export function isFloat(dtype: KvDtype): dtype is FloatDtype {
+  return (FLOAT_DTYPES as readonly string[]).includes(dtype);
 }
 
 export const DESCRIPTOR_VERSION = 1;
@@ -89,33 +123,6 @@ export function layerSections(layer: LayerGeometry): readonly { name: 'k' | 'v' 
 /** Whether a layer keeps all tokens. */
 export function keepsTokens(layer: LayerGeometry): boolean {
   return layer.kind !== 'none' && layer.window === undefined;
-}
-
-/** What a layer has in every page, in order: the sections of its tokens, if it keeps them, then its entries. */
-export function pagedSections(layer: LayerGeometry): readonly { ratio: number; width: number }[] {
-  const tokens = keepsTokens(layer) ? layerSections(layer).map(({ width }) => ({ ratio: 1, width })) : [];
-  return [...tokens, ...(layer.entries ?? [])];
-}
-
-/** Bytes of one token of one layer, as long as it is kept. */
-export function layerTokenBytes(layer: LayerGeometry, dtype: KvDtype): number {
-  return layerSections(layer).reduce((sum, section) => sum + section.width, 0) * DTYPE_BYTES[dtype];
-}
-
-/** Bytes of one layer in a page. */
-export function layerBlockBytes(layer: LayerGeometry, { dtype, blockTokens }: KvStorage): number {
-  return pagedSections(layer).reduce((sum, { ratio, width }) => sum + (blockTokens / ratio) * width, 0) * DTYPE_BYTES[dtype];
-}
-
-/** Bytes of one token over all layers that keep tokens. */
-export function tokenBytes(descriptor: Pick<KvDescriptor, 'layers' | 'storage'>): number {
-  const keeping = descriptor.layers.filter(keepsTokens);
-  return keeping.reduce((sum, layer) => sum + layerTokenBytes(layer, descriptor.storage.dtype), 0);
-}
-
-/** Bytes of one page: what all layers keep of `blockTokens` tokens. */
-export function pageBytes(descriptor: Pick<KvDescriptor, 'layers' | 'storage'>): number {
-  return descriptor.layers.reduce((sum, layer) => sum + layerBlockBytes(layer, descriptor.storage), 0);
 }
 
 /** Numbers of a state. */

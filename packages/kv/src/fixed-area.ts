@@ -2,7 +2,8 @@
  * The part of a sequence's memory that doesn't grow: the windows and states of its layers, layer after layer, each at a multiple of
  * 64 bytes. A window is a ring: token t lies in place t mod size of each section (K, V or latent).
  */
-import { DTYPE_BYTES, type KvDescriptor, type LayerGeometry, layerTokenBytes, stateElements } from './descriptor.ts';
+import { DTYPE_BYTES, type KvDescriptor, type LayerGeometry, stateElements } from './descriptor.ts';
+import { layerTokenBytes } from './page-size.ts';
 
 const ALIGNMENT = 64;
 
@@ -25,7 +26,7 @@ export function fixedArea({ layers, storage }: Pick<KvDescriptor, 'layers' | 'st
     return at;
   };
   const placeLayer = (layer: LayerGeometry): FixedLayer => ({
-    window: layer.window === undefined ? undefined : place(layer.window * layerTokenBytes(layer, storage.dtype)),
+    window: layer.window === undefined ? undefined : place(layer.window * layerTokenBytes(layer, storage)),
     states: new Map((layer.states ?? []).map((state) => [state.name, place(stateElements(state) * DTYPE_BYTES[state.dtype])])),
   });
   return { layers: layers.map(placeLayer), bytes };

@@ -3,26 +3,34 @@ export type { KvCodec } from './codec.ts';
 export {
   DESCRIPTOR_VERSION,
   DTYPE_BYTES,
+  FLOAT_DTYPES,
+  hasFactors,
+  isFloat,
+  isWireOrder,
   KV_DTYPES,
+  KV_LAYOUTS,
   keepsTokens,
   layerSections,
-  layerTokenBytes,
-  pageBytes,
-  tokenBytes,
 } from './descriptor.ts';
+export { pageBytes, tokenBytes, wirePageBytes } from './page-size.ts';
+export { layerForm, lineNumbers, pageForm } from './page-form.ts';
+export type { PagedPart } from './page-form.ts';
 export type {
   EntriesGeometry,
   Fingerprint,
+  FloatDtype,
   KvDescriptor,
   KvDtype,
   KvLayout,
   KvStorage,
+  KvWireForm,
   LayerGeometry,
   StateGeometry,
 } from './descriptor.ts';
 export {
   compareDescriptors,
   compareFingerprints,
+  compareGeometry,
   descriptorSchema,
   fingerprintSchema,
   MAX_NAME_LENGTH,
@@ -51,3 +59,10 @@ export { CodecPolicy } from './codec-policy.ts';
 export type { CodecDecision, CodecMeasure, CodecPolicyOptions } from './codec-policy.ts';
 export { SlotArena } from './slot-arena.ts';
 export type { Slot } from './slot-arena.ts';
+export { BlockConverter } from './convert-block.ts';
+export { LARGEST_CODE, LEAST_MAGNITUDE } from './number-format.ts';
+export { chooseWire, holdsExactly, storageName, wireDescriptor, wireFormOf } from './wire-choice.ts';
+export type { WireChoice, WireTerms } from './wire-choice.ts';
+export type { ConvertBlock, ConvertJob } from './codec-messages.ts';
+export { wireMemories } from './wire-memory.ts';
+export type { WireMemories, WireMemory } from './wire-memory.ts';

@@ -12,10 +12,10 @@ import {
   keepsTokens,
   type KvDescriptor,
   type LayerGeometry,
-  layerTokenBytes,
   stateElements,
   type StateGeometry,
 } from './descriptor.ts';
+import { layerTokenBytes } from './page-size.ts';
 import { MAX_NAME_LENGTH, MAX_STATE_DIMENSIONS } from './descriptor-check.ts';
 
 const MAX_U31 = 0x7fff_ffff;
@@ -45,22 +45,22 @@ export class ObjectGeometry {
 
   constructor(descriptor: KvDescriptor) {
     this.descriptor = descriptor;
-    const { dtype } = descriptor.storage;
+    const { storage } = descriptor;
     for (const layer of descriptor.layers) {
-      const own = keepsTokens(layer) ? layerTokenBytes(layer, dtype) : 0;
+      const own = keepsTokens(layer) ? layerTokenBytes(layer, storage) : 0;
       this.#tokenBytes.push((this.#tokenBytes.at(-1) as number) + own);
     }
     this.#entryBytes = descriptor.layers.map(({ entries = [] }) => {
       const bytes = new Map<number, number>();
-      for (const { ratio, width } of entries) bytes.set(ratio, (bytes.get(ratio) ?? 0) + width * DTYPE_BYTES[dtype]);
+      for (const { ratio, width } of entries) bytes.set(ratio, (bytes.get(ratio) ?? 0) + width * DTYPE_BYTES[storage.dtype]);
       return bytes;
     });
   }
 
-  /** Bytes of a number of the object. */
-  elementBytes(object: KvObject): 2 | 4 {
+  /** Bytes of a number of the object; 1 where a byte holds two. */
+  elementBytes(object: KvObject): 1 | 2 | 4 {
     const dtype = object.kind === 'state' ? this.state(object).dtype : this.descriptor.storage.dtype;
-    return DTYPE_BYTES[dtype] as 2 | 4;
+    return Math.max(1, DTYPE_BYTES[dtype]) as 1 | 2 | 4;
   }
 
   /**
@@ -68,14 +68,14 @@ export class ObjectGeometry {
    * @throws ServiceError `malformed_frame` naming what is wrong with the object: nothing like it is in the descriptor
    */
   bytes(object: KvObject): number {
-    const { dtype } = this.descriptor.storage;
+    const { storage } = this.descriptor;
     switch (object.kind) {
       case 'tokens':
         return product(object, this.#tokenRow(object), object.tokenCount);
       case 'entries':
         return product(object, this.#entryRow(object), object.entryCount);
       case 'window':
-        return product(object, layerTokenBytes(this.window(object), dtype), object.tokenCount);
+        return product(object, layerTokenBytes(this.window(object), storage), object.tokenCount);
       case 'state': {
         const state = this.state(object);
         return stateElements(state) * DTYPE_BYTES[state.dtype];

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type KvDescriptor, pageBytes, tokenBytes } from './descriptor.ts';
+import type { KvDescriptor } from './descriptor.ts';
 import { layerGroups } from './layer-groups.ts';
 import { type ComputeOrder, MAX_OBJECTS, objectTable } from './object-table.ts';
 import { type KvObject, ObjectGeometry } from './kv-object.ts';
+import { pageBytes, tokenBytes } from './page-size.ts';
 
 function latents(layers: number, blockTokens: number): KvDescriptor {
   return {

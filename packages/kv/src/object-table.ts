@@ -1,6 +1,7 @@
 /** Object tables: how the KV of a prompt is cut into objects, and in which order they travel. */
 import { fail } from '@causeway/errors';
-import { keepsTokens, type KvDescriptor, layerBlockBytes, pageBytes } from './descriptor.ts';
+import { keepsTokens, type KvDescriptor } from './descriptor.ts';
+import { layerWireBytes, wirePageBytes } from './page-size.ts';
 import type { KvObject } from './kv-object.ts';
 import type { LayerRange } from './layer-groups.ts';
 
@@ -40,7 +41,7 @@ export function objectTable(descriptor: KvDescriptor, tokens: number, targetByte
 
 /** Tokens of an object of whole pages that stays within `targetBytes`; at least one page. */
 export function objectTokens(descriptor: KvDescriptor, targetBytes: number): number {
-  return Math.max(1, Math.floor(targetBytes / pageBytes(descriptor))) * descriptor.storage.blockTokens;
+  return Math.max(1, Math.floor(targetBytes / wirePageBytes(descriptor))) * descriptor.storage.blockTokens;
 }
 
 /** Spans end with the chunks, but within a prompt at multiples of `align`. */
@@ -73,7 +74,7 @@ class GroupObjects {
   constructor(descriptor: KvDescriptor, range: LayerRange, tokens: number, targetBytes: number) {
     const layers = descriptor.layers.slice(range.firstLayer, range.firstLayer + range.layerCount);
     const { storage } = descriptor;
-    const blockBytes = layers.reduce((sum, layer) => sum + layerBlockBytes(layer, storage), 0);
+    const blockBytes = layers.reduce((sum, layer) => sum + layerWireBytes(layer, storage), 0);
     this.#range = range;
     this.#keepsTokens = layers.some(keepsTokens);
     this.step = Math.max(1, Math.floor(targetBytes / Math.max(1, blockBytes))) * storage.blockTokens;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { DTYPE_BYTES, type KvDescriptor, layerSections, type LayerGeometry, pageBytes, tokenBytes } from './descriptor.ts';
+import { DTYPE_BYTES, type KvDescriptor, layerSections, type LayerGeometry } from './descriptor.ts';
+import { pageBytes, tokenBytes } from './page-size.ts';
 import { validateDescriptor } from './descriptor-check.ts';
 import { type KvObject, ObjectGeometry } from './kv-object.ts';
 import { layerGroups } from './layer-groups.ts';

@@ -2,17 +2,13 @@
  * Where the bytes of objects lie in the pages of a sequence.
  *
  * A sequence whose layers have windows or states begins with pages that hold those (fixed-area.ts), as one run of bytes; the pages
- * after them hold `blockTokens` tokens each: [layer][K, V or latent, then entries][token or entry][numbers].
+ * after them hold `blockTokens` tokens each: [layer][K, V or latent, then entries][token or entry][numbers, then factors].
+ *
+ * This is wire order. Pages in a chip's own storage (page-form.ts) are converted to and from pages in wire order.
  */
-import {
-  DTYPE_BYTES,
-  keepsTokens,
-  type KvDescriptor,
-  layerBlockBytes,
-  layerSections,
-  pageBytes,
-  pagedSections,
-} from './descriptor.ts';
+import { keepsTokens, type KvDescriptor } from './descriptor.ts';
+import { layerWireBytes, pagedSections, wirePageBytes } from './page-size.ts';
+import { partRowBytes, storedParts } from './stored-parts.ts';
 import { type FixedLayer, fixedArea } from './fixed-area.ts';
 import { type KvObject, ObjectGeometry } from './kv-object.ts';
 
@@ -37,7 +33,6 @@ export class PageLayout implements ObjectPlaces {
   readonly #descriptor: KvDescriptor;
   readonly #objects: ObjectGeometry;
   readonly #pageBytes: number;
-  readonly #elementBytes: number;
   /** First byte of each layer in a page. */
   readonly #layerStart: number[] = [];
   readonly #fixed: readonly FixedLayer[];
@@ -45,12 +40,11 @@ export class PageLayout implements ObjectPlaces {
   constructor(descriptor: KvDescriptor) {
     this.#descriptor = descriptor;
     this.#objects = new ObjectGeometry(descriptor);
-    this.#elementBytes = DTYPE_BYTES[descriptor.storage.dtype];
-    this.#pageBytes = pageBytes(descriptor);
+    this.#pageBytes = wirePageBytes(descriptor);
     let start = 0;
     for (const layer of descriptor.layers) {
       this.#layerStart.push(start);
-      start += layerBlockBytes(layer, descriptor.storage);
+      start += layerWireBytes(layer, descriptor.storage);
     }
     const { layers, bytes } = fixedArea(descriptor);
     this.#fixed = layers;
@@ -87,16 +81,19 @@ export class PageLayout implements ObjectPlaces {
       const layer = this.#descriptor.layers[index];
       if (layer === undefined || !keepsTokens(layer)) continue;
       let start = this.#layerStart[index] as number;
-      for (const { width } of layerSections(layer)) {
-        start += this.#rows(runs, { start, width, ratio: 1, first: firstToken, count: tokenCount });
+      for (const part of storedParts(layer, this.#descriptor.storage)) {
+        start += this.#rows(runs, { start, bytes: partRowBytes(part), ratio: 1, first: firstToken, count: tokenCount });
       }
     }
   }
 
   #entries(runs: Segment[], { layer, ratio, firstEntry, entryCount }: KvObject & { kind: 'entries' }): void {
     let start = this.#layerStart[layer] as number;
-    for (const section of pagedSections(this.#descriptor.layers[layer] as KvDescriptor['layers'][number])) {
-      const wanted = 'name' in section && section.ratio === ratio;
+    const geometry = this.#descriptor.layers[layer] as KvDescriptor['layers'][number];
+    const entries = geometry.entries?.length ?? 0;
+    const sections = pagedSections(geometry, this.#descriptor.storage);
+    for (const [i, section] of sections.entries()) {
+      const wanted = i >= sections.length - entries && section.ratio === ratio;
       start += this.#rows(runs, { ...section, start, first: firstEntry, count: wanted ? entryCount : 0 });
     }
   }
@@ -106,8 +103,8 @@ export class PageLayout implements ObjectPlaces {
     let start = this.#fixed[object.layer]?.window as number;
     const place = object.firstToken % layer.window;
     const older = Math.min(object.tokenCount, layer.window - place);
-    for (const { width } of layerSections(layer)) {
-      const row = width * this.#elementBytes;
+    for (const part of storedParts(layer, this.#descriptor.storage)) {
+      const row = partRowBytes(part);
       this.#area(runs, start + place * row, older * row);
       this.#area(runs, start, (object.tokenCount - older) * row);
       start += layer.window * row;
@@ -115,8 +112,8 @@ export class PageLayout implements ObjectPlaces {
   }
 
   /** Rows [first, first + count) of a section that begins at byte `start` of every page; returns the section's bytes in a page. */
-  #rows(runs: Segment[], o: { start: number; width: number; ratio: number; first: number; count: number }): number {
-    const row = o.width * this.#elementBytes;
+  #rows(runs: Segment[], o: { start: number; bytes: number; ratio: number; first: number; count: number }): number {
+    const row = o.bytes;
     const perPage = this.#descriptor.storage.blockTokens / o.ratio;
     const last = o.first + o.count;
     for (let index = o.first; index < last; ) {

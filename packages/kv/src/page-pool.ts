@@ -7,11 +7,13 @@
  *  P3  An epoch (u32, never 0) names one reservation of this pool; it isn't used again before 2^32 others were.
  *  P4  Memory outlives the pool's disposal until the last hold is gone.
  *
- * Page `i` is bytes [i * pageBytes, (i + 1) * pageBytes) of `buffer`: [layer][K | V | latent][token][head][dimension].
+ * Page `i` is bytes [i * pageBytes, (i + 1) * pageBytes) of `buffer`: in wire order (page-layout.ts) where the storage is, in the
+ * chip's own (page-form.ts) otherwise.
  */
 import { fail } from '@causeway/errors';
 import { NativeBuffer } from '@causeway/ort';
-import { type KvDescriptor, pageBytes } from './descriptor.ts';
+import type { KvDescriptor } from './descriptor.ts';
+import { pageBytes } from './page-size.ts';
 import { validateDescriptor } from './descriptor-check.ts';
 
 /** Where the pages of a set are in their life. */

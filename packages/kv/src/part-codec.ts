@@ -55,7 +55,7 @@ export class CodecScratch {
 export function encodeBody(
   codec: Exclude<KvCodec, 'none'>,
   raw: Uint8Array,
-  elementBytes: 2 | 4,
+  elementBytes: 1 | 2 | 4,
   out: Uint8Array,
   scratch: CodecScratch,
 ): number | undefined {
@@ -99,7 +99,13 @@ export function encodeBody(
  * Allocates no more than that size and zstd's window (8 MiB at most).
  * @throws ServiceError `malformed_frame` when the body isn't one whose decoded size is exactly `raw.length`.
  */
-export function decodeBody(codec: KvCodec, body: Uint8Array, raw: Uint8Array, elementBytes: 2 | 4, scratch: CodecScratch): void {
+export function decodeBody(
+  codec: KvCodec,
+  body: Uint8Array,
+  raw: Uint8Array,
+  elementBytes: 1 | 2 | 4,
+  scratch: CodecScratch,
+): void {
   if (codec === 'none') {
     if (body.length !== raw.length) malformed(`a raw body of ${body.length} bytes for ${raw.length}`);
     raw.set(body);
@@ -110,7 +116,7 @@ export function decodeBody(codec: KvCodec, body: Uint8Array, raw: Uint8Array, el
   }
 }
 
-function decodePlanes(body: Uint8Array, raw: Uint8Array, elementBytes: 2 | 4, scratch: CodecScratch): void {
+function decodePlanes(body: Uint8Array, raw: Uint8Array, elementBytes: 1 | 2 | 4, scratch: CodecScratch): void {
   const headerBytes = 4 + 4 * elementBytes;
   if (body.length < headerBytes) malformed(`planes: ${body.length} bytes are shorter than the header`);
   if (raw.length % elementBytes !== 0) malformed(`planes: ${raw.length} bytes are no multiple of ${elementBytes}`);

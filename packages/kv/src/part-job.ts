@@ -11,7 +11,7 @@ export type RunView = (run: MemoryRun) => Uint8Array;
 /** Encodes the bytes of `raw` runs into `out`. Falls back to `none` when the codec doesn't make the part smaller. */
 export function encodeRuns(
   codec: KvCodec,
-  elementBytes: 2 | 4,
+  elementBytes: 1 | 2 | 4,
   raw: readonly MemoryRun[],
   out: MemoryRun,
   view: RunView,
@@ -43,7 +43,7 @@ export function encodeRuns(
  */
 export function decodeRuns(
   codec: KvCodec,
-  elementBytes: 2 | 4,
+  elementBytes: 1 | 2 | 4,
   body: Uint8Array,
   rawCrc: number,
   raw: readonly MemoryRun[],

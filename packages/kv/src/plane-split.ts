@@ -20,7 +20,8 @@ export function planeBufferBytes(rawBytes: number, elementBytes: number): number
  * @param raw numbers, a multiple of `elementBytes` long; its byteOffset is a multiple of 4
  * @param planes at least planeBufferBytes long, byteOffset a multiple of 4
  */
-export function splitPlanes(raw: Uint8Array, planes: Uint8Array, elementBytes: 2 | 4): void {
+export function splitPlanes(raw: Uint8Array, planes: Uint8Array, elementBytes: 1 | 2 | 4): void {
+  if (elementBytes === 1) return planes.set(raw);
   const planeBytes = raw.length / elementBytes;
   const whole = planeBytes >>> 2;
   const source = new Uint32Array(raw.buffer, raw.byteOffset, whole * elementBytes);
@@ -57,7 +58,8 @@ export function splitPlanes(raw: Uint8Array, planes: Uint8Array, elementBytes: 2
 }
 
 /** Inverse of splitPlanes; same requirements. */
-export function joinPlanes(planes: Uint8Array, raw: Uint8Array, elementBytes: 2 | 4): void {
+export function joinPlanes(planes: Uint8Array, raw: Uint8Array, elementBytes: 1 | 2 | 4): void {
+  if (elementBytes === 1) return raw.set(planes.subarray(0, raw.length));
   const planeBytes = raw.length / elementBytes;
   const whole = planeBytes >>> 2;
   const target = new Uint32Array(raw.buffer, raw.byteOffset, whole * elementBytes);

@@ -1,8 +1,8 @@
 /** Numbers distributed like a KV cache, for tests: normal, every channel with its own mean and scale (as keys have). */
-import type { KvDtype } from './descriptor.ts';
+import type { FloatDtype } from './descriptor.ts';
 
 /** `bytes` bytes of such numbers, token-major with 192 channels; the same for the same seed. */
-export function syntheticKv(dtype: KvDtype, bytes: number, seed = 1): Uint8Array {
+export function syntheticKv(dtype: FloatDtype, bytes: number, seed = 1): Uint8Array {
   const out = new Uint8Array(bytes);
   const view = new DataView(out.buffer);
   const float = new DataView(new ArrayBuffer(4));

@@ -1,5 +1,5 @@
 /** What an architecture folder exports. */
-import type { LayerGeometry } from '@causeway/kv';
+import type { KvWireForm, LayerGeometry } from '@causeway/kv';
 import type { Checkpoint, ModelConfig } from '@causeway/model-files';
 import type { GgufForm } from './gguf-form.ts';
 import type { SegmentDraft } from './segment-builder.ts';
@@ -12,6 +12,8 @@ export interface BuildContext {
   weights: WeightLibrary;
   precision: Precision;
   experts: ExpertsPlace;
+  /** What new keys and values are rounded to before attention; left out: nothing. */
+  kvRounding?: KvWireForm | undefined;
   /** What `loneRowsAlike` found where the graphs will run. */
   loneRowsAlike: boolean;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */

@@ -30,6 +30,22 @@ export function toRows(segment: SegmentBuilder, x: Value, width: number): Value 
   return segment.graph.op('Reshape', [x, segment.graph.int64s(-1, width)]);
 }
 
+/** Rotates x [N, heads * headDim] by position. */
+export function rotateHeads(
+  segment: SegmentBuilder,
+  x: Value,
+  o: { heads: number; headDim: number; rotary: NonNullable<GroupQueryAttention['rotary']> },
+): Value {
+  const width = o.heads * o.headDim;
+  const { cos, sin, interleaved } = o.rotary;
+  const rotated = segment.graph.contrib(
+    'RotaryEmbedding',
+    [toSequences(segment, x, width), segment.reserved('position_ids'), segment.weight(cos), segment.weight(sin)],
+    { interleaved: int(interleaved ? 1 : 0), num_heads: int(o.heads), rotary_embedding_dim: int(o.headDim) },
+  );
+  return toRows(segment, rotated, width);
+}
+
 /** What attends: q [N, heads * headDim] with k and v [N, kvHeads * headDim], or all three in one, side by side in each row. */
 export type Queries = { q: Value; k: Value; v: Value } | { joined: Value };
 

@@ -6,9 +6,10 @@
  */
 import { int, OMITTED, type Value } from '@causeway/onnx-graph';
 import type { LayerGeometry } from '@causeway/kv';
-import { groupQueryAttention, toRows, toSequences } from './attention-gqa.ts';
+import { groupQueryAttention, rotateHeads } from './attention-gqa.ts';
 import { cacheShape } from './cache-shape.ts';
 import { linear, matMulTransposed, splitColumns, weightProduct } from './linear.ts';
+import { roundLatent } from './kv-rounding.ts';
 import { rmsNorm } from './rms-norm.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
 import type { WeightRef } from './weight-library.ts';
@@ -34,18 +35,7 @@ export interface LatentAttention {
 
 /** Rotates [N, heads * ropeDim] by position. */
 function rotate(segment: SegmentBuilder, x: Value, heads: number, o: LatentAttention): Value {
-  const width = heads * o.ropeDim;
-  const rotated = segment.graph.contrib(
-    'RotaryEmbedding',
-    [
-      toSequences(segment, x, width),
-      segment.reserved('position_ids'),
-      segment.weight(o.rotary.cos),
-      segment.weight(o.rotary.sin),
-    ],
-    { interleaved: int(o.rotary.interleaved ? 1 : 0), num_heads: int(heads), rotary_embedding_dim: int(o.ropeDim) },
-  );
-  return toRows(segment, rotated, width);
+  return rotateHeads(segment, x, { heads, headDim: o.ropeDim, rotary: o.rotary });
 }
 
 function queries(segment: SegmentBuilder, x: Value, o: LatentAttention): Value {
@@ -132,7 +122,12 @@ export function latentAttention(segment: SegmentBuilder, x: Value, o: LatentAtte
   const compressed = linear(segment, x, `${o.name}.kv_a_proj_with_mqa`, o.rank + o.ropeDim, o.hidden);
   const [c = OMITTED, keyPosition = OMITTED] = splitColumns(segment, compressed, [o.rank, o.ropeDim]);
   const normed = rmsNorm(segment, c, `${o.name}.kv_a_layernorm`, o.rank, o.normEpsilon);
-  const latent = graph.op('Concat', [normed, rotate(segment, keyPosition, 1, o), ...padding], { axis: int(1) });
+  const rope = rotate(segment, keyPosition, 1, o);
+  const { rank, ropeDim } = o;
+  const { kvRounding } = segment;
+  const parts =
+    kvRounding === undefined ? [normed, rope] : [roundLatent(segment, { latent: normed, rank, rope, ropeDim }, kvRounding)];
+  const latent = graph.op('Concat', [...parts, ...padding], { axis: int(1) });
 
   const query = absorbedQueries(segment, queries(segment, x, o), o, padding);
   const mixed = groupQueryAttention(

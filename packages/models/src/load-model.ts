@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import type { KvWireForm } from '@causeway/kv';
 import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
 import type { Runtime } from '@causeway/ort';
 import { loneRowsAlike } from './lone-rows.ts';
@@ -19,6 +20,8 @@ export interface LoadOptions {
   precision: Precision;
   /** Default `local`. */
   experts?: ExpertsPlace;
+  /** Rounds new keys and values to what pages in this form hold, before attention; default: not at all. */
+  kvRounding?: KvWireForm | undefined;
   /** Where the model will run: its kernels are tried, and spare work where they can. Default: as if the least of them were there. */
   runtime?: Runtime;
   /** A new decoder segment starts at these layers; others start where experts end, and where a segment would have too many weights. */
@@ -80,7 +83,7 @@ function finish(
  * or `bad_config` (cuts); nothing stays allocated then.
  */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
-  const { checkpoint, precision, onProgress, signal, experts = 'local' } = options;
+  const { checkpoint, precision, kvRounding, onProgress, signal, experts = 'local' } = options;
   const architecture = findArchitecture(checkpoint);
   const { config } = checkpoint;
   if (experts === 'remote' && config.moe === undefined)
@@ -100,6 +103,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       cuts,
       cutEnds: forMemory.length > 0,
       format: checkpoint.format,
+      kvRounding,
     });
     const making = {
       signal,
@@ -110,6 +114,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
     const release = (): void => library[Symbol.dispose]();
     return {
       architecture: architecture.name,
+      kvRounding,
       layers: blueprint.layers,
       vocabSize: config.vocabSize,
       contextLength: config.contextLength,

@@ -3,6 +3,7 @@
  * reference and intermediates by name, and remembers all of them for the segment's description.
  */
 import { fail } from '@causeway/errors';
+import type { KvWireForm } from '@causeway/kv';
 import { GraphBuilder, type Value } from '@causeway/onnx-graph';
 import type { Precision, SegmentKind, SymbolicDim, ValueSpec } from './types.ts';
 import type { WeightLibrary, WeightRef } from './weight-library.ts';
@@ -32,6 +33,8 @@ export class SegmentBuilder {
   readonly graph: GraphBuilder;
   readonly library: WeightLibrary;
   readonly precision: Precision;
+  /** What new keys and values are rounded to before attention. */
+  readonly kvRounding: KvWireForm | undefined;
   /** Products with int8 activations give a row the same bits alone as among others (lone-rows.ts). */
   readonly loneRowsAlike: boolean;
   readonly #inputs = new Map<string, ValueSpec>();
@@ -40,11 +43,12 @@ export class SegmentBuilder {
   readonly #cacheLayers: number[] = [];
   readonly #derived = new Map<string, Value>();
 
-  constructor(name: string, library: WeightLibrary, precision: Precision, loneRowsAlike = false) {
+  constructor(name: string, library: WeightLibrary, precision: Precision, loneRowsAlike = false, kvRounding?: KvWireForm) {
     this.graph = new GraphBuilder(name);
     this.library = library;
     this.precision = precision;
     this.loneRowsAlike = loneRowsAlike;
+    this.kvRounding = kvRounding;
   }
 
   reserved(name: ReservedInput): Value {

@@ -99,8 +99,8 @@ export class SegmentChain {
   }
 
   #builder(name: string): SegmentBuilder {
-    const { weights, precision, loneRowsAlike } = this.#context;
-    return new SegmentBuilder(name, weights, precision, loneRowsAlike);
+    const { weights, precision, loneRowsAlike, kvRounding } = this.#context;
+    return new SegmentBuilder(name, weights, precision, loneRowsAlike, kvRounding);
   }
 
   /** Later segments read `live` by name. */

@@ -4,7 +4,8 @@ import type { LayerGeometry } from '@causeway/kv';
 import type { ModelConfig } from '@causeway/model-files';
 import type { Value } from '@causeway/onnx-graph';
 import type { BuildContext } from './architecture.ts';
-import { groupQueryAttention } from './attention-gqa.ts';
+import { groupQueryAttention, rotateHeads } from './attention-gqa.ts';
+import { roundHeads } from './kv-rounding.ts';
 import { joinedLinears, linear, linears } from './linear.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rotaryTables } from './rope.ts';
@@ -46,14 +47,30 @@ export function selfAttention(context: BuildContext, o: SelfAttention = {}) {
       headDim,
       rotary: { ...rotaryTables(weights, config, headDim), interleaved: o.interleaved ?? false },
     };
-    const joined = o.headNorms === true ? undefined : joinedLinears(segment, x, parts, hiddenSize);
+    const { kvRounding } = segment;
+    const joined = o.headNorms === true || kvRounding !== undefined ? undefined : joinedLinears(segment, x, parts, hiddenSize);
     if (joined !== undefined) {
       return linear(segment, groupQueryAttention(segment, { joined }, shape), `${name}.o_proj`, hiddenSize, heads * headDim);
     }
     const [q = '', k = '', v = ''] = linears(segment, x, parts, hiddenSize);
     const norm = (value: Value, part: string, count: number): Value =>
       o.headNorms === true ? headNorm(segment, value, `${name}.${part}`, count, config) : value;
-    const mixed = groupQueryAttention(segment, { q: norm(q, 'q_norm', heads), k: norm(k, 'k_norm', kvHeads), v }, shape);
+    const query = norm(q, 'q_norm', heads);
+    const key = norm(k, 'k_norm', kvHeads);
+    // Keys are rounded as they are stored, rotated: then the rotation can't be the attention operator's.
+    const { rotary, ...plain } = shape;
+    const mixed =
+      kvRounding === undefined
+        ? groupQueryAttention(segment, { q: query, k: key, v }, shape)
+        : groupQueryAttention(
+            segment,
+            {
+              q: rotateHeads(segment, query, { heads, headDim, rotary }),
+              k: roundHeads(segment, rotateHeads(segment, key, { heads: kvHeads, headDim, rotary }), headDim, kvRounding),
+              v: roundHeads(segment, v, headDim, kvRounding),
+            },
+            plain,
+          );
     return linear(segment, mixed, `${name}.o_proj`, hiddenSize, heads * headDim);
   };
 }

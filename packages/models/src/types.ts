@@ -9,7 +9,7 @@
  *   output   logits f32 [R, V]
  * Every other input of a segment is an intermediate that an earlier segment outputs.
  */
-import type { LayerGeometry } from '@causeway/kv';
+import type { KvWireForm, LayerGeometry } from '@causeway/kv';
 import type { ElementType, Tensor } from '@causeway/ort';
 
 /** Dimension of an intermediate: a number, or the symbols B, T and N (= B * T). */
@@ -55,6 +55,8 @@ export type ExpertsPlace = 'local' | 'remote';
 export type Precision = 'fast' | 'exact';
 
 export interface LoadedModel extends Disposable {
+  /** What its graphs round new keys and values to before attention; undefined: nothing. */
+  kvRounding?: KvWireForm | undefined;
   architecture: string;
   layers: readonly LayerGeometry[];
   vocabSize: number;

@@ -18,6 +18,11 @@ const report: CausewayReport = {
   decode_chip: 'cpu',
   attempts: 1,
   preemptions: 0,
+  prefill_storage: 'bf16 NHD 16',
+  decode_storage: 'bf16 NZ 128',
+  wire_dtype: 'bf16',
+  rounded: false,
+  convert_ms: 0,
 };
 const usage = usageObject(3, 4, report);
 const head = { id: 'chatcmpl-1', created: 1, model: 'm' };

@@ -22,6 +22,15 @@ export interface CausewayReport {
   decode_chip: string;
   attempts: number;
   preemptions: number;
+  /** How both workers store KV that travelled: element type, layout, tokens of a block, as `bf16 NZ 128`; empty when none did. */
+  prefill_storage: string;
+  decode_storage: string;
+  /** Element type on the wire; empty when nothing travelled. */
+  wire_dtype: string;
+  /** The decode worker's pages hold other numbers than the prefill worker's: rounded ones. */
+  rounded: boolean;
+  /** Between storage and wire order at both ends, thread time. */
+  convert_ms: number;
   /** Calls of experts in shards (one token, one expert, one layer), by shard; absent where workers have their own. */
   expert_calls?: Readonly<Record<string, number>>;
 }

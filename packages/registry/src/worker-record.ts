@@ -24,6 +24,8 @@ const identitySchema = z.object({
   chip: name,
   /** True when the chip is imitated on another. */
   emulated: z.boolean(),
+  /** Its deployment lets KV be rounded on its way; left out: no. */
+  kvLossy: z.boolean().optional(),
   fingerprint: fingerprintSchema,
   descriptor: descriptorSchema,
   /** gRPC, `host:port`. */

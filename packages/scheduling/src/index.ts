@@ -9,6 +9,7 @@ export { leastOutstandingDecode, leastOutstandingPrefill } from './policies/leas
 export { decodeLoad, decodeOccupancy, prefillLoad, prefillSeconds } from './policies/load/load.ts';
 export { modelFilter } from './policies/model/model.ts';
 export { notDrainingFilter } from './policies/not-draining/not-draining.ts';
+export { representationFilter } from './policies/representation/representation.ts';
 export { choose, highestScore } from './policy.ts';
 export type { Choice, Filter, Picker, Policy, Rejection, ScoredWorker, Scorer } from './policy.ts';
 export { snapshotOf } from './snapshot.ts';

@@ -29,6 +29,8 @@ export interface WorkerState {
 
 export interface Snapshot {
   readonly workers: readonly WorkerState[];
+  /** Why a prefill worker's KV must not go to a decode worker of its fingerprint; undefined: it may. Pure. Left out: all may. */
+  readonly exchange?: ((prefill: WorkerState, decode: WorkerState) => string | undefined) | undefined;
 }
 
 /** What a request needs. */
@@ -45,6 +47,6 @@ export interface Need {
 }
 
 /** A snapshot frozen all the way down. */
-export function snapshotOf(workers: readonly WorkerState[]): Snapshot {
-  return Object.freeze({ workers: Object.freeze([...workers]) });
+export function snapshotOf(workers: readonly WorkerState[], exchange?: Snapshot['exchange']): Snapshot {
+  return Object.freeze({ workers: Object.freeze([...workers]), exchange });
 }

@@ -158,6 +158,12 @@ export const METRICS = {
     help: 'Pages of the KV pool by state: free, used.',
     labels: ['state'],
   },
+  kvStorage: {
+    name: 'causeway_kv_storage_info',
+    kind: 'gauge',
+    help: '1, with how this worker stores KV; attention: executed on what pages hold as it is, or on f32 numbers rounded to it.',
+    labels: ['chip', 'emulated', 'storage', 'attention'],
+  },
   natsConnected: {
     name: 'causeway_nats_connected',
     kind: 'gauge',

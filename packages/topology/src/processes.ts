@@ -179,7 +179,11 @@ function workerEnv(pool: WorkerPool, kvBudget: number | undefined): Record<strin
     CAUSEWAY_CHIP: pool.chip,
     ...given({
       CAUSEWAY_KV_BUDGET_BYTES: kvBudget,
+      CAUSEWAY_CHIP_EMULATED: onOff(pool.emulated),
       CAUSEWAY_KV_DTYPE: pool.kvDtype,
+      CAUSEWAY_KV_LAYOUT: pool.kvLayout,
+      CAUSEWAY_KV_INSPECT: onOff(pool.kvInspect),
+      CAUSEWAY_KV_LOSSY: onOff(pool.kvLossy),
       CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
       CAUSEWAY_KV_CODEC: pool.codec,
       CAUSEWAY_MAX_CONTEXT: pool.maxContext,
@@ -188,6 +192,10 @@ function workerEnv(pool: WorkerPool, kvBudget: number | undefined): Record<strin
       CAUSEWAY_LAYER_GROUPS: pool.role === 'prefill' ? pool.layerGroups : undefined,
     }),
   };
+}
+
+function onOff(value: boolean | undefined): 'on' | 'off' | undefined {
+  return value === undefined ? undefined : value ? 'on' : 'off';
 }
 
 function given(values: Readonly<Record<string, string | number | undefined>>): Record<string, string> {

@@ -50,7 +50,14 @@ const workerPool = {
   ...computePool,
   chip: oneOf(CHIP_NAMES).default('cpu'),
   kvBudget: byteSize(LIMITS.kvBudgetBytes).optional(),
-  kvDtype: z.enum(['f32', 'f16', 'bf16']).optional(),
+  /** Imitates the chip's KV on the CPU. */
+  emulated: z.boolean().optional(),
+  kvDtype: z.enum(['f32', 'f16', 'bf16', 'f8e4m3', 'int8', 'int4']).optional(),
+  kvLayout: z.enum(['NHD', 'HND', 'NZ']).optional(),
+  /** Lets `causeway kv dump` read the KV of prompts whose answers are being written. */
+  kvInspect: z.boolean().optional(),
+  /** Lets KV be rounded on its way; both ends must. */
+  kvLossy: z.boolean().optional(),
   blockTokens: integer(LIMITS.blockTokens).optional(),
   codec: z.enum(['auto', 'none', 'zstd', 'planes+zstd']).optional(),
   maxContext: integer(LIMITS.maxContext).optional(),

@@ -15,7 +15,7 @@ import {
   urls,
 } from '@causeway/config';
 import { ROW_TYPES } from '@causeway/experts';
-import { KV_CODECS, KV_DTYPES } from '@causeway/kv';
+import { KV_CODECS, KV_DTYPES, KV_LAYOUTS } from '@causeway/kv';
 
 const WORKER_ID = /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/;
 
@@ -41,6 +41,13 @@ export const workerConfig = defineConfig({
     doc: "Name that clients use; default: the checkpoint's own.",
   },
   chip: { env: 'CAUSEWAY_CHIP', flag: 'chip', schema: oneOf(CHIP_NAMES), default: 'cpu', doc: 'Chip family.' },
+  chipEmulated: {
+    env: 'CAUSEWAY_CHIP_EMULATED',
+    flag: 'chip-emulated',
+    schema: oneOf(['off', 'on']),
+    default: 'off',
+    doc: "Imitate the chip family's KV on the CPU: pages in its own bytes, scores from numbers that they can hold.",
+  },
   threads: {
     env: 'CAUSEWAY_THREADS',
     flag: 'threads',
@@ -104,6 +111,20 @@ export const workerConfig = defineConfig({
     optional: true,
     doc: "Element type of pages; default: the chip family's.",
   },
+  kvLayout: {
+    env: 'CAUSEWAY_KV_LAYOUT',
+    flag: 'kv-layout',
+    schema: oneOf(KV_LAYOUTS),
+    optional: true,
+    doc: "Order of dimensions in pages; default: the chip family's.",
+  },
+  kvLossy: {
+    env: 'CAUSEWAY_KV_LOSSY',
+    flag: 'kv-lossy',
+    schema: oneOf(['off', 'on']),
+    default: 'off',
+    doc: "Let KV be rounded on its way to a worker whose element type holds less; both workers' must. `off`: such transfers are refused.",
+  },
   blockTokens: {
     env: 'CAUSEWAY_BLOCK_TOKENS',
     flag: 'block-tokens',
@@ -152,6 +173,13 @@ export const workerConfig = defineConfig({
     schema: oneOf(['off', 'on']),
     default: 'off',
     doc: 'Fills slots with NaN before use and compares slots with pages after every step. Slow.',
+  },
+  kvInspect: {
+    env: 'CAUSEWAY_KV_INSPECT',
+    flag: 'kv-inspect',
+    schema: oneOf(['off', 'on']),
+    default: 'off',
+    doc: 'Lets `causeway kv dump` read the KV of prompts whose answers are being written: they tell what the prompts say.',
   },
   kvTamper: {
     env: 'CAUSEWAY_KV_TAMPER',

@@ -151,6 +151,8 @@ export function statsToProto(
     prefillMs,
     queueMs,
     expertCalls: callsToProto(expertCalls),
+    representation: { ...stats.representation },
+    convertMs: stats.convertMs,
   };
 }
 

@@ -15,6 +15,8 @@ export { planKvMemory, slotTokenBytes } from './kv-budget.ts';
 export { loadEngine } from './load-engine.ts';
 export type { EngineRecipe, LoadedEngine } from './load-engine.ts';
 export { PromptScoreCollector } from './prompt-scores.ts';
+export { readKv } from './read-kv.ts';
+export type { DumpedKv } from './read-kv.ts';
 export { requestScope } from './request-scope.ts';
 export type { RequestScope } from './request-scope.ts';
 export { chunkTimes, reservePages } from './trace-steps.ts';

@@ -1,4 +1,4 @@
-import { chipFamily, chipStorage } from '@causeway/chips';
+import { chipEmulated, chipFamily, chipStorage } from '@causeway/chips';
 import {
   createEngine,
   type Engine,
@@ -9,8 +9,18 @@ import {
 } from '@causeway/engine';
 import { fail } from '@causeway/errors';
 import type { ExpertClient } from '@causeway/experts';
-import { DESCRIPTOR_VERSION, fingerprint, type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
-import { type Checkpoint, loadTokenizer, openCheckpoint } from '@causeway/model-files';
+import {
+  DESCRIPTOR_VERSION,
+  fingerprint,
+  type KvDescriptor,
+  type KvDtype,
+  type KvLayout,
+  type LayerGeometry,
+  layerGroups,
+  PagePool,
+  wireFormOf,
+} from '@causeway/kv';
+import { type Checkpoint, loadTokenizer, type ModelConfig, openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
 import { startConstraints } from './constraint.ts';
@@ -20,12 +30,14 @@ export interface EngineRecipe {
   modelPath: string;
   modelName?: string | undefined;
   chip: string;
+  chipEmulated?: 'off' | 'on' | undefined;
   threads: number;
   /** Microseconds that a thread without work spins before it sleeps. Default 0. */
   spinUs?: number | undefined;
   precision: Precision;
   kvBudgetBytes: number;
   kvDtype?: KvDtype | undefined;
+  kvLayout?: KvLayout | undefined;
   blockTokens?: number | undefined;
   /** Left out: what the budget holds, see `planKvMemory`. */
   maxContext?: number | undefined;
@@ -55,6 +67,8 @@ export interface LoadedEngine extends AsyncDisposable {
   engine: Engine;
   info: ModelInfo;
   pool: PagePool;
+  /** The chip is imitated on the CPU. */
+  emulated: boolean;
   maxContext: number;
   maxSequences: number;
   /** Bytes of this process's weights, mapped or converted: without routed experts where they are elsewhere. */
@@ -71,7 +85,6 @@ export interface LoadedEngine extends AsyncDisposable {
 export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   await using stack = new AsyncDisposableStack();
   const family = chipFamily(recipe.chip);
-  const storage = chipStorage(family, { dtype: recipe.kvDtype, blockTokens: recipe.blockTokens });
   using checkpoint = await openCheckpoint(recipe.modelPath);
   const tokenizer = checkpoint.tokenizerSource === undefined ? undefined : loadTokenizer(checkpoint.tokenizerSource);
   // The file is read once for its hash and once for its weights: together it comes from the disk once.
@@ -88,6 +101,10 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   const name = recipe.modelName ?? checkpoint.name;
   const experts = await recipe.connectExperts?.({ runtime, checkpoint, model: name });
   if (experts !== undefined) stack.use(experts);
+  const emulated = chipEmulated(family, recipe.chipEmulated === 'on', runtime.providers());
+  const choice = { dtype: recipe.kvDtype, layout: recipe.kvLayout, blockTokens: recipe.blockTokens };
+  const rounding = wireFormOf(chipStorage(family, { ...choice, layers: latentLayers(checkpoint.config) }));
+  const kvRounding = rounding.dtype === 'f32' ? undefined : rounding;
   const model = stack.use(
     await loadModel({
       experts: experts === undefined ? 'local' : 'remote',
@@ -95,10 +112,12 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       precision: recipe.precision,
       runtime,
       cuts: cuts.slice(1),
+      kvRounding,
       onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
       ...(recipe.signal === undefined ? {} : { signal: recipe.signal }),
     }),
   );
+  const storage = chipStorage(family, { ...choice, layers: model.layers });
   const descriptor: KvDescriptor = { version: DESCRIPTOR_VERSION, layers: model.layers, storage };
   const about: EngineModelInfo = {
     name,
@@ -155,6 +174,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     engine,
     info,
     pool,
+    emulated,
     maxContext,
     maxSequences,
     shrunk,
@@ -162,4 +182,9 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     experts,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** A layer of a model that keeps latents, as its configuration says, before its graphs are built. */
+function latentLayers({ mla }: ModelConfig): LayerGeometry[] {
+  return mla === undefined ? [] : [{ kind: 'latent', rank: mla.kvLoraRank, ropeDim: mla.qkRopeHeadDim }];
 }

@@ -18,6 +18,7 @@ const KEYS = [
   'kvStaleFrames',
   'kvResentParts',
   'kvPages',
+  'kvStorage',
   'natsConnected',
   'prefillTokens',
   'queuedPromptTokens',

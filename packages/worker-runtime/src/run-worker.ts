@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import { hostPort } from '@causeway/config';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
+import { storageName } from '@causeway/kv';
 import { KvEndpoint } from '@causeway/kv-transport';
 import type { MainContext } from '@causeway/lifecycle';
 import { connectRedis, type RedisConnection, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
@@ -12,6 +13,8 @@ import { advertisedHost, checkReachable } from './advertise.ts';
 import { registeredOrder } from './compute-order.ts';
 import type { WorkerConfig } from './config.ts';
 import { type EngineRecipe, loadEngine, type LoadedEngine } from './load-engine.ts';
+import { inspectService } from './inspect.ts';
+import { LiveKv } from './live-kv.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
 import { RateMeter } from './rate-meter.ts';
 import { expertConnector } from './remote-experts.ts';
@@ -95,13 +98,25 @@ export async function runWorker(
     (percent) => (loading.percent = percent),
   );
   loading.percent = undefined;
-  const { engine, info, pool, maxContext, maxSequences, shrunk, weightBytes } = loaded;
+  const { engine, info, pool, emulated, maxContext, maxSequences, shrunk, weightBytes } = loaded;
   await loaded.experts?.ready(config.startupDeadlineMs, ctx.lifecycle.drainSignal);
+  const { storage } = info.descriptor;
+  const attention = storage.dtype === 'f32' ? 'executed' : 'rounded';
+  metrics.kvStorage.set({ chip: config.chip, emulated: String(emulated), storage: storageName(storage), attention }, 1);
   if (shrunk !== undefined) log.warn({ maxSequences, maxContext }, shrunk);
   await warmUp(engine, role, maxContext, ctx.lifecycle.drainSignal);
   const before = engine.stats();
   log.info(
-    { model: info.name, architecture: info.architecture, pages: pool.totalPages, maxContext, maxSequences, weightBytes },
+    {
+      model: info.name,
+      architecture: info.architecture,
+      storage: storageName(info.descriptor.storage),
+      emulated: loaded.emulated,
+      pages: pool.totalPages,
+      maxContext,
+      maxSequences,
+      weightBytes,
+    },
     'model loaded; connecting to NATS and Redis',
   );
 
@@ -115,6 +130,7 @@ export async function runWorker(
     fingerprint: info.fingerprint,
     chip: config.chip,
     codec: config.kvCodec,
+    lossy: config.kvLossy === 'on',
     log,
     connectDeadlineMs: config.startupDeadlineMs,
     signal: ctx.lifecycle.drainSignal,
@@ -138,13 +154,19 @@ export async function runWorker(
     engine,
     pool,
     endpoint: kv,
+    live: new LiveKv(),
     lifecycle: ctx.lifecycle,
     log,
     metrics,
     traces,
     forceSignal: ctx.forceSignal,
   };
-  await using server = createRpcServer({ host: config.host, port: config.rpcPort, services: services(worker), log });
+  await using server = createRpcServer({
+    host: config.host,
+    port: config.rpcPort,
+    services: [...services(worker), inspectService(worker)],
+    log,
+  });
   const rpcPort = await server.listen();
 
   await using late = early === undefined ? await toRedis() : undefined;
@@ -168,7 +190,8 @@ export async function runWorker(
     vocabSize: info.vocabSize,
     eosTokenIds: [...info.eosTokenIds],
     chip: config.chip,
-    emulated: false,
+    emulated: loaded.emulated,
+    kvLossy: config.kvLossy === 'on',
     fingerprint: info.fingerprint,
     descriptor: { ...info.descriptor, layers: [...info.descriptor.layers] },
     address: hostPort(host, rpcPort),

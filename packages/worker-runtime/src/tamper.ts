@@ -1,4 +1,4 @@
-import { type KvDescriptor, layerSections } from '@causeway/kv';
+import { DTYPE_BYTES, type KvDescriptor, layerSections } from '@causeway/kv';
 import type { Tamper } from '@causeway/kv-transport';
 
 /**
@@ -6,7 +6,7 @@ import type { Tamper } from '@causeway/kv-transport';
  * first tokens, where an object begins with layer 0. Only for the test that proves decode reads what was transferred.
  */
 export function keyOfLayerZero(descriptor: KvDescriptor): Tamper {
-  const elementBytes = descriptor.storage.dtype === 'f32' ? 4 : 2;
+  const elementBytes = Math.max(1, DTYPE_BYTES[descriptor.storage.dtype]);
   const [layer] = descriptor.layers;
   const keyBytes = (layer === undefined ? 0 : (layerSections(layer)[0]?.width ?? 0)) * elementBytes;
   return (raw, { content, objectOffset }) => {

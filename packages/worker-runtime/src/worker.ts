@@ -4,6 +4,7 @@ import type { PagePool } from '@causeway/kv';
 import type { KvEndpoint } from '@causeway/kv-transport';
 import type { Lifecycle } from '@causeway/lifecycle';
 import type { Logger, TraceBackend } from '@causeway/telemetry';
+import type { LiveKv } from './live-kv.ts';
 import type { WorkerConfig } from './config.ts';
 import type { WorkerMetrics } from './metrics.ts';
 
@@ -19,6 +20,8 @@ export interface Worker {
   readonly engine: Engine;
   readonly pool: PagePool;
   readonly endpoint: KvEndpoint;
+  /** Prompts whose answers are being written. */
+  readonly live: LiveKv;
   readonly lifecycle: Lifecycle;
   readonly log: Logger;
   readonly metrics: WorkerMetrics;

@@ -176,6 +176,18 @@ function program(): Command {
     .action((name: string) => run(import('./commands/models.ts'), ({ remove }) => remove({ name }, { config, ...deps })));
 
   root
+    .command('kv')
+    .description('look at KV caches')
+    .command('dump')
+    .argument('<request-id>', "of an answer that is being written (the answer's header x-causeway-request-id)")
+    .description("write a prompt's KV as a worker stores it to a file (its pool needs kvInspect: true)")
+    .requiredOption('--worker <id-or-address>', "the decode worker's id, or host:port of its gRPC")
+    .requiredOption('--out <file>', 'file for the pages; how they are stored goes to the file with .json after its name')
+    .action((requestId: string, options: { worker: string; out: string }) =>
+      run(import('./commands/kv-dump.ts'), ({ kvDump }) => kvDump({ requestId, ...options }, deps)),
+    );
+
+  root
     .command('compose')
     .description('write docker-compose.yml and the Prometheus configuration from the topology')
     .option('--topology <file>', 'default: the built-in topology')

@@ -6,5 +6,5 @@ export const cpu: ChipFamily = {
   provider: 'CPUExecutionProvider',
   dtypes: ['f32', 'bf16', 'f16'],
   blockTokens: [16, 32, 64, 128],
-  layout: 'NHD',
+  layouts: ['NHD'],
 };

@@ -1,7 +1,15 @@
 /** Real engines over real tiny models, for tests. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type KvDescriptor, type KvDtype, layerGroups, PagePool } from '@causeway/kv';
+import {
+  type KvDescriptor,
+  type KvDtype,
+  type KvStorage,
+  type KvWireForm,
+  layerGroups,
+  PagePool,
+  wireFormOf,
+} from '@causeway/kv';
 import { openCheckpoint } from '@causeway/model-files';
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
@@ -49,6 +57,10 @@ export type TestOptions = Partial<EngineOptions> & {
   pageCount?: number;
   blockTokens?: number;
   dtype?: KvDtype;
+  /** Of pages; default: `dtype`, NHD, unsharded. */
+  storage?: KvStorage;
+  /** What the graphs round to: what pages hold (true), something else, or nothing (default). */
+  rounds?: boolean | KvWireForm;
 };
 
 export interface TestEngine extends AsyncDisposable {
@@ -60,14 +72,15 @@ export interface TestEngine extends AsyncDisposable {
 
 /** An engine with debug checks on, unless told otherwise. */
 export async function startEngine(name: ModelName, options: TestOptions = {}): Promise<TestEngine> {
-  const { pageCount = 256, blockTokens = 16, dtype = 'f32', precision = 'exact', ...rest } = options;
+  const { pageCount = 256, blockTokens = 16, dtype = 'f32', precision = 'exact', rounds = false, ...rest } = options;
   await using stack = new AsyncDisposableStack();
   using checkpoint = await openCheckpoint(folder(name));
   const runtime = options.runtime ?? sharedRuntime();
   const groups = layerGroups(checkpoint.config.layers, options.layerGroups ?? 1);
   const cuts = groups.slice(1).map(({ firstLayer }) => firstLayer);
-  const model = stack.use(await loadModel({ checkpoint, precision, cuts, runtime }));
-  const storage = { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
+  const storage: KvStorage = options.storage ?? { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
+  const kvRounding = rounds === true ? wireFormOf(storage) : rounds === false ? undefined : rounds;
+  const model = stack.use(await loadModel({ checkpoint, precision, cuts, kvRounding, runtime }));
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
   const errors: unknown[] = [];

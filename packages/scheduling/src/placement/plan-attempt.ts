@@ -24,7 +24,7 @@ export function planAttempt(snapshot: Snapshot, need: Need, placement: Placement
   if (placement.mode === 'local' && leastBusy !== undefined) return { kind: 'local', decode: leastBusy };
 
   const prefill = choose(leastOutstandingPrefill, ofRole(snapshot, 'prefill'), need);
-  const pair = prefill.kind === 'ranked' ? firstPair(prefill.workers, decodeWorkers, need) : undefined;
+  const pair = prefill.kind === 'ranked' ? firstPair(prefill.workers, decodeWorkers, need, snapshot.exchange) : undefined;
   if (pair?.kind === 'disaggregated' || pair?.kind === 'busy') return pair;
   if (prefill.kind === 'busy') return { kind: 'busy', rejections: prefill.rejections };
   if (placement.by === 'length' && leastBusy !== undefined) return { kind: 'local', decode: leastBusy };
@@ -37,11 +37,16 @@ function unserved(choice: Exclude<Choice, { kind: 'ranked' }>, missing: 'prefill
     : { kind: 'none', missing, rejections: choice.rejections };
 }
 
-/** The best prefill worker that has a decode worker of its fingerprint; busy when only room is missing. */
-function firstPair(prefills: readonly WorkerState[], decodes: readonly WorkerState[], need: Need): PlanDecision {
+/** The best prefill worker that has a decode worker that can take its KV; busy when only room is missing. */
+function firstPair(
+  prefills: readonly WorkerState[],
+  decodes: readonly WorkerState[],
+  need: Need,
+  exchange: Snapshot['exchange'],
+): PlanDecision {
   let last: PlanDecision = { kind: 'none', missing: 'decode', rejections: [] };
   for (const prefill of prefills) {
-    const choice = choose(leastOutstandingDecode(prefill.fingerprint), decodes, need);
+    const choice = choose(leastOutstandingDecode(prefill, exchange), decodes, need);
     const [decode] = choice.kind === 'ranked' ? choice.workers : [];
     if (decode !== undefined) return { kind: 'disaggregated', prefill, decode };
     if (choice.kind !== 'ranked' && last.kind !== 'busy') last = unserved(choice, 'decode');

@@ -80,8 +80,8 @@ function islands(topology: Topology, pools: readonly PodPool[]): [string, string
   const patches = [...chips].map(([pool, chip]) => {
     const devices = DEVICES[chip];
     if (devices === undefined) throw new Error(`no device plug-in is known for ${chip}`);
-    // A family that this release has not is placed on its nodes all the same, and computes on their CPUs.
-    return devicePatch(pool, devices, (CHIP_NAMES as readonly string[]).includes(chip) ? { CAUSEWAY_CHIP: chip } : {});
+    // Workers compute on their nodes' CPUs: a family that this release has keeps KV in its own form, others are only placed.
+    return devicePatch(pool, devices, (CHIP_NAMES as readonly string[]).includes(chip) ? { CAUSEWAY_CHIP: chip, CAUSEWAY_CHIP_EMULATED: 'on' } : {});
   });
   return [
     [

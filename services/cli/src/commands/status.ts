@@ -1,3 +1,4 @@
+import { storageName } from '@causeway/kv';
 import { abortable } from '@causeway/lifecycle';
 import { ExpertView, type ShardRecord } from '@causeway/experts/placing';
 import { connectRedis, RegistryView, type WorkerRecord } from '@causeway/registry';
@@ -71,6 +72,10 @@ interface WorkerReport {
   totalPages: number;
   blockTokens: number;
   contextLength: number;
+  /** How pages hold KV: element type, layout, tokens of a block. */
+  storage: string;
+  /** Attention runs on what pages hold as it is, or on f32 numbers rounded to it. */
+  attention: 'executed' | 'rounded';
 }
 
 type ShardReport = Pick<
@@ -193,6 +198,7 @@ function workerReport(worker: WorkerRecord): WorkerReport {
   const { id, role, chip, emulated, model, address, draining, contextLength } = worker;
   const { running, waiting, queuedPromptTokens, freePages } = worker.load;
   const { totalPages, blockTokens } = worker.capacity;
+  const { storage } = worker.descriptor;
   return {
     id,
     role,
@@ -208,6 +214,9 @@ function workerReport(worker: WorkerRecord): WorkerReport {
     totalPages,
     blockTokens,
     contextLength,
+    storage: storageName(storage),
+    // Attention reads f32: pages of any other type are decoded, and new numbers rounded to theirs.
+    attention: storage.dtype === 'f32' ? 'executed' : 'rounded',
   };
 }
 
@@ -255,6 +264,7 @@ function show(report: StatusReport, out: Output): void {
     worker.id,
     worker.role,
     worker.chip + (worker.emulated ? ' (emulated)' : ''),
+    `${worker.storage} (${worker.attention})`,
     worker.model,
     `${worker.running} running, ${worker.waiting} waiting`,
     `${worker.totalPages - worker.freePages} of ${worker.totalPages} used (${worker.blockTokens} tokens each)`,
@@ -262,7 +272,7 @@ function show(report: StatusReport, out: Output): void {
     worker.draining ? 'draining' : '',
   ]);
   if (workers.length > 0)
-    for (const line of table(['WORKER', 'ROLE', 'CHIP', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
+    for (const line of table(['WORKER', 'ROLE', 'CHIP', 'KV', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
   if (report.shards.length === 0) return;
   out.line();
   const shards = report.shards.map((shard) => [

@@ -74,6 +74,7 @@ export async function* decode(
   kv ??= yield* prefillHere(worker, choices, inbox, scope, reserve.local);
 
   using _pages = kv.pages;
+  using _live = worker.live.add(reserve.requestId, kv.pages, choices[0].generation.promptIds.length);
   yield { event: { $case: 'kvReady', value: kv.report } };
   let generated = 0;
   let preemptions = 0;
@@ -180,6 +181,8 @@ async function* prefillHere(
         prefilledTokens: choices[0].generation.promptIds.length,
         prefillMs,
         expertCalls: callsToProto(expertCalls),
+        representation: undefined,
+        convertMs: 0,
       },
     };
   } finally {
@@ -221,5 +224,7 @@ function reportUsed(committed: CommittedKv): workerV1.KvReady {
     prefilledTokens: 0,
     prefillMs: 0,
     expertCalls: [],
+    representation: { ...committed.representation },
+    convertMs: committed.convertMs,
   };
 }

@@ -18,6 +18,11 @@ const report: CausewayReport = {
   decode_chip: 'cpu',
   attempts: 1,
   preemptions: 0,
+  prefill_storage: 'bf16 HND 64',
+  decode_storage: 'bf16 NZ 128',
+  wire_dtype: 'bf16',
+  rounded: false,
+  convert_ms: 2,
 };
 
 describe('jointReport', () => {
@@ -35,7 +40,7 @@ describe('jointReport', () => {
       prefill_worker: '',
       prefill_chip: '',
     };
-    const other = { ...report, ttft_ms: 4, handoff_gap_ms: 7, decode_worker: 'decode-1', attempts: 2 };
+    const other = { ...report, rounded: true, ttft_ms: 4, handoff_gap_ms: 7, decode_worker: 'decode-1', attempts: 2 };
     expect(jointReport([report, other, local])).toEqual({
       outcome: 'partially_used',
       bytes_raw: 200,
@@ -52,6 +57,11 @@ describe('jointReport', () => {
       decode_chip: 'cpu',
       attempts: 4,
       preemptions: 0,
+      prefill_storage: 'bf16 HND 64',
+      decode_storage: 'bf16 NZ 128',
+      wire_dtype: 'bf16',
+      rounded: true,
+      convert_ms: 6,
     });
   });
 

@@ -27,6 +27,11 @@ export function jointReport(reports: readonly CausewayReport[]): CausewayReport 
     decode_chip: names((report) => report.decode_chip),
     attempts: sum((report) => report.attempts),
     preemptions: sum((report) => report.preemptions),
+    prefill_storage: names((report) => report.prefill_storage),
+    decode_storage: names((report) => report.decode_storage),
+    wire_dtype: names((report) => report.wire_dtype),
+    rounded: reports.some((report) => report.rounded),
+    convert_ms: sum((report) => report.convert_ms),
     ...jointCalls(reports),
   };
 }

@@ -3,8 +3,24 @@ import { KvReport } from './kv-report.ts';
 
 const decode = { id: 'decode-0', chip: 'cpu', emulated: false };
 const prefill = { id: 'prefill-0', chip: 'ascend', emulated: true };
-const used = { outcome: 'used' as const, rawBytes: 100, receivedBytes: 70, prefilledTokens: 0, prefillMs: 0, expertCalls: [] };
-const local = { outcome: 'local' as const, rawBytes: 0, receivedBytes: 0, prefilledTokens: 9, prefillMs: 4, expertCalls: [] };
+const used = {
+  outcome: 'used' as const,
+  rawBytes: 100,
+  receivedBytes: 70,
+  prefilledTokens: 0,
+  prefillMs: 0,
+  expertCalls: [],
+  convertMs: 0,
+};
+const local = {
+  outcome: 'local' as const,
+  rawBytes: 0,
+  receivedBytes: 0,
+  prefilledTokens: 9,
+  prefillMs: 4,
+  expertCalls: [],
+  convertMs: 0,
+};
 const times = { ttftMs: 1, handoffGapMs: 2 };
 
 describe('KvReport', () => {
@@ -13,7 +29,16 @@ describe('KvReport', () => {
     report.begin(decode, prefill);
     report.waited(5);
     report.ready(used);
-    report.sent({ rawBytes: 100, sentBytes: 60, codec: 'zstd', transferMs: 3, prefillMs: 4, queueMs: 2, expertCalls: [] });
+    report.sent({
+      rawBytes: 100,
+      sentBytes: 60,
+      codec: 'zstd',
+      transferMs: 3,
+      prefillMs: 4,
+      queueMs: 2,
+      expertCalls: [],
+      convertMs: 0,
+    });
     expect(report.toReport(times)).toMatchObject({
       outcome: 'used',
       bytes_raw: 100,

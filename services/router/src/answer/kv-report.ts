@@ -70,6 +70,9 @@ export class KvReport {
   /** The report as the APIs show it; times of the answer come from its caller. */
   toReport(times: { ttftMs: number; handoffGapMs: number }): CausewayReport {
     const { travelled } = this;
+    // The receiver made the pages: its word counts
+    const kept = travelled ? (this.#ready?.representation ?? this.#transfer?.representation) : undefined;
+    const convertMs = (this.#transfer?.convertMs ?? 0) + (this.#ready?.convertMs ?? 0);
     const prefill = travelled || this.#ready === undefined ? this.#prefill : undefined;
     return {
       outcome: this.outcome,
@@ -87,6 +90,11 @@ export class KvReport {
       decode_chip: this.#decode === undefined ? '' : chipName(this.#decode),
       attempts: this.attempts,
       preemptions: this.preemptions,
+      prefill_storage: kept?.sender ?? '',
+      decode_storage: kept?.receiver ?? '',
+      wire_dtype: kept?.wire ?? '',
+      rounded: kept !== undefined && !kept.lossless,
+      convert_ms: travelled ? convertMs : 0,
       ...(this.#expertCalls.size === 0 ? {} : { expert_calls: Object.fromEntries(this.#expertCalls) }),
     };
   }

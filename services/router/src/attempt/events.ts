@@ -31,6 +31,10 @@ export interface KvReadyReport {
   prefilledTokens: number;
   prefillMs: number;
   expertCalls: readonly ShardCalls[];
+  /** Of KV that travelled. */
+  representation?: workerV1.KvRepresentation | undefined;
+  /** From wire order to storage. */
+  convertMs: number;
 }
 
 export interface TransferReport {
@@ -40,6 +44,9 @@ export interface TransferReport {
   transferMs: number;
   prefillMs: number;
   queueMs: number;
+  representation?: workerV1.KvRepresentation | undefined;
+  /** From storage to wire order. */
+  convertMs: number;
   expertCalls: readonly ShardCalls[];
 }
 
@@ -149,6 +156,8 @@ function kvReady(message: workerV1.KvReady): KvReadyReport {
     prefilledTokens: message.prefilledTokens,
     prefillMs: message.prefillMs,
     expertCalls: shardCalls(message.expertCalls),
+    representation: message.representation,
+    convertMs: message.convertMs,
   };
 }
 
@@ -179,6 +188,8 @@ function transferReport(stats: workerV1.TransferStats | undefined): TransferRepo
     prefillMs: stats?.prefillMs ?? 0,
     queueMs: stats?.queueMs ?? 0,
     expertCalls: shardCalls(stats?.expertCalls ?? []),
+    representation: stats?.representation,
+    convertMs: stats?.convertMs ?? 0,
   };
 }
 

@@ -132,6 +132,11 @@ function usageMessage(usage: Usage): inferenceV1.Usage {
       attempts: kv.attempts,
       preemptions: kv.preemptions,
       expertCalls: Object.entries(kv.expert_calls ?? {}).map(([shard, calls]) => ({ shard, calls: BigInt(calls) })),
+      prefillStorage: kv.prefill_storage,
+      decodeStorage: kv.decode_storage,
+      wireDtype: kv.wire_dtype,
+      rounded: kv.rounded,
+      convertMs: kv.convert_ms,
     },
   };
 }

@@ -10,6 +10,7 @@ import {
   type Snapshot,
   snapshotOf,
 } from '@causeway/scheduling';
+import { exchangeOf } from './exchange.ts';
 import { type GivenWork, type WorkerDirectory, workerState } from './directory.ts';
 
 /** What an attempt asks for. */
@@ -197,7 +198,9 @@ export class Dispatcher implements Disposable {
 
   #snapshot(): Snapshot {
     const given = (record: WorkerRecord): GivenWork | undefined => this.#given.get(`${record.role} ${record.incarnation}`);
-    return snapshotOf(this.#directory.workers().map((record) => workerState(record, given(record))));
+    const records = this.#directory.workers();
+    const states = records.map((record) => workerState(record, given(record)));
+    return snapshotOf(states, exchangeOf(records));
   }
 
   #take(waiter: Waiter, plan: Extract<PlanDecision, { kind: 'disaggregated' | 'local' }>): Places | undefined {

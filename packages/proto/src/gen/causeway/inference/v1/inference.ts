@@ -222,6 +222,15 @@ export interface KvReport {
   decodeChip: string;
   attempts: number;
   preemptions: number;
+  /** How both workers store KV that travelled: element type, layout, tokens of a block, as `bf16 NZ 128`. */
+  prefillStorage: string;
+  decodeStorage: string;
+  /** Element type on the wire. */
+  wireDtype: string;
+  /** The decode worker's pages hold other numbers than the prefill worker's: rounded ones. */
+  rounded: boolean;
+  /** Between storage and wire order at both ends, thread time. */
+  convertMs: number;
   /** Calls of experts in shards (one token, one expert, one layer), by shard; empty where workers have their own. */
   expertCalls: ShardCalls[];
 }
@@ -1825,6 +1834,11 @@ function createBaseKvReport(): KvReport {
     decodeChip: "",
     attempts: 0,
     preemptions: 0,
+    prefillStorage: "",
+    decodeStorage: "",
+    wireDtype: "",
+    rounded: false,
+    convertMs: 0,
     expertCalls: [],
   };
 }
@@ -1882,8 +1896,23 @@ export const KvReport: MessageFns<KvReport> = {
     if (message.preemptions !== 0) {
       writer.uint32(120).uint32(message.preemptions);
     }
+    if (message.prefillStorage !== "") {
+      writer.uint32(130).string(message.prefillStorage);
+    }
+    if (message.decodeStorage !== "") {
+      writer.uint32(138).string(message.decodeStorage);
+    }
+    if (message.wireDtype !== "") {
+      writer.uint32(146).string(message.wireDtype);
+    }
+    if (message.rounded !== false) {
+      writer.uint32(152).bool(message.rounded);
+    }
+    if (message.convertMs !== 0) {
+      writer.uint32(161).double(message.convertMs);
+    }
     for (const v of message.expertCalls) {
-      ShardCalls.encode(v!, writer.uint32(130).fork()).join();
+      ShardCalls.encode(v!, writer.uint32(170).fork()).join();
     }
     return writer;
   },
@@ -2026,6 +2055,46 @@ export const KvReport: MessageFns<KvReport> = {
               break;
             }
 
+            message.prefillStorage = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.decodeStorage = reader.string();
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.wireDtype = reader.string();
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.rounded = reader.bool();
+            continue;
+          }
+          case 20: {
+            if (tag !== 161) {
+              break;
+            }
+
+            message.convertMs = reader.double();
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
             message.expertCalls.push(ShardCalls.decode(reader, reader.uint32()));
             continue;
           }
@@ -2061,6 +2130,11 @@ export const KvReport: MessageFns<KvReport> = {
     message.decodeChip = object.decodeChip ?? "";
     message.attempts = object.attempts ?? 0;
     message.preemptions = object.preemptions ?? 0;
+    message.prefillStorage = object.prefillStorage ?? "";
+    message.decodeStorage = object.decodeStorage ?? "";
+    message.wireDtype = object.wireDtype ?? "";
+    message.rounded = object.rounded ?? false;
+    message.convertMs = object.convertMs ?? 0;
     message.expertCalls = object.expertCalls?.map((e) => ShardCalls.fromPartial(e)) || [];
     return message;
   },

@@ -13,6 +13,11 @@ export const KvDtype = {
   KV_DTYPE_F32: 1,
   KV_DTYPE_F16: 2,
   KV_DTYPE_BF16: 3,
+  /** KV_DTYPE_F8E4M3 - OCP 8-bit floating point, one factor for all numbers. */
+  KV_DTYPE_F8E4M3: 4,
+  /** KV_DTYPE_INT8 - Whole numbers with an f32 factor for each token and head. */
+  KV_DTYPE_INT8: 5,
+  KV_DTYPE_INT4: 6,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -23,17 +28,28 @@ export namespace KvDtype {
   export type KV_DTYPE_F32 = typeof KvDtype.KV_DTYPE_F32;
   export type KV_DTYPE_F16 = typeof KvDtype.KV_DTYPE_F16;
   export type KV_DTYPE_BF16 = typeof KvDtype.KV_DTYPE_BF16;
+  export type KV_DTYPE_F8E4M3 = typeof KvDtype.KV_DTYPE_F8E4M3;
+  export type KV_DTYPE_INT8 = typeof KvDtype.KV_DTYPE_INT8;
+  export type KV_DTYPE_INT4 = typeof KvDtype.KV_DTYPE_INT4;
   export type UNRECOGNIZED = typeof KvDtype.UNRECOGNIZED;
 }
 
-/** Order of the dimensions inside a block. NHD: token, head, dimension. */
-export const KvLayout = { KV_LAYOUT_UNSPECIFIED: 0, KV_LAYOUT_NHD: 1, UNRECOGNIZED: -1 } as const;
+/** Order of the dimensions inside a block. NHD: token, head, dimension. HND: head, token, dimension. NZ: column of 32 bytes, token. */
+export const KvLayout = {
+  KV_LAYOUT_UNSPECIFIED: 0,
+  KV_LAYOUT_NHD: 1,
+  KV_LAYOUT_HND: 2,
+  KV_LAYOUT_NZ: 3,
+  UNRECOGNIZED: -1,
+} as const;
 
 export type KvLayout = typeof KvLayout[keyof typeof KvLayout];
 
 export namespace KvLayout {
   export type KV_LAYOUT_UNSPECIFIED = typeof KvLayout.KV_LAYOUT_UNSPECIFIED;
   export type KV_LAYOUT_NHD = typeof KvLayout.KV_LAYOUT_NHD;
+  export type KV_LAYOUT_HND = typeof KvLayout.KV_LAYOUT_HND;
+  export type KV_LAYOUT_NZ = typeof KvLayout.KV_LAYOUT_NZ;
   export type UNRECOGNIZED = typeof KvLayout.UNRECOGNIZED;
 }
 
@@ -106,6 +122,17 @@ export interface KvStorage {
   blockTokens: number;
   shardCount: number;
   shardIndex: number;
+  /** MLA: latent and rotary part lie apart. */
+  splitLatent: boolean;
+  /** f8e4m3: what a stored number is multiplied with; left out: 1. */
+  scale?: number | undefined;
+}
+
+/** How numbers travel: token after token, each with its factors. */
+export interface KvWireForm {
+  dtype: KvDtype;
+  splitLatent: boolean;
+  scale?: number | undefined;
 }
 
 /** Geometry x storage, versioned. */
@@ -202,6 +229,10 @@ export interface Ticket {
   chip: string;
   /** Of the prompt. */
   tokens: number;
+  /** Element types that the receiver takes on the wire. Empty: its storage's only. */
+  acceptedDtypes: KvDtype[];
+  /** The receiver's deployment lets numbers be rounded on their way. */
+  lossyAllowed: boolean;
 }
 
 /** Sender to receiver, on the control connection. */
@@ -227,6 +258,8 @@ export interface Open {
   chip: string;
   /** Round trip between the sender and its NATS server, in microseconds. */
   rttUs: number;
+  /** How the numbers of this transfer travel; left out: as the sender stores them. */
+  wire?: KvWireForm | undefined;
 }
 
 /** How far the sender is, in raw bytes in object, then part order. Sent on change and every 250 ms: also a sign of life. */
@@ -751,7 +784,7 @@ export const LayerGeometry: MessageFns<LayerGeometry> = {
 };
 
 function createBaseKvStorage(): KvStorage {
-  return { dtype: 0, layout: 0, blockTokens: 0, shardCount: 0, shardIndex: 0 };
+  return { dtype: 0, layout: 0, blockTokens: 0, shardCount: 0, shardIndex: 0, splitLatent: false, scale: undefined };
 }
 
 export const KvStorage: MessageFns<KvStorage> = {
@@ -770,6 +803,12 @@ export const KvStorage: MessageFns<KvStorage> = {
     }
     if (message.shardIndex !== 0) {
       writer.uint32(40).uint32(message.shardIndex);
+    }
+    if (message.splitLatent !== false) {
+      writer.uint32(48).bool(message.splitLatent);
+    }
+    if (message.scale !== undefined) {
+      writer.uint32(57).double(message.scale);
     }
     return writer;
   },
@@ -827,6 +866,22 @@ export const KvStorage: MessageFns<KvStorage> = {
             message.shardIndex = reader.uint32();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.splitLatent = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.scale = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -849,6 +904,87 @@ export const KvStorage: MessageFns<KvStorage> = {
     message.blockTokens = object.blockTokens ?? 0;
     message.shardCount = object.shardCount ?? 0;
     message.shardIndex = object.shardIndex ?? 0;
+    message.splitLatent = object.splitLatent ?? false;
+    message.scale = object.scale ?? undefined;
+    return message;
+  },
+};
+
+function createBaseKvWireForm(): KvWireForm {
+  return { dtype: 0, splitLatent: false, scale: undefined };
+}
+
+export const KvWireForm: MessageFns<KvWireForm> = {
+  encode(message: KvWireForm, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dtype !== 0) {
+      writer.uint32(8).int32(message.dtype);
+    }
+    if (message.splitLatent !== false) {
+      writer.uint32(16).bool(message.splitLatent);
+    }
+    if (message.scale !== undefined) {
+      writer.uint32(25).double(message.scale);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvWireForm {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvWireForm();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.dtype = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.splitLatent = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.scale = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KvWireForm>): KvWireForm {
+    return KvWireForm.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvWireForm>): KvWireForm {
+    const message = createBaseKvWireForm();
+    message.dtype = object.dtype ?? 0;
+    message.splitLatent = object.splitLatent ?? false;
+    message.scale = object.scale ?? undefined;
     return message;
   },
 };
@@ -1588,6 +1724,8 @@ function createBaseTicket(): Ticket {
     deadlineMs: 0,
     chip: "",
     tokens: 0,
+    acceptedDtypes: [],
+    lossyAllowed: false,
   };
 }
 
@@ -1635,6 +1773,16 @@ export const Ticket: MessageFns<Ticket> = {
     }
     if (message.tokens !== 0) {
       writer.uint32(104).uint32(message.tokens);
+    }
+    if (message.acceptedDtypes.length !== 0) {
+      writer.uint32(114).fork();
+      for (const v of message.acceptedDtypes) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.lossyAllowed !== false) {
+      writer.uint32(120).bool(message.lossyAllowed);
     }
     return writer;
   },
@@ -1766,6 +1914,32 @@ export const Ticket: MessageFns<Ticket> = {
             message.tokens = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag === 112) {
+              message.acceptedDtypes.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 114) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.acceptedDtypes.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.lossyAllowed = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1800,6 +1974,8 @@ export const Ticket: MessageFns<Ticket> = {
     message.deadlineMs = object.deadlineMs ?? 0;
     message.chip = object.chip ?? "";
     message.tokens = object.tokens ?? 0;
+    message.acceptedDtypes = object.acceptedDtypes?.map((e) => e) || [];
+    message.lossyAllowed = object.lossyAllowed ?? false;
     return message;
   },
 };
@@ -1952,6 +2128,7 @@ function createBaseOpen(): Open {
     descriptor: undefined,
     chip: "",
     rttUs: 0,
+    wire: undefined,
   };
 }
 
@@ -1977,6 +2154,9 @@ export const Open: MessageFns<Open> = {
     }
     if (message.rttUs !== 0) {
       writer.uint32(56).uint32(message.rttUs);
+    }
+    if (message.wire !== undefined) {
+      KvWireForm.encode(message.wire, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -2050,6 +2230,14 @@ export const Open: MessageFns<Open> = {
             message.rttUs = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.wire = KvWireForm.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2078,6 +2266,9 @@ export const Open: MessageFns<Open> = {
       : undefined;
     message.chip = object.chip ?? "";
     message.rttUs = object.rttUs ?? 0;
+    message.wire = (object.wire !== undefined && object.wire !== null)
+      ? KvWireForm.fromPartial(object.wire)
+      : undefined;
     return message;
   },
 };

@@ -19,7 +19,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { ComputeOrder, KvCodec, Ticket } from "../../kv/v1/kv.ts";
+import { ComputeOrder, KvCodec, KvDescriptor, Ticket } from "../../kv/v1/kv.ts";
 
 export const FinishReason = {
   FINISH_REASON_UNSPECIFIED: 0,
@@ -57,6 +57,24 @@ export namespace KvOutcome {
   export type KV_OUTCOME_LOCAL = typeof KvOutcome.KV_OUTCOME_LOCAL;
   export type KV_OUTCOME_NOT_NEEDED = typeof KvOutcome.KV_OUTCOME_NOT_NEEDED;
   export type UNRECOGNIZED = typeof KvOutcome.UNRECOGNIZED;
+}
+
+export interface DumpKvRequest {
+  requestId: string;
+}
+
+export interface KvDump {
+  part: { $case: "header"; value: KvDumpHeader } | { $case: "pages"; value: Uint8Array } | undefined;
+}
+
+export interface KvDumpHeader {
+  descriptor:
+    | KvDescriptor
+    | undefined;
+  /** Of the prompt; what the last page holds past them is nobody's. */
+  tokens: number;
+  pages: number;
+  pageBytes: bigint;
 }
 
 /** How tokens are chosen: a pure function of these values, the position and the tokens so far. */
@@ -247,8 +265,23 @@ export interface TransferStats {
   transferMs: number;
   prefillMs: number;
   queueMs: number;
+  representation:
+    | KvRepresentation
+    | undefined;
+  /** From the sender's storage to wire order, thread time. */
+  convertMs: number;
   /** Of the prompt. */
   expertCalls: ShardCalls[];
+}
+
+/** How the two ends of a transfer store KV, and in which element type it travelled. */
+export interface KvRepresentation {
+  /** Element type, layout and tokens of a block: `bf16 NZ 128`. */
+  sender: string;
+  receiver: string;
+  wire: string;
+  /** The receiver's pages hold exactly the sender's numbers. */
+  lossless: boolean;
 }
 
 /** Calls of experts elsewhere (one token, one expert, one layer), by the shard that answered. */
@@ -329,6 +362,12 @@ export interface KvReady {
   /** Tokens whose KV was computed on this worker by prefill, and how long that took. */
   prefilledTokens: number;
   prefillMs: number;
+  /** Of KV that travelled. */
+  representation:
+    | KvRepresentation
+    | undefined;
+  /** From wire order to this worker's storage, thread time. */
+  convertMs: number;
   /** Of that prefill. */
   expertCalls: ShardCalls[];
 }
@@ -340,6 +379,238 @@ export interface Finished {
   /** Of decoding. */
   expertCalls: ShardCalls[];
 }
+
+function createBaseDumpKvRequest(): DumpKvRequest {
+  return { requestId: "" };
+}
+
+export const DumpKvRequest: MessageFns<DumpKvRequest> = {
+  encode(message: DumpKvRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DumpKvRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDumpKvRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DumpKvRequest>): DumpKvRequest {
+    return DumpKvRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DumpKvRequest>): DumpKvRequest {
+    const message = createBaseDumpKvRequest();
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseKvDump(): KvDump {
+  return { part: undefined };
+}
+
+export const KvDump: MessageFns<KvDump> = {
+  encode(message: KvDump, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.part?.$case) {
+      case "header":
+        KvDumpHeader.encode(message.part.value, writer.uint32(10).fork()).join();
+        break;
+      case "pages":
+        writer.uint32(18).bytes(message.part.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvDump {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvDump();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.part = { $case: "header", value: KvDumpHeader.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = { $case: "pages", value: reader.bytes() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KvDump>): KvDump {
+    return KvDump.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvDump>): KvDump {
+    const message = createBaseKvDump();
+    switch (object.part?.$case) {
+      case "header": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "header", value: KvDumpHeader.fromPartial(object.part.value) };
+        }
+        break;
+      }
+      case "pages": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "pages", value: object.part.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseKvDumpHeader(): KvDumpHeader {
+  return { descriptor: undefined, tokens: 0, pages: 0, pageBytes: 0n };
+}
+
+export const KvDumpHeader: MessageFns<KvDumpHeader> = {
+  encode(message: KvDumpHeader, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.descriptor !== undefined) {
+      KvDescriptor.encode(message.descriptor, writer.uint32(10).fork()).join();
+    }
+    if (message.tokens !== 0) {
+      writer.uint32(16).uint32(message.tokens);
+    }
+    if (message.pages !== 0) {
+      writer.uint32(24).uint32(message.pages);
+    }
+    if (message.pageBytes !== 0n) {
+      if (BigInt.asUintN(64, message.pageBytes) !== message.pageBytes) {
+        throw new globalThis.Error("value provided for field message.pageBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.pageBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvDumpHeader {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvDumpHeader();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.descriptor = KvDescriptor.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.tokens = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.pages = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pageBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KvDumpHeader>): KvDumpHeader {
+    return KvDumpHeader.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvDumpHeader>): KvDumpHeader {
+    const message = createBaseKvDumpHeader();
+    message.descriptor = (object.descriptor !== undefined && object.descriptor !== null)
+      ? KvDescriptor.fromPartial(object.descriptor)
+      : undefined;
+    message.tokens = object.tokens ?? 0;
+    message.pages = object.pages ?? 0;
+    message.pageBytes = (object.pageBytes !== undefined && object.pageBytes !== null) ? BigInt(object.pageBytes) : 0n;
+    return message;
+  },
+};
 
 function createBaseSampling(): Sampling {
   return {
@@ -2075,6 +2346,8 @@ function createBaseTransferStats(): TransferStats {
     transferMs: 0,
     prefillMs: 0,
     queueMs: 0,
+    representation: undefined,
+    convertMs: 0,
     expertCalls: [],
   };
 }
@@ -2111,8 +2384,14 @@ export const TransferStats: MessageFns<TransferStats> = {
     if (message.queueMs !== 0) {
       writer.uint32(65).double(message.queueMs);
     }
+    if (message.representation !== undefined) {
+      KvRepresentation.encode(message.representation, writer.uint32(74).fork()).join();
+    }
+    if (message.convertMs !== 0) {
+      writer.uint32(81).double(message.convertMs);
+    }
     for (const v of message.expertCalls) {
-      ShardCalls.encode(v!, writer.uint32(74).fork()).join();
+      ShardCalls.encode(v!, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -2199,6 +2478,22 @@ export const TransferStats: MessageFns<TransferStats> = {
               break;
             }
 
+            message.representation = KvRepresentation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.convertMs = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
             message.expertCalls.push(ShardCalls.decode(reader, reader.uint32()));
             continue;
           }
@@ -2227,7 +2522,102 @@ export const TransferStats: MessageFns<TransferStats> = {
     message.transferMs = object.transferMs ?? 0;
     message.prefillMs = object.prefillMs ?? 0;
     message.queueMs = object.queueMs ?? 0;
+    message.representation = (object.representation !== undefined && object.representation !== null)
+      ? KvRepresentation.fromPartial(object.representation)
+      : undefined;
+    message.convertMs = object.convertMs ?? 0;
     message.expertCalls = object.expertCalls?.map((e) => ShardCalls.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseKvRepresentation(): KvRepresentation {
+  return { sender: "", receiver: "", wire: "", lossless: false };
+}
+
+export const KvRepresentation: MessageFns<KvRepresentation> = {
+  encode(message: KvRepresentation, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sender !== "") {
+      writer.uint32(10).string(message.sender);
+    }
+    if (message.receiver !== "") {
+      writer.uint32(18).string(message.receiver);
+    }
+    if (message.wire !== "") {
+      writer.uint32(26).string(message.wire);
+    }
+    if (message.lossless !== false) {
+      writer.uint32(32).bool(message.lossless);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KvRepresentation {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKvRepresentation();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sender = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.receiver = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.wire = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.lossless = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<KvRepresentation>): KvRepresentation {
+    return KvRepresentation.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KvRepresentation>): KvRepresentation {
+    const message = createBaseKvRepresentation();
+    message.sender = object.sender ?? "";
+    message.receiver = object.receiver ?? "";
+    message.wire = object.wire ?? "";
+    message.lossless = object.lossless ?? false;
     return message;
   },
 };
@@ -3007,7 +3397,16 @@ export const Reserved: MessageFns<Reserved> = {
 };
 
 function createBaseKvReady(): KvReady {
-  return { outcome: 0, rawBytes: 0n, receivedBytes: 0n, prefilledTokens: 0, prefillMs: 0, expertCalls: [] };
+  return {
+    outcome: 0,
+    rawBytes: 0n,
+    receivedBytes: 0n,
+    prefilledTokens: 0,
+    prefillMs: 0,
+    representation: undefined,
+    convertMs: 0,
+    expertCalls: [],
+  };
 }
 
 export const KvReady: MessageFns<KvReady> = {
@@ -3033,8 +3432,14 @@ export const KvReady: MessageFns<KvReady> = {
     if (message.prefillMs !== 0) {
       writer.uint32(41).double(message.prefillMs);
     }
+    if (message.representation !== undefined) {
+      KvRepresentation.encode(message.representation, writer.uint32(50).fork()).join();
+    }
+    if (message.convertMs !== 0) {
+      writer.uint32(57).double(message.convertMs);
+    }
     for (const v of message.expertCalls) {
-      ShardCalls.encode(v!, writer.uint32(50).fork()).join();
+      ShardCalls.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -3097,6 +3502,22 @@ export const KvReady: MessageFns<KvReady> = {
               break;
             }
 
+            message.representation = KvRepresentation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.convertMs = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
             message.expertCalls.push(ShardCalls.decode(reader, reader.uint32()));
             continue;
           }
@@ -3124,6 +3545,10 @@ export const KvReady: MessageFns<KvReady> = {
       : 0n;
     message.prefilledTokens = object.prefilledTokens ?? 0;
     message.prefillMs = object.prefillMs ?? 0;
+    message.representation = (object.representation !== undefined && object.representation !== null)
+      ? KvRepresentation.fromPartial(object.representation)
+      : undefined;
+    message.convertMs = object.convertMs ?? 0;
     message.expertCalls = object.expertCalls?.map((e) => ShardCalls.fromPartial(e)) || [];
     return message;
   },
@@ -3322,6 +3747,56 @@ export interface DecodeClient extends Client {
 export const DecodeClient = makeGenericClientConstructor(DecodeService, "causeway.worker.v1.Decode") as unknown as {
   new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): DecodeClient;
   service: typeof DecodeService;
+  serviceName: string;
+};
+
+/** Looks into a worker, where its deployment allows it (CAUSEWAY_KV_INSPECT). */
+export type InspectDefinition = typeof InspectDefinition;
+export const InspectDefinition = {
+  name: "Inspect",
+  fullName: "causeway.worker.v1.Inspect",
+  methods: {
+    /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+    dumpKv: {
+      name: "DumpKv",
+      requestType: DumpKvRequest as typeof DumpKvRequest,
+      requestStream: false,
+      responseType: KvDump as typeof KvDump,
+      responseStream: true,
+      options: {},
+    },
+  },
+} as const;
+
+/** Looks into a worker, where its deployment allows it (CAUSEWAY_KV_INSPECT). */
+export type InspectService = typeof InspectService;
+export const InspectService = {
+  /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+  dumpKv: {
+    path: "/causeway.worker.v1.Inspect/DumpKv" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: DumpKvRequest): Buffer => Buffer.from(DumpKvRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DumpKvRequest => DumpKvRequest.decode(value),
+    responseSerialize: (value: KvDump): Buffer => Buffer.from(KvDump.encode(value).finish()),
+    responseDeserialize: (value: Buffer): KvDump => KvDump.decode(value),
+  },
+} as const;
+
+export interface InspectServer extends UntypedServiceImplementation {
+  /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+  dumpKv: handleServerStreamingCall<DumpKvRequest, KvDump>;
+}
+
+export interface InspectClient extends Client {
+  /** The pages of a prompt whose answer is being written, in the worker's own storage: a header, then their bytes in pieces. */
+  dumpKv(request: DumpKvRequest, options?: Partial<CallOptions>): ClientReadableStream<KvDump>;
+  dumpKv(request: DumpKvRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<KvDump>;
+}
+
+export const InspectClient = makeGenericClientConstructor(InspectService, "causeway.worker.v1.Inspect") as unknown as {
+  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): InspectClient;
+  service: typeof InspectService;
   serviceName: string;
 };
 
