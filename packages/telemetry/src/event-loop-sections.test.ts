@@ -20,6 +20,8 @@ async function sectionsOf(work: () => Promise<void>): Promise<Section[]> {
   using _watch = watchSections({ limitMs: 20, onLong: (section) => seen.push(section) });
   await sleep(1);
   await work();
+  // A section ends when the loop makes its next callback; news of garbage collections are waited for.
+  await sleep(1);
   await sleep(150);
   return seen;
 }
