@@ -5,7 +5,8 @@ import { createChannelPool } from '@causeway/rpc';
 import { eventually } from '@causeway/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { aborted, type Causeway, messages, streamed, TEXTS } from './choice-streams.ts';
-import { type FakeCall, logprobAt, RAW_BYTES, SENT_BYTES } from './fake-worker.ts';
+import { logprobAt, RAW_BYTES, SENT_BYTES } from './fake-numbers.ts';
+import { type FakeCall } from './fake-worker.ts';
 import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const chat = { model: 'tiny-moe', messages, n: 3 };

@@ -8,12 +8,11 @@ import { abortable } from '@causeway/lifecycle';
 import { kvV1, workerV1 } from '@causeway/proto';
 import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
 import { createRpcServer, type RpcContext, rpcService } from '@causeway/rpc';
+import { logprobAt, promptLogprobAt, RAW_BYTES, REPRESENTATION, SENT_BYTES, stats } from './fake-numbers.ts';
 
 const { FinishReason, KvOutcome } = workerV1;
 
 export const MODEL = 'tiny-moe';
-export const RAW_BYTES = 1000;
-export const SENT_BYTES = 640;
 
 /** What happened, in order, as the fake workers saw it. */
 export interface FakeEvent {
@@ -332,35 +331,6 @@ function promptScores({ promptIds, promptLogprobs: tops }: workerV1.Generation):
     { position: 1, tokens: scores.slice(0, middle) },
     { position: 1 + middle, tokens: scores.slice(middle) },
   ];
-}
-
-/** What the log-probability of a prompt's token is, from 1 on. */
-export function promptLogprobAt(position: number): number {
-  return -position / 16;
-}
-
-/** What a scripted token's log-probability is. */
-export function logprobAt(position: number): number {
-  return -(position + 1) / 8;
-}
-
-/** What the two ends of a fake transfer store. */
-const REPRESENTATION = { sender: 'f8e4m3 HND 64', receiver: 'int8 NZ 128', wire: 'int8', lossless: false };
-
-function stats(): workerV1.TransferStats {
-  return {
-    rawBytes: BigInt(RAW_BYTES),
-    sentBytes: BigInt(SENT_BYTES),
-    frames: 2,
-    resentParts: 0,
-    codec: kvV1.KvCodec.KV_CODEC_PLANES_ZSTD,
-    transferMs: 3.5,
-    prefillMs: 7.25,
-    queueMs: 0.5,
-    expertCalls: [],
-    representation: REPRESENTATION,
-    convertMs: 0.5,
-  };
 }
 
 function fakeTicket(options: FakeWorkerOptions): kvV1.Ticket {

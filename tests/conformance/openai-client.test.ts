@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { RAW_BYTES, SENT_BYTES } from './fake-worker.ts';
+import { RAW_BYTES, SENT_BYTES } from './fake-numbers.ts';
 import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const TEXT = 'Hello wörld 😀, this is the END of it';

@@ -4,7 +4,8 @@ import { eventually } from '@causeway/testkit';
 import type OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { aborted, type Causeway, messages, streamed, TEXTS } from './choice-streams.ts';
-import { type FakeCall, logprobAt, promptLogprobAt, SENT_BYTES } from './fake-worker.ts';
+import { logprobAt, promptLogprobAt, SENT_BYTES } from './fake-numbers.ts';
+import { type FakeCall } from './fake-worker.ts';
 import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const completion = { model: 'tiny-moe', prompt: 'x' };

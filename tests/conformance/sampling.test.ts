@@ -4,7 +4,8 @@ import { inferenceV1 } from '@causeway/proto';
 import { createChannelPool } from '@causeway/rpc';
 import { eventually } from '@causeway/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type FakeCall, logprobAt } from './fake-worker.ts';
+import { logprobAt } from './fake-numbers.ts';
+import { type FakeCall } from './fake-worker.ts';
 import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const TEXT = 'one two 😀 three four';

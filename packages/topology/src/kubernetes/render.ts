@@ -81,7 +81,11 @@ function islands(topology: Topology, pools: readonly PodPool[]): [string, string
     const devices = DEVICES[chip];
     if (devices === undefined) throw new Error(`no device plug-in is known for ${chip}`);
     // Workers compute on their nodes' CPUs: a family that this release has keeps KV in its own form, others are only placed.
-    return devicePatch(pool, devices, (CHIP_NAMES as readonly string[]).includes(chip) ? { CAUSEWAY_CHIP: chip, CAUSEWAY_CHIP_EMULATED: 'on' } : {});
+    return devicePatch(
+      pool,
+      devices,
+      (CHIP_NAMES as readonly string[]).includes(chip) ? { CAUSEWAY_CHIP: chip, CAUSEWAY_CHIP_EMULATED: 'on' } : {},
+    );
   });
   return [
     [
