@@ -5,7 +5,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { type Fingerprint, fingerprint } from '@causeway/kv';
 import { abortable } from '@causeway/lifecycle';
-import { kvV1, workerV1 } from '@causeway/proto';
+import { type kvV1, workerV1 } from '@causeway/proto';
 import { connectRedis, RegistryWriter, type WorkerRecord, type WorkerState } from '@causeway/registry';
 import { createRpcServer, type RpcContext, rpcService } from '@causeway/rpc';
 import { logprobAt, promptLogprobAt, RAW_BYTES, REPRESENTATION, SENT_BYTES, stats } from './fake-numbers.ts';
