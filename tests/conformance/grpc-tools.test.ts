@@ -94,7 +94,11 @@ describe('causeway.inference.v1.Inference', () => {
   });
 
   it.each<[Conversation, Partial, string]>([
-    [{ messages: [user], tools }, { toolChoice: 'required' }, 'tool_choice'],
+    [
+      { messages: [user], tools },
+      { toolChoice: 'required', responseFormat: { format: { $case: 'jsonObject', value: true } } },
+      'tool_choice',
+    ],
     [{ messages: [user], tools: [{ name: 'a b' }] }, {}, 'tools[0].function.name'],
     [{ messages: [user], tools: [{ name: 'f', parameters: '{' }] }, {}, 'tools[0].parameters'],
     [{ messages: [user], tools: [{ name: 'f', parameters: '[]' }] }, {}, 'tools[0].function.parameters'],

@@ -31,7 +31,6 @@ test.each<[string, keyof typeof workerConfig, readonly unknown[], ((value: unkno
   ['maxSequences', 'maxSequences', NUMBERS],
   ['chunkTokens', 'chunkTokens', NUMBERS],
   ['precision', 'precision', ['fast', 'exact', 'rough']],
-  ['kvDtype', 'kvDtype', [...KV_DTYPES, 'f64']],
   ['codec', 'kvCodec', ['auto', ...KV_CODECS, 'gzip']],
   ['chip', 'chip', ['cpu', 'nvidia', 'ascend', 'cambricon', 'abacus']],
   ['kvLayout', 'kvLayout', [...KV_LAYOUTS, 'NDH']],
@@ -42,6 +41,26 @@ test.each<[string, keyof typeof workerConfig, readonly unknown[], ((value: unkno
       expect(accepted(role, field, spelt(value)), String(value)).toBe(workerConfig[setting].schema.safeParse(value).success);
     }
   }
+});
+
+test('kvDtype of a worker pool has the values of the setting that its chip family stores', () => {
+  const stores = (dtype: (typeof KV_DTYPES)[number]): boolean => {
+    try {
+      chipStorage(chipFamily('cpu'), { dtype });
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  for (const role of ['prefill', 'decode']) {
+    for (const dtype of KV_DTYPES) {
+      expect(workerConfig.kvDtype.schema.safeParse(dtype).success).toBe(true);
+      expect(accepted(role, 'kvDtype', dtype), dtype).toBe(stores(dtype));
+    }
+    expect(accepted(role, 'kvDtype', 'f64')).toBe(false);
+  }
+  expect(stores('bf16')).toBe(true);
+  expect(workerConfig.kvDtype.schema.safeParse('f64').success).toBe(false);
 });
 
 test('layerGroups of a prefill pool has the values of the setting; a decode pool, which would not use it, has none', () => {
