@@ -1,6 +1,9 @@
 /** `causeway experts` and `experts rebalance` on a cluster that answers meanwhile. */
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { CommandFolder, FIRST_LINE } from './command-folder.ts';
+
+const TOPOLOGY = fileURLToPath(new URL('../../topologies/experts.yaml', import.meta.url));
 
 let at: CommandFolder;
 beforeAll(() => {
@@ -27,7 +30,7 @@ async function ask(http: string): Promise<{ text: string; calls: Record<string, 
 }
 
 test('experts are shown, and placed anew under load without a failed request', async () => {
-  const up = at.start(['up']);
+  const up = at.start(['up', '--topology', TOPOLOGY]);
   await up.waitForLine(FIRST_LINE, 180_000);
   await up.waitForLine(/^ready {2}HTTP/, 10_000);
   const { http } = await at.status();
