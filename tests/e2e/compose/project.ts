@@ -8,7 +8,7 @@ import { BRIDGES, type Daemon } from './daemon.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 
-export const PROCESSES = ['router', 'prefill', 'decode', 'expert-0', 'expert-1'] as const;
+export const PROCESSES = ['router', 'prefill', 'decode'] as const;
 /** Grafana's server comes only as an image of a registry. */
 const SERVICES = ['nats', 'redis', ...PROCESSES, 'prometheus'];
 
