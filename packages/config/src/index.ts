@@ -7,6 +7,7 @@ export { hostPort } from './host-port.ts';
 export { LIMITS, NAMESPACE } from './limits.ts';
 export { REASONING_PARSERS, TOOL_PARSERS } from './parsers.ts';
 export type { ReasoningParser, ToolParser } from './parsers.ts';
+export { OBSERVING_FIELDS } from './observing-fields.ts';
 export { readConfig } from './read-config.ts';
 export type { ConfigSources } from './read-config.ts';
 export { bool, byteSize, integer, milliseconds, number, oneOf, port, text, textsByName, urls } from './schemas.ts';

@@ -1,6 +1,5 @@
 import { CHIP_NAMES } from '@causeway/chips';
 import {
-  bool,
   byteSize,
   type ConfigOf,
   defineConfig,
@@ -8,7 +7,7 @@ import {
   LIMITS,
   milliseconds,
   NAMESPACE,
-  number,
+  OBSERVING_FIELDS,
   oneOf,
   port,
   text,
@@ -268,27 +267,7 @@ export const workerConfig = defineConfig({
     default: 0,
     doc: 'Port of /metrics, /livez and /readyz; 0: any free one.',
   },
-  otlpTracesEndpoint: {
-    env: 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
-    flag: 'otlp-traces-endpoint',
-    schema: urls(['http:', 'https:']),
-    optional: true,
-    doc: 'Where OpenTelemetry spans go by OTLP over HTTP, e.g. http://collector:4318/v1/traces; default: nowhere.',
-  },
-  traceRatio: {
-    env: 'CAUSEWAY_TRACE_RATIO',
-    flag: 'trace-ratio',
-    schema: number({ min: 0, max: 1 }),
-    default: 1,
-    doc: 'Share of requests that are traced, when their client has not decided by a traceparent header.',
-  },
-  watchSections: {
-    env: 'CAUSEWAY_WATCH_SECTIONS',
-    flag: 'watch-sections',
-    schema: bool(),
-    default: false,
-    doc: 'Measure every callback of the event loop (causeway_event_loop_long_sections_total); costs a few microseconds for each.',
-  },
+  ...OBSERVING_FIELDS,
   leaseMs: {
     env: 'CAUSEWAY_LEASE_MS',
     flag: 'lease-ms',
