@@ -1,7 +1,7 @@
 /** A router process, Redis and scripted workers, as the tests of this folder need them. */
 import { fileURLToPath } from 'node:url';
 import { loadTokenizer, openCheckpoint, type Tokenizer } from '@causeway/model-files';
-import { eventually, type RedisServer, type ServiceProcess, startProcess, startRedis } from '@causeway/testkit';
+import { eventually, type RedisServer, scrape, type ServiceProcess, startProcess, startRedis } from '@causeway/testkit';
 import OpenAI from 'openai';
 import { Fabric, type FakeScript, type FakeWorker, type FakeWorkerOptions, startFakeWorker } from './fake-worker.ts';
 
@@ -27,7 +27,7 @@ export interface Harness extends AsyncDisposable {
   /** Waits until no call runs at any worker. */
   quiet(): Promise<void>;
   /** Sum of a metric over its labels; the router must export it. */
-  metric(name: string, labels?: string): Promise<number>;
+  metric(name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
 }
 
 export interface HarnessOptions {
@@ -107,14 +107,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
         what: 'no call at any worker',
       });
     },
-    metric: async (name, labels = '') => {
-      const text = await (await fetch(`http://${observability}/metrics`)).text();
-      if (!text.includes(`# TYPE ${name} `)) throw new Error(`the router exports no ${name}`);
-      const lines = text
-        .split('\n')
-        .filter((line) => (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) && line.includes(labels));
-      return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
-    },
+    metric: async (name, labels) => (await scrape({ observability }))(name, labels),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

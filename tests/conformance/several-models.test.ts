@@ -128,7 +128,7 @@ describe('a router of two models', () => {
       expect(response.status, body).toBe(400);
       expect(await errorOf(response), body).toMatchObject({ reason });
     }
-    expect(await harness.metric('causeway_router_requests_total', 'outcome="unknown_model"')).toBeGreaterThan(0);
+    expect(await harness.metric('causeway_router_requests_total', { outcome: 'unknown_model' })).toBeGreaterThan(0);
   });
 
   it('has a queue for each: one that is full keeps nobody from the other', async () => {
@@ -157,8 +157,8 @@ describe('a router of two models', () => {
       },
       { intervalMs: 100 },
     );
-    expect(await harness.metric('vllm:num_requests_waiting', 'model_name="a"')).toBe(1);
-    expect(await harness.metric('vllm:num_requests_waiting', 'model_name="b/c"')).toBe(0);
+    expect(await harness.metric('vllm:num_requests_waiting', { model_name: 'a' })).toBe(1);
+    expect(await harness.metric('vllm:num_requests_waiting', { model_name: 'b/c' })).toBe(0);
     expect((await chat('b/c')).status).toBe(200);
     gone.abort();
     await Promise.all(asked);

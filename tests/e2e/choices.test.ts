@@ -2,10 +2,10 @@
 import { fileURLToPath } from 'node:url';
 import { inferenceV1 } from '@causeway/proto';
 import { type ChannelPool, createChannelPool } from '@causeway/rpc';
-import { type Cluster, eventually, startCluster } from '@causeway/testkit';
+import { type Cluster, eventually, scrape, startCluster } from '@causeway/testkit';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { idle, scrape } from './evidence/harness.ts';
+import { idle } from './evidence/harness.ts';
 
 // Starting processes takes seconds, and on a busy machine many: nothing here waits for a time, but all of it may take one.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });

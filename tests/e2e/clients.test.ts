@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { healthV1, inferenceV1 } from '@causeway/proto';
 import { type ChannelPool, createChannelPool } from '@causeway/rpc';
-import { type Cluster, eventually, startCluster } from '@causeway/testkit';
+import { type Cluster, eventually, scrape, startCluster } from '@causeway/testkit';
 import { credentials, makeGenericClientConstructor, Metadata } from '@grpc/grpc-js';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -64,15 +64,6 @@ const greedy = (messages: GoldenCase['messages'], tokens = first.greedy_ids.leng
   temperature: 0,
   max_tokens: tokens,
 });
-
-/** Sum of a metric of the router over all label sets that contain `labels`. */
-async function routerMetric(name: string, labels = ''): Promise<number> {
-  const text = await (await fetch(`http://${cluster.router.observability}/metrics`)).text();
-  return text
-    .split('\n')
-    .filter((line) => (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) && line.includes(labels))
-    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
-}
 
 async function expectInLogs(requestId: string): Promise<void> {
   const processes = [cluster.router.process, cluster.worker('prefill-1').process, cluster.worker('decode-1').process];
@@ -195,14 +186,15 @@ describe('gRPC', () => {
 describe("the router's metrics", () => {
   it('tell of the answers above', async () => {
     const served = cases.length + 5;
-    expect(await routerMetric('causeway_router_requests_total', 'outcome="ok"')).toBeGreaterThanOrEqual(served);
-    expect(await routerMetric('causeway_router_requests_total', 'outcome="unknown_model"')).toBe(1);
-    expect(await routerMetric('causeway_router_requests_total', 'outcome="prompt_too_long"')).toBe(1);
-    expect(await routerMetric('causeway_kv_outcome_total', 'outcome="used"')).toBe(served);
-    expect(await routerMetric('causeway_handoff_gap_seconds_count')).toBe(served);
-    expect(await routerMetric('causeway_handoff_gap_seconds_sum')).toBeGreaterThan(0);
-    expect(await routerMetric('vllm:time_to_first_token_seconds_count', 'model_name="tiny-moe"')).toBe(served);
-    expect(await routerMetric('vllm:generation_tokens_total')).toBeGreaterThanOrEqual(served * 5);
+    const metric = await scrape(cluster.router);
+    expect(metric('causeway_router_requests_total', { outcome: 'ok' })).toBeGreaterThanOrEqual(served);
+    expect(metric('causeway_router_requests_total', { outcome: 'unknown_model' })).toBe(1);
+    expect(metric('causeway_router_requests_total', { outcome: 'prompt_too_long' })).toBe(1);
+    expect(metric('causeway_kv_outcome_total', { outcome: 'used' })).toBe(served);
+    expect(metric('causeway_handoff_gap_seconds_count')).toBe(served);
+    expect(metric('causeway_handoff_gap_seconds_sum')).toBeGreaterThan(0);
+    expect(metric('vllm:time_to_first_token_seconds_count', { model_name: 'tiny-moe' })).toBe(served);
+    expect(metric('vllm:generation_tokens_total')).toBeGreaterThanOrEqual(served * 5);
   });
 });
 

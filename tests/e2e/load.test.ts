@@ -3,7 +3,7 @@
  * no callback holds an event loop for 5 ms (every process measures each of them: causeway_event_loop_long_sections_total).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Cluster, eventually, startCluster } from '@causeway/testkit';
+import { type Cluster, eventually, scrape, startCluster } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const MODEL = 'models/tiny-moe';
@@ -87,21 +87,12 @@ function post(question: string, stream: boolean): Promise<Response> {
   });
 }
 
-/** Sum of a metric over its labels. A process that doesn't export it fails the test. */
-async function metric(observability: string, name: string): Promise<number> {
-  const text = await (await fetch(`http://${observability}/metrics`)).text();
-  if (!text.includes(`# TYPE ${name} `)) throw new Error(`${observability} exports no ${name}`);
-  const lines = text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
-  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
-}
-
 /** Each process's value of a metric, by its name. */
 async function everywhere(name: string): Promise<Record<string, number>> {
-  const processes = [
-    ...cluster.workers.map((worker) => [worker.id, worker.observability] as const),
-    ['router', cluster.router.observability] as const,
-  ];
-  return Object.fromEntries(await Promise.all(processes.map(async ([id, at]) => [id, await metric(at, name)] as const)));
+  const processes = [...cluster.workers.map((worker) => [worker.id, worker] as const), ['router', cluster.router] as const];
+  return Object.fromEntries(
+    await Promise.all(processes.map(async ([id, process]) => [id, (await scrape(process))(name)] as const)),
+  );
 }
 
 /** What the processes wrote of the long sections they saw. */
@@ -144,7 +135,7 @@ describe('a cluster under load', () => {
     }
     console.log('sections of more than 5 ms:', JSON.stringify(rounds));
     console.log('turns of more than 7 ms:', JSON.stringify(await everywhere('causeway_event_loop_long_turns_total')));
-    await eventually(async () => (await metric(cluster.router.observability, 'causeway_router_queue_depth')) === 0, {
+    await eventually(async () => (await scrape(cluster.router))('causeway_router_queue_depth') === 0, {
       what: 'the queue is empty',
     });
   }, 240_000);

@@ -13,4 +13,6 @@ export { startProcess } from './process.ts';
 export type { LogLine, ProcessOptions, ServiceProcess } from './process.ts';
 export { startRedis } from './redis.ts';
 export type { RedisOptions, RedisServer } from './redis.ts';
+export { scrape } from './scrape.ts';
+export type { Metrics } from './scrape.ts';
 export { RestartableServer } from './restartable.ts';

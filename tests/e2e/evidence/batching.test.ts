@@ -1,11 +1,11 @@
 /** Eight answers at once share runs of the decode graph, and none of them notices. */
+import { scrape } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   chosen,
   firstDifference,
   goldenPrompts,
   needsSmollm2,
-  scrape,
   SMOLLM2,
   startTestCluster,
   type TestCluster,

@@ -10,7 +10,7 @@ import { PageLayout } from '@causeway/kv';
 import { codecFromProto, codecToProto, descriptorFromProto } from '@causeway/kv-transport';
 import { objectFromProto } from '@causeway/kv-transport/internal';
 import type { kvV1 } from '@causeway/proto';
-import { eventually } from '@causeway/testkit';
+import { eventually, scrape } from '@causeway/testkit';
 import { slotTokenBytes } from '@causeway/worker-runtime';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { recordsOf, type TappedFrame, tapFrames } from './frame-tap.ts';
@@ -23,7 +23,6 @@ import {
   needsSmollm2,
   prose,
   release,
-  scrape,
   SMOLLM2,
   startTestCluster,
   type TestCluster,

@@ -6,20 +6,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ServiceError } from '@causeway/errors';
-import { type AttemptGeneration, type AttemptOptions, eventually } from '@causeway/testkit';
+import { type AttemptGeneration, type AttemptOptions, eventually, type Metrics, scrape } from '@causeway/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { type FrameTap, tapFrames } from './frame-tap.ts';
-import {
-  freePages,
-  heldAt,
-  idle,
-  type Metrics,
-  release,
-  scrape,
-  startTestCluster,
-  type TestCluster,
-  TINY_MOE,
-} from './harness.ts';
+import { freePages, heldAt, idle, release, startTestCluster, type TestCluster, TINY_MOE } from './harness.ts';
 
 const WITNESS = { promptIds: [1, 5, 9, 13, 17, 21, 25, 29], maxTokens: 6, ignoreEos: true };
 const LONG_PROMPT = Array.from({ length: 1900 }, (_, i) => 3 + (i % 2000));

@@ -17,6 +17,7 @@ import {
   completeGeneration,
   eventually,
   runAttempt,
+  scrape,
   startCluster,
 } from '@causeway/testkit';
 import { loadEngine, type LoadedEngine, workerConfig } from '@causeway/worker-runtime';
@@ -152,26 +153,6 @@ export function rowOf({ logits }: Chosen): Float32Array {
 
 export function ids(tokens: readonly workerV1.Token[]): number[] {
   return tokens.map((token) => token.id);
-}
-
-/** Sums the samples of one metric that carry all of the labels. */
-export type Metrics = (name: string, labels?: Readonly<Record<string, string>>) => number;
-
-/** Reads a process's /metrics. */
-export async function scrape(worker: Pick<ClusterWorker, 'observability'>): Promise<Metrics> {
-  const response = await fetch(`http://${worker.observability}/metrics`);
-  const lines = (await response.text()).split('\n');
-  return (name, labels = {}) => {
-    const samples = lines.filter(
-      (line) =>
-        (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) &&
-        Object.entries(labels).every(([label, value]) => line.includes(`${label}="${value}"`)),
-    );
-    // A counter with labels has no sample before it is first raised, but it is always declared.
-    const declared = `# TYPE ${name.replace(/_(sum|count)$/, '')} `;
-    if (!lines.some((line) => line.startsWith(declared))) throw new Error(`${worker.observability} has no metric ${name}`);
-    return samples.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
-  };
 }
 
 export async function freePages(worker: Pick<ClusterWorker, 'observability'>): Promise<number> {

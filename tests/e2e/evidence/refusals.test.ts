@@ -8,7 +8,7 @@ import { descriptorToProto } from '@causeway/kv-transport';
 import { AsyncQueue } from '@causeway/lifecycle';
 import { type kvV1, workerV1 } from '@causeway/proto';
 import { workerKey } from '@causeway/registry';
-import { type AttemptResult, type ClusterWorker, completeGeneration, eventually } from '@causeway/testkit';
+import { type AttemptResult, type ClusterWorker, completeGeneration, eventually, scrape } from '@causeway/testkit';
 import { Redis } from 'ioredis';
 import { connect } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -22,7 +22,6 @@ import {
   MODEL,
   needsSmollm2,
   release,
-  scrape,
   SMOLLM2,
   startTestCluster,
   type TestCluster,

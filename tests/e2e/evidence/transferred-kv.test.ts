@@ -1,5 +1,6 @@
 /** Decode computes from the KV that was transferred, and from nothing else. */
 import type { LoadedEngine } from '@causeway/worker-runtime';
+import { scrape } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   answerAlone,
@@ -10,7 +11,6 @@ import {
   goldenPrompts,
   needsSmollm2,
   rowOf,
-  scrape,
   SMOLLM2,
   startTestCluster,
   type TestCluster,
