@@ -34,7 +34,9 @@ describe('documents written by a random hand', () => {
       fc.property(schemas, fc.integer(), (value, seed) => {
         const reason = refusal(schema(value));
         if (reason !== '') {
-          expect(reason).toMatch(/no document can satisfy|"propertyNames"|no number lies|beside constant objects|too complex/);
+          expect(reason).toMatch(
+            /no document can satisfy|"propertyNames"|no number lies|beside constant objects|too complex|"multipleOf" .* together/,
+          );
           return;
         }
         const validate = ajv.compile(value);
@@ -87,6 +89,26 @@ describe('documents as they are usually written', () => {
   it('have the pattern beside a format that is only its name', () => {
     const automaton = automatonOf(schema({ type: 'string', format: 'ulid', pattern: '^[0-7][0-9A-Z]{3}$' }));
     expect([accepts(automaton, '"7ABC"'), accepts(automaton, '"8ABC"')]).toEqual([true, false]);
+  });
+
+  it('have a format as a whole, and a pattern somewhere in it', () => {
+    const automaton = automatonOf(schema({ type: 'string', format: 'date', pattern: '01' }));
+    expect(accepts(automaton, '"2001-12-31"')).toBe(true);
+    for (const text of ['"01"', '"2022-12-31"', '"on 2001-12-31"']) expect(accepts(automaton, text)).toBe(false);
+    const both = { allOf: [{ format: 'date-time' }, { format: 'hostname' }], type: 'string' };
+    expect(refusal(schema(both))).toContain('no document can satisfy');
+  });
+
+  it('have multiples of the largest number that is taken', () => {
+    const automaton = automatonOf(schema({ multipleOf: 1000, type: 'number' }));
+    expect(['0', '-3000', '12000', '12', '500'].map((text) => accepts(automaton, text))).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+    ]);
+    expect(refusal(schema({ allOf: [{ multipleOf: 59 }, { multipleOf: 30 }] }))).toContain('multiples of 1770, at most 1000');
   });
 
   it('are read with spaces after colons and commas', () => {

@@ -10,6 +10,8 @@ export type MatcherRequest =
   | { kind: 'close'; id: number };
 
 export type MatcherReply =
+  /** Once, before any other: the thread works. */
+  | { kind: 'ready' }
   /** Of the token after so many. */
   | { kind: 'mask'; id: number; tokens: number; mask: TokenMask }
   | { kind: 'failed'; id: number; code: ErrorCode; reason: ErrorReason; message: string };

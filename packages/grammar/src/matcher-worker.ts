@@ -48,3 +48,5 @@ port.on('message', (request: MatcherRequest) => {
   if (request.kind === 'close') matchers.close(request.id);
   else port.postMessage(answer(request));
 });
+
+port.postMessage({ kind: 'ready' } satisfies MatcherReply);

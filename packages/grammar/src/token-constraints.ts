@@ -7,6 +7,8 @@ import type { TokenBytes } from './vocabulary.ts';
 
 /** A thread that owes an answer and gives none for so long is replaced. */
 const STALL_MS = 10_000;
+/** The same for a thread that has yet to say that it works: a large vocabulary takes seconds on a busy machine. */
+const START_MS = 60_000;
 /** How often a text may lose its thread while the thread works for it: after that it is held to be the cause. */
 const MAX_LOSSES = 2;
 /** V8's heap in the thread, in MB. */
@@ -43,6 +45,8 @@ export class TokenConstraints implements AsyncDisposable {
   /** Texts whose answer is due, in the order in which the thread works; its first is the one being worked on. */
   readonly #due = new Map<number, Text>();
   #worker: Worker | undefined;
+  /** The thread has said that it works. */
+  #ready = false;
   #watch: NodeJS.Timeout | undefined;
   #lastId = 0;
   #disposed = false;
@@ -111,8 +115,12 @@ export class TokenConstraints implements AsyncDisposable {
       workerData: this.#options.tokens,
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
     });
+    this.#ready = false;
     worker.on('message', (reply: MatcherReply) => {
-      if (this.#worker === worker) this.#settle(reply);
+      if (this.#worker !== worker) return;
+      if (reply.kind !== 'ready') return this.#settle(reply);
+      this.#ready = true;
+      if (this.#due.size > 0) this.#watchThread();
     });
     worker.on('error', (error) => this.#lose(worker, error));
     worker.on('exit', (code) => this.#lose(worker, `it ended with code ${code}`));
@@ -121,7 +129,7 @@ export class TokenConstraints implements AsyncDisposable {
     return worker;
   }
 
-  #settle(reply: MatcherReply): void {
+  #settle(reply: Exclude<MatcherReply, { kind: 'ready' }>): void {
     const text = this.#due.get(reply.id);
     // A text that went on while it was opened anew waits for the answer to its last token.
     if (text === undefined || (reply.kind === 'mask' && reply.tokens !== text.tokens.length)) return;
@@ -137,7 +145,7 @@ export class TokenConstraints implements AsyncDisposable {
 
   #watchThread(): void {
     clearTimeout(this.#watch);
-    const { stallMs = STALL_MS } = this.#options;
+    const stallMs = this.#ready ? (this.#options.stallMs ?? STALL_MS) : START_MS;
     const worker = this.#worker;
     this.#watch = setTimeout(() => worker && this.#lose(worker, `it gave no answer for ${stallMs} ms`), stallMs).unref();
   }

@@ -29,10 +29,16 @@ export function boundsOf(node: SchemaNode): Bounds {
       `"multipleOf" ${value} at ${placeOf(node)} is not supported: it must be a whole number up to ${GRAMMAR_LIMITS.multipleOf}`,
     );
   }
+  const multipleOf = multiples.reduce(leastCommonMultiple, 1);
+  if (multipleOf > GRAMMAR_LIMITS.multipleOf) {
+    unsupported(
+      `"multipleOf" ${multiples.join(' and ')} together, at ${placeOf(node)}, are not supported: multiples of ${multipleOf}, at most ${GRAMMAR_LIMITS.multipleOf} is`,
+    );
+  }
   return {
     low: lows.length === 0 ? undefined : lows.reduce((a, b) => (b.value > a.value ? b : stricter(a, b))),
     high: highs.length === 0 ? undefined : highs.reduce((a, b) => (b.value < a.value ? b : stricter(a, b))),
-    multipleOf: multiples.reduce(leastCommonMultiple, 1),
+    multipleOf,
     multiple: multiples.length > 0,
   };
 }

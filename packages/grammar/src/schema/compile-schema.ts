@@ -10,7 +10,7 @@ import { type Found, keyword, membersOf, nodeOf, placeOf, type Part, SchemaReade
 import { boundsOf } from './bounds.ts';
 import { numberDfa } from './numbers.ts';
 import { requireDisjoint, valuesOf } from './one-of.ts';
-import { countedMax, quoted, stringDfa, stringPiece, without } from './strings.ts';
+import { countedMax, quoted, stringDfa, stringPiece, within } from './strings.ts';
 
 /** Nothing satisfies it: a way that leads nowhere. */
 const impossible: Piece = (machine) => machine.state();
@@ -178,7 +178,7 @@ class SchemaCompiler {
       }
       if (others !== undefined) {
         const entry = machine.state();
-        const key = names.length === 0 && nameDfa === undefined ? json.string : quoted(without(nameDfa, allBut(names)));
+        const key = names.length === 0 && nameDfa === undefined ? json.string : quoted(within(nameDfa, allBut(names)));
         machine.skip(first, entry);
         machine.skip(sequence(text(','), json.gap)(machine, later), entry);
         machine.skip(sequence(key, text(':'), json.space, this.#schema(others))(machine, entry), later);

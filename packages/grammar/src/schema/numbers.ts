@@ -1,5 +1,6 @@
 /** Numbers within bounds, as automata over their digits. */
 import { refuse } from '../grammar-error.ts';
+import { GRAMMAR_LIMITS } from '../limits.ts';
 import { buildDfa, type CharDfa } from '../regex/char-dfa.ts';
 
 export interface Bound {
@@ -61,6 +62,7 @@ export function numberDfa(range: NumberRange): CharDfa {
   if (sides.positive === undefined && sides.negative === undefined) {
     refuse('no number lies within its bounds');
   }
+  const most = countedDigits(range.multipleOf, [sides.positive, sides.negative]);
   const sideOf = ({ negative }: Reading): Side | undefined => (negative ? sides.negative : sides.positive);
   return buildDfa<Reading>(
     BEGIN,
@@ -73,8 +75,8 @@ export function numberDfa(range: NumberRange): CharDfa {
         if (to !== undefined && sideOf(to) !== undefined) steps.push({ low: point, high: point, to });
       };
       if (r.phase === 'begin') add('-', { ...r, negative: true, phase: 'sign' });
-      if (r.phase === 'whole' && !range.integer && r.whole < MAX_DIGITS) add('.', pointAfter(r, sideOf(r)));
-      for (let digit = 0; digit < 10; digit++) add(String(digit), digitAfter(r, digit, sideOf(r), range));
+      if (r.phase === 'whole' && !range.integer && r.whole < most) add('.', pointAfter(r, sideOf(r)));
+      for (let digit = 0; digit < 10; digit++) add(String(digit), digitAfter(r, digit, sideOf(r), range.multipleOf, most));
       return steps;
     },
   );
@@ -83,6 +85,13 @@ export function numberDfa(range: NumberRange): CharDfa {
 interface Side {
   low: Digits | undefined;
   high: Digits | undefined;
+}
+
+/** Digits of a number: fewer where remainders multiply the states, as many as the bounds have all the same. */
+function countedDigits(multipleOf: number, sides: readonly (Side | undefined)[]): number {
+  const bounds = sides.flatMap((side) => [side?.low, side?.high]).map((bound) => bound?.whole.length ?? 1);
+  const affordable = Math.floor(GRAMMAR_LIMITS.patternStates / (4 * multipleOf));
+  return Math.min(MAX_DIGITS, Math.max(affordable, ...bounds));
 }
 
 /** The range's part on one side of zero, as magnitudes; zero is positive. Undefined: it has none. */
@@ -114,8 +123,8 @@ function digits({ value, exclusive }: Bound): Digits {
   };
 }
 
-function digitAfter(r: Reading, digit: number, side: Side | undefined, { multipleOf }: NumberRange): Reading | undefined {
-  if (side === undefined || r.whole + r.fraction >= MAX_DIGITS || (r.phase === 'whole' && r.zero)) return undefined;
+function digitAfter(r: Reading, digit: number, side: Side | undefined, multipleOf: number, most: number): Reading | undefined {
+  if (side === undefined || r.whole + r.fraction >= most || (r.phase === 'whole' && r.zero)) return undefined;
   if (r.phase === 'point' || r.phase === 'fraction') {
     const compare = (state: Compared, bound: Digits | undefined): Compared =>
       state !== 0 || bound === undefined ? state : sign(digit - Number(bound.fraction[r.fraction] ?? '0'));

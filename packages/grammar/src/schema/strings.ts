@@ -12,7 +12,10 @@ import { keyword, type SchemaNode } from './node.ts';
 interface StringRules {
   min: number;
   max: number;
+  /** They need only be found in the text. */
   patterns: readonly string[];
+  /** Each is the whole text. */
+  formats: readonly string[];
 }
 
 /** @throws GrammarError for a format that is not known. */
@@ -31,14 +34,15 @@ function stringRules(node: SchemaNode): StringRules {
   return {
     min: Math.max(0, ...keyword<number>(node, 'minLength')),
     max: Math.min(Number.POSITIVE_INFINITY, ...keyword<number>(node, 'maxLength')),
-    patterns: [...keyword<string>(node, 'pattern'), ...formats],
+    patterns: keyword<string>(node, 'pattern'),
+    formats,
   };
 }
 
 /** Strings as the node wants them, with their quotes. */
 export function stringPiece(node: SchemaNode, json: JsonRules): Piece {
-  const { min, max, patterns } = stringRules(node);
-  if (patterns.length > 0) return quoted(stringDfa(node) as CharDfa);
+  const { min, max, patterns, formats } = stringRules(node);
+  if (patterns.length + formats.length > 0) return quoted(stringDfa(node) as CharDfa);
   if (min === 0 && max === Number.POSITIVE_INFINITY) return json.string;
   return sequence(text('"'), repeat(json.characterRule, min, countedMax(max, GRAMMAR_LIMITS.counted)), text('"'));
 }
@@ -50,10 +54,12 @@ export function quoted(dfa: CharDfa): Piece {
 
 /** The same as an automaton over characters; undefined: any string. */
 export function stringDfa(node: SchemaNode): CharDfa | undefined {
-  const { min, max, patterns } = stringRules(node);
-  const counted = Number.isFinite(max) && patterns.length > 0 ? countedMax(max, Math.max(min, countable(patterns))) : max;
+  const { min, max, patterns, formats } = stringRules(node);
+  const expressions = [...formats, ...patterns];
+  const counted = Number.isFinite(max) && expressions.length > 0 ? countedMax(max, Math.max(min, countable(expressions))) : max;
   const length = min === 0 && counted === Number.POSITIVE_INFINITY ? undefined : lengthDfa(min, counted);
-  return patterns.reduce<CharDfa | undefined>((dfa, pattern) => patternWithin(pattern, dfa), length);
+  const formatted = formats.reduce<CharDfa | undefined>((dfa, format) => within(dfa, patternDfa(format)), length);
+  return patterns.reduce<CharDfa | undefined>((dfa, pattern) => patternWithin(pattern, dfa), formatted);
 }
 
 /** Characters that can be counted beside the patterns: each of their states is there once for each length. */
@@ -63,9 +69,9 @@ function countable(patterns: readonly string[]): number {
   return Math.min(countedPattern, Math.max(100, Math.floor(patternStates / 2 / states)));
 }
 
-/** Those of the automaton's strings that are none of `texts`. */
-export function without(dfa: CharDfa | undefined, others: CharDfa): CharDfa {
-  return dfa === undefined ? others : intersection(dfa, others);
+/** Strings that both read; undefined reads any. */
+export function within(dfa: CharDfa | undefined, other: CharDfa): CharDfa {
+  return dfa === undefined ? other : intersection(dfa, other);
 }
 
 /** A bound as large as this is not worth its states: documents are held to a smaller one. */

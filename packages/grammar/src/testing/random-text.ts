@@ -8,10 +8,12 @@ const CLOSING = [0x22, 0x7d, 0x5d];
 /** Bytes after which the hand ends the document by the shortest way, and places it looks at to find one. */
 const LONG = 2_000;
 const PLACES = 20_000;
+/** A hand that takes every way meets more configurations than a model. */
+const CONFIGURATIONS = 1_000_000;
 
 export function automatonOf(constraint: Constraint): Automaton {
   const { machine, root } = compileConstraint(constraint);
-  return new Automaton(machine, root);
+  return new Automaton(machine, root, CONFIGURATIONS);
 }
 
 /** Writes byte after byte, any that the automaton allows; throws where none is allowed before the end. */
