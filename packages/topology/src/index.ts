@@ -1,5 +1,5 @@
 export { renderCompose, renderComposeNats, renderPrometheus } from './compose.ts';
-export { defaultTopology } from './default-topology.ts';
+export { defaultTopology, defaultTopologyOf } from './default-topology.ts';
 export { DASHBOARDS } from './grafana/panels.ts';
 export type { Dashboard, Panel, Query } from './grafana/panels.ts';
 export { renderDashboards } from './grafana/render.ts';
