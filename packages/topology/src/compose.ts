@@ -82,7 +82,8 @@ export function renderComposeNats(topology: Topology): string {
     '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.\n' +
     renderNatsConfig(topology, composeProcesses(topology, builtIn(topology)), {
       listen: '0.0.0.0:4222',
-      http: '127.0.0.1:8222',
+      // The network of the workers alone reaches it.
+      http: '0.0.0.0:8222',
       password: () => '$CAUSEWAY_NATS_PASSWORD',
     })
   );
@@ -121,6 +122,7 @@ function composeProcesses(topology: Topology, models: ModelTable): ProcessSpec[]
     // The machine is not known when the file is written: one thread for each worker that says auto, unless the environment says more.
     machineCores: 1,
     natsUrl: 'nats://nats:4222',
+    natsMonitoringUrl: 'http://nats:8222',
     natsPassword: () => NATS_PASSWORD,
     redisUrl: `redis://:${REDIS_PASSWORD}@redis:6379`,
     host: '0.0.0.0',

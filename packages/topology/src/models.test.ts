@@ -1,6 +1,15 @@
 import { expect, describe, test } from 'vitest';
 import { parse } from 'yaml';
-import { defaultTopology, defaultTopologyOf, modelsOf, parseTopology, renderCompose, renderProcesses, type Topology, withModels } from './index.ts';
+import {
+  defaultTopology,
+  defaultTopologyOf,
+  modelsOf,
+  parseTopology,
+  renderCompose,
+  renderProcesses,
+  type Topology,
+  withModels,
+} from './index.ts';
 import { shardMemory, workerKvBudget } from './memory-share.ts';
 
 const GIB = 1024 ** 3;
@@ -25,6 +34,7 @@ describe('a topology of several models', () => {
     machineCores: 16,
     machineBytes: 8 * GIB,
     natsUrl: 'nats://n',
+    natsMonitoringUrl: 'http://n:8222',
     natsPassword: () => 'x',
     redisUrl: 'redis://r',
     host: '127.0.0.1',

@@ -29,6 +29,8 @@ export interface Placement {
   natsUrl: string;
   /** A worker's password at NATS, where its name is its user name. */
   natsPassword: (worker: string) => string;
+  /** HTTP of its monitoring port. */
+  natsMonitoringUrl: string;
   redisUrl: string;
   /** Address that servers bind. */
   host: string;
@@ -85,9 +87,11 @@ function roleEnv(
     ...computeEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores)),
   };
   const experts = topology.pools.filter((other) => other.role === 'expert' && modelOf(topology, other) === model);
-  if (pool.role === 'expert') return { ...compute, ...expertEnv(pool, experts, shardMemory(topology, pool, placement.machineBytes)) };
+  if (pool.role === 'expert')
+    return { ...compute, ...expertEnv(pool, experts, shardMemory(topology, pool, placement.machineBytes)) };
   return {
     CAUSEWAY_NATS_URL: placement.natsUrl,
+    CAUSEWAY_NATS_MONITORING_URL: placement.natsMonitoringUrl,
     CAUSEWAY_NATS_USER: natsUser(topology.namespace, name),
     CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
     ...compute,

@@ -22,7 +22,7 @@ function ways(pools: readonly PodPool[]): Way[] {
     { to: ['router'], ports: [POD_PORTS.http, POD_PORTS.grpc], from: 'anywhere' },
     { to: workers, ports: [POD_PORTS.rpc], from: ['router', ...workers] },
     { to: experts, ports: [POD_PORTS.rpc], from: workers },
-    { to: ['nats'], ports: [POD_PORTS.nats], from: workers },
+    { to: ['nats'], ports: [POD_PORTS.nats, POD_PORTS.monitoring], from: workers },
     { to: ['redis'], ports: [POD_PORTS.redis], from: roles },
     { to: roles, ports: [POD_PORTS.observability], from: 'prometheus' },
   ];

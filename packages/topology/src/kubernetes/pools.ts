@@ -92,6 +92,7 @@ function placement(topology: Topology): Placement {
     // Nodes are not known when the files are written: `auto` is AUTO_THREADS below.
     machineCores: 1,
     natsUrl: `nats://nats:${POD_PORTS.nats}`,
+    natsMonitoringUrl: `http://nats:${POD_PORTS.monitoring}`,
     natsPassword: () => '',
     redisUrl: '',
     host: '0.0.0.0',

@@ -176,7 +176,9 @@ function showEvent(out: Output, service: ServicePlan, event: ServiceEvent, width
 /** That chips of the topology are imitated, if some are. */
 function emulatedChips({ pools }: ChosenModels['topology']): string[] {
   const chips = [...new Set(pools.flatMap((pool) => ('emulated' in pool && pool.emulated === true ? [pool.chip] : [])))];
-  return chips.length === 0 ? [] : [`${chips.join(' and ')} emulated: computed on this machine's CPU, KV in the chips' own bytes`];
+  return chips.length === 0
+    ? []
+    : [`${chips.join(' and ')} emulated: computed on this machine's CPU, KV in the chips' own bytes`];
 }
 
 /** The key that the router of this plan wants. */
