@@ -53,7 +53,7 @@ export { PageLayout, sliceSegments } from './page-layout.ts';
 export type { ObjectPlaces, Segment } from './page-layout.ts';
 export { checkCover } from './table-cover.ts';
 export { CodecPool } from './codec-pool.ts';
-export type { CodecPoolOptions, DecodeJob, EncodeJob } from './codec-pool.ts';
+export type { CodecPoolOptions, Codecs, DecodeJob, EncodeJob } from './codec-pool.ts';
 export type { DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
 export { CodecPolicy } from './codec-policy.ts';
 export type { CodecDecision, CodecMeasure, CodecPolicyOptions } from './codec-policy.ts';
