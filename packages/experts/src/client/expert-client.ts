@@ -1,5 +1,5 @@
 /** Routed experts for an engine, computed by the shards of a placement. */
-import type { ExpertCalls, ExpertRun, RemoteExperts, StartedExpertRun } from '@causeway/engine';
+import type { ExpertAnswers, ExpertCalls, ExpertRun, RemoteExperts, StartedExpertRun } from '@causeway/engine';
 import { fail } from '@causeway/errors';
 import { abortable, deadlineSignal, sleep, TaskGroup } from '@causeway/lifecycle';
 import type { ExpertShape } from '@causeway/models';
@@ -144,7 +144,7 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
     this.#narrowed[Symbol.dispose]();
   }
 
-  async #run(run: ExpertRun, sent: () => void): Promise<readonly ExpertCalls[]> {
+  async #run(run: ExpertRun, sent: () => void): Promise<ExpertAnswers> {
     const { shape, rowType } = this.#o;
     const start = performance.now();
     const tokens = run.rows.shape[0] ?? 0;
@@ -168,6 +168,8 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
     await this.#sum.run(run.rows, parts, run.output);
     const slowest = parts.reduce((a, b) => (b.answer.totalMs > a.answer.totalMs ? b : a));
     const { queueMs, computeMs, totalMs } = slowest.answer;
+    const networkMs = Math.max(0, totalMs - queueMs - computeMs);
+    const endedAt = performance.now();
     this.#o.onLayer?.({
       layer: run.layer,
       tokens,
@@ -176,10 +178,14 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
       waitMs: arrived - packed,
       queueMs,
       computeMs,
-      networkMs: Math.max(0, totalMs - queueMs - computeMs),
-      combineMs: performance.now() - arrived,
+      networkMs,
+      combineMs: endedAt - arrived,
     });
-    return callsBySequence(parts, run.batch, tokens);
+    const shards = [...new Set(parts.map(({ shard }) => shard))].sort();
+    return {
+      calls: callsBySequence(parts, run.batch, tokens),
+      layer: { layer: run.layer, startedAt: start, endedAt, tokens, shards, networkMs, queueMs, computeMs },
+    };
   }
 
   async #narrow(rows: Tensor, rowType: RowType): Promise<Uint8Array> {
