@@ -1,10 +1,11 @@
 /**
  * Writes a checkpoint of the llama architecture with random weights and the built-in model's tokenizer: something large to load.
  *   node tests/bench/random-checkpoint.ts --out DIR [--type BF16|Q4_0|Q8_0] [--hidden 2048] [--layers 16] [--tied no]
- * BF16 is written as safetensors, the others as GGUF (github.com/ggml-org/ggml/blob/master/docs/gguf.md), without a tokenizer in it.
+ * BF16 is written as safetensors, the others as GGUF, without a tokenizer in it.
  */
 import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { type GgufMetadataValue, type GgufTensorPlan, writeGgufFile } from '@causeway/testkit';
 import { flag } from './bench-report.ts';
 
 const TINY_MOE = resolve(import.meta.dirname, '../../models/tiny-moe');
@@ -114,54 +115,26 @@ function writeSafetensors(): void {
 }
 
 function writeGguf(format: { ggml: number; bytes: number; file: number }): void {
-  const u32 = (value: number): Buffer => {
-    const bytes = Buffer.alloc(4);
-    bytes.writeUInt32LE(value);
-    return bytes;
-  };
-  const u64 = (value: number): Buffer => Buffer.concat([u32(value % 2 ** 32), u32(Math.floor(value / 2 ** 32))]);
-  const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)]);
-  const f32 = (value: number): Buffer => Buffer.from(new Float32Array([value]).buffer);
-  const metadata: [string, Buffer][] = [
-    ['general.architecture', Buffer.concat([u32(8), text('llama')])],
-    ['general.file_type', Buffer.concat([u32(4), u32(format.file)])],
-    ['llama.context_length', Buffer.concat([u32(4), u32(context)])],
-    ['llama.embedding_length', Buffer.concat([u32(4), u32(hidden)])],
-    ['llama.block_count', Buffer.concat([u32(4), u32(layers)])],
-    ['llama.feed_forward_length', Buffer.concat([u32(4), u32(inner)])],
-    ['llama.attention.head_count', Buffer.concat([u32(4), u32(heads)])],
-    ['llama.attention.head_count_kv', Buffer.concat([u32(4), u32(kvHeads)])],
-    ['llama.attention.layer_norm_rms_epsilon', Buffer.concat([u32(6), f32(1e-5)])],
-    ['llama.rope.dimension_count', Buffer.concat([u32(4), u32(headDim)])],
-    ['llama.vocab_size', Buffer.concat([u32(4), u32(vocab)])],
+  const metadata: [string, GgufMetadataValue][] = [
+    ['general.architecture', { text: 'llama' }],
+    ['general.file_type', { u32: format.file }],
+    ['llama.context_length', { u32: context }],
+    ['llama.embedding_length', { u32: hidden }],
+    ['llama.block_count', { u32: layers }],
+    ['llama.feed_forward_length', { u32: inner }],
+    ['llama.attention.head_count', { u32: heads }],
+    ['llama.attention.head_count_kv', { u32: kvHeads }],
+    ['llama.attention.layer_norm_rms_epsilon', { f32: 1e-5 }],
+    ['llama.rope.dimension_count', { u32: headDim }],
+    ['llama.vocab_size', { u32: vocab }],
   ];
-  const all = tensors();
-  const sizeOf = ({ shape }: Stored): number =>
-    shape.length === 1 ? elementsOf(shape) * 4 : (elementsOf(shape) / 32) * format.bytes;
-  let offset = 0;
-  const table = all.map((tensor) => {
-    const dims = tensor.shape.toReversed();
-    const kind = tensor.shape.length === 1 ? 0 : format.ggml;
-    const row = [text(`${tensor.gguf}.weight`), u32(dims.length), ...dims.map(u64), u32(kind), u64(offset)];
-    offset += Math.ceil(sizeOf(tensor) / 32) * 32;
-    return Buffer.concat(row);
+  const plans = tensors().map(({ gguf, shape }): GgufTensorPlan => {
+    const elements = elementsOf(shape);
+    const [type, byteLength] = shape.length === 1 ? [0, elements * 4] : [format.ggml, (elements / 32) * format.bytes];
+    const bytes = () => [shape.length === 1 ? f32Ones(elements) : blocks(elements, format.bytes)];
+    return { name: `${gguf}.weight`, dims: shape.toReversed(), type, byteLength, bytes };
   });
-  const head = Buffer.concat([
-    Buffer.from('GGUF'),
-    u32(3),
-    u64(all.length),
-    u64(metadata.length),
-    ...metadata.flatMap(([key, value]) => [text(key), value]),
-    ...table,
-  ]);
-  const file = openSync(join(out, 'random.gguf'), 'w');
-  writeSync(file, Buffer.concat([head, Buffer.alloc((32 - (head.length % 32)) % 32)]));
-  for (const tensor of all) {
-    const bytes = tensor.shape.length === 1 ? f32Ones(elementsOf(tensor.shape)) : blocks(elementsOf(tensor.shape), format.bytes);
-    writeSync(file, bytes);
-    writeSync(file, Buffer.alloc((32 - (bytes.byteLength % 32)) % 32));
-  }
-  closeSync(file);
+  writeGgufFile(join(out, 'random.gguf'), metadata, plans);
 }
 
 if (flag('out', '') === '') throw new Error('--out names the folder to write');

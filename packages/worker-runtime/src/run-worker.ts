@@ -18,6 +18,7 @@ import { LiveKv } from './live-kv.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
 import { exportNatsServer } from './nats-server-stats.ts';
 import { RateMeter } from './rate-meter.ts';
+import { registeredLinks } from './registered-links.ts';
 import { expertConnector } from './remote-experts.ts';
 import { keyOfLayerZero } from './tamper.ts';
 import { warmUp, warmUpTransport } from './warm-up.ts';
@@ -184,6 +185,7 @@ export async function runWorker(
   const state = (): WorkerState => ({
     load: pickLoad(worker),
     rates: rates.update(engine.stats()),
+    ...registeredLinks(kv.links),
     draining: ctx.lifecycle.state === 'draining',
   });
   const record: WorkerRecord = {

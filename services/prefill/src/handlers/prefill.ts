@@ -7,6 +7,7 @@ import {
   chunkTimes,
   type FirstOf,
   firstTokenOptions,
+  layerSpans,
   PromptScoreCollector,
   requestScope,
   reservePages,
@@ -63,6 +64,7 @@ export async function* prefill(
       if (end === tokens) transfer.offerFinal(layers);
     },
     onScores: scores.onScores,
+    onExperts: layerSpans(scope.span),
   });
   const { prefillMs, expertCalls } = result;
   chunks.record(scope.span, prefillMs);
