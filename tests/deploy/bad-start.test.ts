@@ -70,3 +70,18 @@ test.each(['decode', 'expert'] as const)(
     expect(process.tail()).toContain('CAUSEWAY_ADVERTISE_HOST');
   },
 );
+
+test('a worker whose KV does not come through NATS ends, though it is connected: nobody is told of it', async () => {
+  // Its subjects for control are open, those of its KV are not.
+  const users =
+    '[ { user: "w", password: "right", permissions: { publish: { deny: "causeway.>" }, subscribe: { deny: "causeway.>" } } } ]';
+  const server = stack.use(
+    await startNats({ extraConfig: `authorization { users = ${users} }`, login: { user: 'w', password: 'right' } }),
+  );
+  const redis = stack.use(await startRedis());
+  const process = start('decode', { CAUSEWAY_NATS_URL: server.url, ...nats('right'), CAUSEWAY_REDIS_URL: redis.url });
+  const { code } = await process.exited;
+  expect(code).toBe(2);
+  expect(process.tail()).toMatch(/KV that this worker sent to itself did not arrive .*NATS users/);
+  expect(process.tail()).not.toMatch(/"msg":"ready"/);
+});
