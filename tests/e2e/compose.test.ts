@@ -206,16 +206,12 @@ describe.skipIf(skip)('docker-compose.yml, built and started', () => {
     expect(after.startedAt).not.toBe(before.startedAt);
     for (const service of PROCESSES.filter((name) => name !== victim))
       expect((await project.state(service)).restarts, service).toBe(service === 'decode-0' && job === 'expert' ? 1 : 0);
-    await eventually(
-      async () => (await query('min by (job) (up)')).get(job) === 1,
-      {
-        timeoutMs: 30_000,
-        intervalMs: 1000,
-        what: `${victim} is scraped again`,
-      },
-      300_000,
-    );
-  });
+    await eventually(async () => (await query('min by (job) (up)')).get(job) === 1, {
+      timeoutMs: 30_000,
+      intervalMs: 1000,
+      what: `${victim} is scraped again`,
+    });
+  }, 300_000);
 
   it('drains on stop, and down leaves no container, network or volume', async () => {
     await project.compose(['stop']);
