@@ -6,7 +6,7 @@
 import { fail } from '@causeway/errors';
 import { NativeBuffer } from '@causeway/ort';
 import type { MemoryRun } from './codec-messages.ts';
-import type { CodecPool } from './codec-pool.ts';
+import type { Codecs } from './codec-pool.ts';
 import { isWireOrder, type KvDescriptor, type KvWireForm } from './descriptor.ts';
 import type { LayerRange } from './layer-groups.ts';
 import { type ObjectPlaces, PageLayout, type Segment } from './page-layout.ts';
@@ -40,7 +40,7 @@ export interface WireMemories extends Disposable {
 export function wireMemories(o: {
   pool: PagePool;
   descriptor: KvDescriptor;
-  codecs: CodecPool;
+  codecs: Codecs;
   places?: ObjectPlaces | undefined;
 }): WireMemories {
   const { pool, descriptor, codecs } = o;

@@ -18,3 +18,7 @@ export type { RedisOptions, RedisServer } from './redis.ts';
 export { scrape } from './scrape.ts';
 export type { Metrics } from './scrape.ts';
 export { RestartableServer } from './restartable.ts';
+export { writeGgufFile } from './gguf-file.ts';
+export type { GgufMetadataValue, GgufTensorPlan } from './gguf-file.ts';
+export { startShapedLink } from './shaped-link.ts';
+export type { ShapedLink } from './shaped-link.ts';

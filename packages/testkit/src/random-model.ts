@@ -1,9 +1,10 @@
 /**
  * Writes checkpoints with random weights: something large to load, or of a type that no small model has. Of the architectures llama and
- * qwen3_moe; as safetensors (BF16) or GGUF (github.com/ggml-org/ggml/blob/master/docs/gguf.md), the latter without a tokenizer in it.
+ * qwen3_moe; as safetensors (BF16) or GGUF, the latter without a tokenizer in it.
  */
 import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { type GgufMetadataValue, type GgufTensorPlan, writeGgufFile } from './gguf-file.ts';
 
 export interface RandomModel {
   /** Folder to write; made if it isn't there. */
@@ -164,41 +165,15 @@ class Writer {
   }
 
   gguf(format: (typeof BLOCKS)[keyof typeof BLOCKS]): void {
-    const tensors = tensorsOf(this.#o);
-    const isPlain = ({ shape, plain }: Stored): boolean => plain === true || shape.length === 1;
-    const sizeOf = (one: Stored): number =>
-      isPlain(one) ? elementsOf(one.shape) * 4 : (elementsOf(one.shape) / format.weights) * format.bytes;
-    let offset = 0;
-    const table = tensors.map((one) => {
-      const dims = one.shape.toReversed();
-      const row = [
-        text(`${one.gguf}.weight`),
-        u32(dims.length),
-        ...dims.map(u64),
-        u32(isPlain(one) ? 0 : format.ggml),
-        u64(offset),
-      ];
-      offset += Math.ceil(sizeOf(one) / 32) * 32;
-      return Buffer.concat(row);
+    const plans = tensorsOf(this.#o).map(({ gguf, shape, plain }): GgufTensorPlan => {
+      const count = elementsOf(shape);
+      const [name, dims] = [`${gguf}.weight`, shape.toReversed()];
+      if (shape.length === 1) return { name, dims, type: 0, byteLength: count * 4, bytes: () => [f32Ones(count)] };
+      if (plain === true) return { name, dims, type: 0, byteLength: count * 4, bytes: () => [this.#f32(count)] };
+      const byteLength = (count / format.weights) * format.bytes;
+      return { name, dims, type: format.ggml, byteLength, bytes: () => [this.#blocks(count, format)] };
     });
-    const metadata = this.#metadata(format.file);
-    const head = Buffer.concat([
-      Buffer.from('GGUF'),
-      u32(3),
-      u64(tensors.length),
-      u64(metadata.length),
-      ...metadata.flatMap(([key, value]) => [text(key), value]),
-      ...table,
-    ]);
-    const file = openSync(join(this.#o.out, 'random.gguf'), 'w');
-    writeSync(file, Buffer.concat([head, Buffer.alloc((32 - (head.length % 32)) % 32)]));
-    for (const one of tensors) {
-      const count = elementsOf(one.shape);
-      const bytes = one.shape.length === 1 ? f32Ones(count) : isPlain(one) ? this.#f32(count) : this.#blocks(count, format);
-      writeSync(file, bytes);
-      writeSync(file, Buffer.alloc((32 - (bytes.byteLength % 32)) % 32));
-    }
-    closeSync(file);
+    writeGgufFile(join(this.#o.out, 'random.gguf'), this.#metadata(format.file), plans);
   }
 
   /** Random words, other ones for each tensor: ONNX Runtime keeps equal weights once. */
@@ -261,44 +236,35 @@ class Writer {
     };
   }
 
-  #metadata(fileType: number): [string, Buffer][] {
+  #metadata(fileType: number): [string, GgufMetadataValue][] {
     const { hidden, inner, layers, heads, kvHeads, headDim, vocab, context, moe } = this.#o;
     const architecture = moe === undefined ? 'llama' : 'qwen3moe';
-    const count = (key: string, value: number): [string, Buffer] => [
-      `${architecture}.${key}`,
-      Buffer.concat([u32(4), u32(value)]),
-    ];
-    return [
-      ['general.architecture', Buffer.concat([u32(8), text(architecture)])],
-      ['general.file_type', Buffer.concat([u32(4), u32(fileType)])],
-      count('context_length', context),
-      count('embedding_length', hidden),
-      count('block_count', layers),
-      count('feed_forward_length', inner),
-      count('attention.head_count', heads),
-      count('attention.head_count_kv', kvHeads),
-      count('attention.key_length', headDim),
-      count('attention.value_length', headDim),
-      [`${architecture}.attention.layer_norm_rms_epsilon`, Buffer.concat([u32(6), f32(1e-5)])],
-      count('rope.dimension_count', headDim),
-      count('vocab_size', vocab),
+    const counts = {
+      context_length: context,
+      embedding_length: hidden,
+      block_count: layers,
+      feed_forward_length: inner,
+      'attention.head_count': heads,
+      'attention.head_count_kv': kvHeads,
+      'attention.key_length': headDim,
+      'attention.value_length': headDim,
+      'rope.dimension_count': headDim,
+      vocab_size: vocab,
       ...(moe === undefined
-        ? []
-        : [
-            count('expert_count', moe.experts),
-            count('expert_used_count', moe.expertsPerToken),
-            count('expert_feed_forward_length', moe.inner),
-          ]),
+        ? {}
+        : { expert_count: moe.experts, expert_used_count: moe.expertsPerToken, expert_feed_forward_length: moe.inner }),
+    };
+    return [
+      ['general.architecture', { text: architecture }],
+      ['general.file_type', { u32: fileType }],
+      [`${architecture}.attention.layer_norm_rms_epsilon`, { f32: 1e-5 }],
+      ...Object.entries(counts).map(([key, u32]): [string, GgufMetadataValue] => [`${architecture}.${key}`, { u32 }]),
     ];
   }
 }
 
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
+function u64(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
 }
-
-const u64 = (value: number): Buffer => Buffer.concat([u32(value % 2 ** 32), u32(Math.floor(value / 2 ** 32))]);
-const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)]);
-const f32 = (value: number): Buffer => Buffer.from(new Float32Array([value]).buffer);

@@ -230,6 +230,13 @@ export const workerConfig = defineConfig({
     optional: true,
     doc: 'Path of a PEM file: connections to NATS are encrypted, and its server must show a certificate of this authority.',
   },
+  natsMonitoringUrl: {
+    env: 'CAUSEWAY_NATS_MONITORING_URL',
+    flag: 'nats-monitoring-url',
+    schema: urls(['http:', 'https:']),
+    optional: true,
+    doc: "Monitoring port of the NATS server, such as http://nats:8222; with it a worker's metrics have the server's own.",
+  },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',
     flag: 'redis-url',

@@ -1,3 +1,4 @@
+export { advertisedHost, checkReachable } from './advertise.ts';
 export { choicesFromProto, firstTokenOptions, firstTokensOf } from './choices.ts';
 export type { FirstOf, WorkerChoice } from './choices.ts';
 export { computeOrderFromProto } from './compute-order.ts';

@@ -16,7 +16,9 @@ import { type EngineRecipe, loadEngine, type LoadedEngine } from './load-engine.
 import { inspectService } from './inspect.ts';
 import { LiveKv } from './live-kv.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
+import { exportNatsServer } from './nats-server-stats.ts';
 import { RateMeter } from './rate-meter.ts';
+import { registeredLinks } from './registered-links.ts';
 import { expertConnector } from './remote-experts.ts';
 import { keyOfLayerZero } from './tamper.ts';
 import { warmUp, warmUpTransport } from './warm-up.ts';
@@ -144,7 +146,13 @@ export async function runWorker(
     watchSections: config.watchSections,
     onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
-  exportStats(metrics, info.name, before, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
+  exportStats(metrics, info.name, before, () => ({
+    engine: engine.stats(),
+    transport: kv.counters,
+    connected: kv.connected,
+    open: kv.open,
+  }));
+  if (config.natsMonitoringUrl !== undefined) exportNatsServer(metrics, config.natsMonitoringUrl, log);
 
   const worker: Worker = {
     role,
@@ -177,6 +185,7 @@ export async function runWorker(
   const state = (): WorkerState => ({
     load: pickLoad(worker),
     rates: rates.update(engine.stats()),
+    ...registeredLinks(kv.links),
     draining: ctx.lifecycle.state === 'draining',
   });
   const record: WorkerRecord = {
