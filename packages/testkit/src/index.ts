@@ -4,6 +4,8 @@ export { completeGeneration, runAttempt } from './attempt.ts';
 export type { AttemptGeneration, AttemptOptions, AttemptResult } from './attempt.ts';
 export { startCluster } from './cluster.ts';
 export type { Cluster, ClusterOptions, ClusterRouter, ClusterWorker } from './cluster.ts';
+export { startCutLink } from './cut-link.ts';
+export type { CutConnection, CutLink } from './cut-link.ts';
 export { eventually } from './eventually.ts';
 export type { EventuallyOptions } from './eventually.ts';
 export { freePort } from './free-port.ts';
