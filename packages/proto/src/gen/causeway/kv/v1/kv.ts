@@ -125,7 +125,11 @@ export interface KvStorage {
   /** MLA: latent and rotary part lie apart. */
   splitLatent: boolean;
   /** f8e4m3: what a stored number is multiplied with; left out: 1. */
-  scale?: number | undefined;
+  scale?:
+    | number
+    | undefined;
+  /** All shards are this worker's, each in an arena of its own; shard_index is 0. */
+  allShards: boolean;
 }
 
 /** How numbers travel: token after token, each with its factors. */
@@ -784,7 +788,16 @@ export const LayerGeometry: MessageFns<LayerGeometry> = {
 };
 
 function createBaseKvStorage(): KvStorage {
-  return { dtype: 0, layout: 0, blockTokens: 0, shardCount: 0, shardIndex: 0, splitLatent: false, scale: undefined };
+  return {
+    dtype: 0,
+    layout: 0,
+    blockTokens: 0,
+    shardCount: 0,
+    shardIndex: 0,
+    splitLatent: false,
+    scale: undefined,
+    allShards: false,
+  };
 }
 
 export const KvStorage: MessageFns<KvStorage> = {
@@ -809,6 +822,9 @@ export const KvStorage: MessageFns<KvStorage> = {
     }
     if (message.scale !== undefined) {
       writer.uint32(57).double(message.scale);
+    }
+    if (message.allShards !== false) {
+      writer.uint32(64).bool(message.allShards);
     }
     return writer;
   },
@@ -882,6 +898,14 @@ export const KvStorage: MessageFns<KvStorage> = {
             message.scale = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.allShards = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -906,6 +930,7 @@ export const KvStorage: MessageFns<KvStorage> = {
     message.shardIndex = object.shardIndex ?? 0;
     message.splitLatent = object.splitLatent ?? false;
     message.scale = object.scale ?? undefined;
+    message.allShards = object.allShards ?? false;
     return message;
   },
 };
