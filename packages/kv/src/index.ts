@@ -63,6 +63,7 @@ export { SlotArena } from './slot-arena.ts';
 export type { Slot } from './slot-arena.ts';
 export { BlockConverter } from './convert-block.ts';
 export { LARGEST_CODE, LEAST_MAGNITUDE } from './number-format.ts';
+export { arenaStorages, missingHeads } from './stored-parts.ts';
 export { chooseWire, holdsExactly, storageName, wireDescriptor, wireFormOf } from './wire-choice.ts';
 export type { WireChoice, WireTerms } from './wire-choice.ts';
 export type { ConvertBlock, ConvertJob } from './codec-messages.ts';
