@@ -44,13 +44,22 @@ interface Scratch {
  * travel as they are only
  */
 export function checkConvertible({ layers, storage }: Pick<KvDescriptor, 'layers' | 'storage'>, wire: KvWireForm): void {
+  const why = unconvertible({ layers, storage }, wire);
+  if (why !== undefined) fail('failed_precondition', 'descriptor_mismatch', why);
+}
+
+/** Why checkConvertible would refuse; undefined: it would not. */
+export function unconvertible(
+  { layers, storage }: Pick<KvDescriptor, 'layers' | 'storage'>,
+  wire: KvWireForm,
+): string | undefined {
   for (const [index, layer] of layers.entries()) {
     for (const part of [...shardParts(layer, storage), ...storedParts(layer, wire)]) {
       if ((part.width * DTYPE_BYTES[part.dtype]) % WORD_BYTES === 0) continue;
-      const message = `layer ${index}: heads of ${part.width} numbers of ${part.dtype} can't be converted to ${wire.dtype}`;
-      fail('failed_precondition', 'descriptor_mismatch', message);
+      return `layer ${index}: heads of ${part.width} numbers of ${part.dtype} can't be converted to ${wire.dtype}`;
     }
   }
+  return undefined;
 }
 
 /** Converts blocks of one storage to and from one wire form. Not reentrant; owns scratch memory of a block of one section. */
