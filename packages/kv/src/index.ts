@@ -11,6 +11,7 @@ export {
   KV_LAYOUTS,
   keepsTokens,
   layerSections,
+  ROUNDED_WIRES,
 } from './descriptor.ts';
 export { pageBytes, tokenBytes, wirePageBytes } from './page-size.ts';
 export { layerForm, lineNumbers, pageForm } from './page-form.ts';
@@ -25,6 +26,7 @@ export type {
   KvStorage,
   KvWireForm,
   LayerGeometry,
+  RoundedWire,
   StateGeometry,
 } from './descriptor.ts';
 export {

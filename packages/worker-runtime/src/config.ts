@@ -14,7 +14,7 @@ import {
   urls,
 } from '@causeway/config';
 import { ROW_TYPES } from '@causeway/experts';
-import { KV_CODECS, KV_DTYPES, KV_LAYOUTS } from '@causeway/kv';
+import { KV_CODECS, KV_DTYPES, KV_LAYOUTS, ROUNDED_WIRES } from '@causeway/kv';
 
 const WORKER_ID = /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/;
 
@@ -123,6 +123,13 @@ export const workerConfig = defineConfig({
     schema: oneOf(['off', 'on']),
     default: 'off',
     doc: "Let KV be rounded on its way to a worker whose element type holds less; both workers' must. `off`: such transfers are refused.",
+  },
+  kvWire: {
+    env: 'CAUSEWAY_KV_WIRE',
+    flag: 'kv-wire',
+    schema: oneOf(['auto', ...ROUNDED_WIRES]),
+    default: 'auto',
+    doc: 'Element type in which KV is sent where fewer bytes are worth rounding it: needs `CAUSEWAY_KV_LOSSY` at both ends, and the receiver may hold more. `auto`: the least bytes that lose nothing the receiver can hold.',
   },
   blockTokens: {
     env: 'CAUSEWAY_BLOCK_TOKENS',
