@@ -15,4 +15,5 @@ export { startRedis } from './redis.ts';
 export type { RedisOptions, RedisServer } from './redis.ts';
 export { scrape } from './scrape.ts';
 export type { Metrics } from './scrape.ts';
+export { testVulkan, withoutVulkan } from './vulkan.ts';
 export { RestartableServer } from './restartable.ts';
