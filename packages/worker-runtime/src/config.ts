@@ -47,6 +47,13 @@ export const workerConfig = defineConfig({
     default: 'off',
     doc: "Imitate the chip family's KV on the CPU: pages in its own bytes, scores from numbers that they can hold.",
   },
+  vulkanDir: {
+    env: 'CAUSEWAY_VULKAN_DIR',
+    flag: 'vulkan-dir',
+    schema: text(),
+    optional: true,
+    doc: "Chip family `webgpu`: folder with libvulkan.so.1 and a driver's *_icd.json; default: the system's.",
+  },
   threads: {
     env: 'CAUSEWAY_THREADS',
     flag: 'threads',
