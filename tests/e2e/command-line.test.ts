@@ -36,6 +36,7 @@ test('up answers a first prompt through two chip families and expert shards, hea
   );
   await up.waitForLine(/^ready {2}HTTP/, 10_000);
   expect(up.lines.join('\n')).toMatch(/model The capital of France is Paris/);
+  expect(up.lines.join('\n')).toContain('nvidia and ascend emulated');
 
   const first = await at.status();
   expect(first).toMatchObject({ running: true, phase: 'ready' });

@@ -189,29 +189,33 @@ describe.skipIf(skip)('docker-compose.yml, built and started', () => {
   it.each([
     ['decode-0', 'decode'],
     ['expert-0', 'expert'],
-  ])('starts a killed %s again; answers go on meanwhile', async (victim, job) => {
-    const before = await project.state(victim);
-    await project.crash(victim);
-    await eventually(async () => (await project.state(victim)).restarts === 1, {
-      timeoutMs: 30_000,
-      intervalMs: 200,
-      what: 'the container is started again',
-    });
-    // Others take its work over, or the request waits; nothing else has to be restarted.
-    const { text, kv } = await eventually(ask, { timeoutMs: 90_000, intervalMs: 500, what: 'an answer' });
-    expect(text).toBe(ANSWER);
-    expect(kv).toMatchObject(CROSSED);
-    const after = await project.healthy(victim);
-    expect(after).toMatchObject({ id: before.id, restarts: 1 });
-    expect(after.startedAt).not.toBe(before.startedAt);
-    for (const service of PROCESSES.filter((name) => name !== victim))
-      expect((await project.state(service)).restarts, service).toBe(service === 'decode-0' && job === 'expert' ? 1 : 0);
-    await eventually(async () => (await query('min by (job) (up)')).get(job) === 1, {
-      timeoutMs: 30_000,
-      intervalMs: 1000,
-      what: `${victim} is scraped again`,
-    });
-  }, 300_000);
+  ])(
+    'starts a killed %s again; answers go on meanwhile',
+    async (victim, job) => {
+      const before = await project.state(victim);
+      await project.crash(victim);
+      await eventually(async () => (await project.state(victim)).restarts === 1, {
+        timeoutMs: 30_000,
+        intervalMs: 200,
+        what: 'the container is started again',
+      });
+      // Others take its work over, or the request waits; nothing else has to be restarted.
+      const { text, kv } = await eventually(ask, { timeoutMs: 90_000, intervalMs: 500, what: 'an answer' });
+      expect(text).toBe(ANSWER);
+      expect(kv).toMatchObject(CROSSED);
+      const after = await project.healthy(victim);
+      expect(after).toMatchObject({ id: before.id, restarts: 1 });
+      expect(after.startedAt).not.toBe(before.startedAt);
+      for (const service of PROCESSES.filter((name) => name !== victim))
+        expect((await project.state(service)).restarts, service).toBe(service === 'decode-0' && job === 'expert' ? 1 : 0);
+      await eventually(async () => (await query('min by (job) (up)')).get(job) === 1, {
+        timeoutMs: 30_000,
+        intervalMs: 1000,
+        what: `${victim} is scraped again`,
+      });
+    },
+    300_000,
+  );
 
   it('drains on stop, and down leaves no container, network or volume', async () => {
     await project.compose(['stop']);
