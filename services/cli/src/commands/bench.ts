@@ -12,6 +12,7 @@ export const BENCHMARKS = {
   cluster: 'through the cluster against the engine alone: TTFT, tokens/s, handoff gap',
   'kv-transport': 'KV transport against raw NATS publish/subscribe',
   placement: 'from which prompt length a prefill worker pays',
+  topologies: 'what the built-in topology costs beside the least one: start, memory, tokens/s, CPU per token',
   cancel: 'from a cancellation to the last work done for it',
   'segment-cut': 'what a cut between graph segments costs',
   render: 'writes docs/benchmarks.md from the reports',
