@@ -31,7 +31,8 @@ const PROMPT = 'The code of the box 7 is 149. Mia put the map in the garden. Tom
 const TOKENS = Number(values.tokens);
 const STREAMS = 8;
 const PARTS = ['pack', 'network', 'queue', 'compute', 'combine'] as const;
-const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '1000', CAUSEWAY_MAX_SEQUENCES: '8' };
+/** On busy cores a process may not have a turn for seconds. */
+const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '20000', CAUSEWAY_MAX_SEQUENCES: '8', CAUSEWAY_MAX_CONTEXT: '512' };
 
 let asked = 0;
 
@@ -126,7 +127,7 @@ async function disturbances(): Promise<object[]> {
     router: true,
     prefill: 0,
     expert: 3,
-    workerEnv: { ...ENV, CAUSEWAY_EXPERT_MODE: 'exact', CAUSEWAY_EXPERT_COPIES: '2' },
+    workerEnv: { ...ENV, CAUSEWAY_LEASE_MS: '1000', CAUSEWAY_EXPERT_MODE: 'exact', CAUSEWAY_EXPERT_COPIES: '2' },
   });
   const { ids: reference } = await answer(cluster);
   const observability = cluster.worker('decode-1').observability;
