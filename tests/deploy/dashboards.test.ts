@@ -81,7 +81,13 @@ describe('queries of the dashboards, against a Prometheus that scrapes a cluster
         router: true,
         expert: 2,
         nats: { monitoring: false, extraConfig: `http: "${monitoring}"` },
-        workerEnv: { CAUSEWAY_NATS_MONITORING_URL: `http://${monitoring}`, CAUSEWAY_EXPERT_HOT_COPIES: '1' },
+        // Families whose storages differ, as in the built-in topology: KV is converted.
+        env: { 'prefill-1': { CAUSEWAY_CHIP: 'nvidia' }, 'decode-1': { CAUSEWAY_CHIP: 'ascend' } },
+        workerEnv: {
+          CAUSEWAY_CHIP_EMULATED: 'on',
+          CAUSEWAY_NATS_MONITORING_URL: `http://${monitoring}`,
+          CAUSEWAY_EXPERT_HOT_COPIES: '1',
+        },
       }),
     );
     const port = await freePort();

@@ -51,10 +51,10 @@ test('up answers a first prompt through two workers, heals, refuses a second up,
     ['expert-1', true],
   ]);
   expect(first.workers.map((worker) => [worker.id, worker.role, worker.chip])).toEqual([
-    ['decode-0', 'decode', 'ascend (emulated)'],
-    ['decode-1', 'decode', 'ascend (emulated)'],
-    ['prefill-0', 'prefill', 'nvidia (emulated)'],
-    ['prefill-1', 'prefill', 'nvidia (emulated)'],
+    ['decode-0', 'decode', 'ascend'],
+    ['decode-1', 'decode', 'ascend'],
+    ['prefill-0', 'prefill', 'nvidia'],
+    ['prefill-1', 'prefill', 'nvidia'],
   ]);
   for (const worker of first.workers) expect(worker.freePages).toBe(worker.totalPages);
 

@@ -62,7 +62,8 @@ describe('docker-compose.yml', () => {
     const { services } = parse(renderCompose(defaultTopology())) as Compose;
     for (const [name, service] of Object.entries(services)) {
       expect(service, name).toMatchObject({ read_only: true, cap_drop: ['ALL'], pids_limit: 512, mem_limit: expect.any(String) });
-      if (['nats', 'redis', 'router', ...WORKERS, ...SHARDS].includes(name)) expect(service.healthcheck, name).toBeDefined();
+      // Jaeger's image has nothing to ask with.
+      if (name !== 'jaeger') expect(service.healthcheck, name).toBeDefined();
     }
   });
 

@@ -52,6 +52,8 @@ export class Executor implements AsyncDisposable {
   readonly #slots: Slots;
   readonly #workspace: Workspace;
   readonly #time: LoopTime;
+  /** Each sequence of a decode step has a run of its own. */
+  readonly #apart: boolean;
   readonly #bound = new Map<string, BoundModel>();
 
   /**
@@ -71,11 +73,16 @@ export class Executor implements AsyncDisposable {
     threads?: SessionThreads | undefined;
     /** As of EngineDebug. */
     profile?: string | undefined;
+    /** Execution provider; default the CPU's. */
+    provider?: string | undefined;
+    /** Each sequence of a decode step has a run of its own. Default false. */
+    apart?: boolean;
   }): Promise<Executor> {
     const sessions: (Session | undefined)[] = [];
     const settings = {
       ...(o.threads === undefined || o.model.segments.length > 1 ? {} : { threads: o.threads }),
       ...(o.profile === undefined ? {} : { profile: o.profile }),
+      ...(o.provider === undefined ? {} : { provider: o.provider }),
     };
     let next = o.model.segments[0]?.weights();
     try {
@@ -105,7 +112,7 @@ export class Executor implements AsyncDisposable {
   }
 
   private constructor(
-    o: { model: LoadedModel; slots: Slots; time: LoopTime; experts?: RemoteExperts | undefined },
+    o: { model: LoadedModel; slots: Slots; time: LoopTime; experts?: RemoteExperts | undefined; apart?: boolean },
     sessions: (Session | undefined)[],
     workspace: Workspace,
   ) {
@@ -116,6 +123,7 @@ export class Executor implements AsyncDisposable {
     this.#workspace = workspace;
     this.#time = o.time;
     this.#experts = o.experts;
+    this.#apart = o.apart === true;
   }
 
   /** Address space of inputs, intermediates and logits. */
@@ -135,6 +143,24 @@ export class Executor implements AsyncDisposable {
     logitRows: readonly number[],
     signal?: AbortSignal,
     afterSegment?: (segment: number) => Promise<void>,
+  ): Promise<RunExperts> {
+    if (!this.#apart || rows.length === 1) return this.#run(firstRow, rows, logitRows, signal, afterSegment);
+    if (logitRows.length !== rows.length) fail('internal', 'internal', 'sequences that run apart have one row of logits each');
+    const runs: RunExperts[] = [];
+    // Each run leaves its logits in the first row; the first sequence's stay there.
+    for (const [i, row] of [...rows.entries()].toReversed()) {
+      runs.unshift(await this.#run(firstRow + i, [row], [0], signal, undefined));
+      if (i > 0) this.#time.section('keep logits', () => this.logits(i).set(this.logits(0)));
+    }
+    return { calls: runs.flatMap(({ calls }) => calls), layers: runs.flatMap(({ layers }) => layers) };
+  }
+
+  async #run(
+    firstRow: number,
+    rows: readonly RunRow[],
+    logitRows: readonly number[],
+    signal: AbortSignal | undefined,
+    afterSegment: ((segment: number) => Promise<void>) | undefined,
   ): Promise<RunExperts> {
     const size = { batch: rows.length, tokens: rows[0]?.ids.length ?? 0, logitRows: logitRows.length };
     const bound = this.#time.section('bind', () => {

@@ -2,7 +2,7 @@ import { fail, ServiceError } from '@causeway/errors';
 import type { PageSet } from '@causeway/kv';
 import { nextChunk } from './chunks.ts';
 import type { EngineParts } from './engine-parts.ts';
-import type { BlockPlace } from './packing.ts';
+import type { BlockPlace } from './slot-packer.ts';
 import { addCalls } from './remote-experts.ts';
 import type { StoredLayers } from './stored-layers.ts';
 import type { PrefillListeners } from './types.ts';
@@ -107,12 +107,12 @@ export class PrefillQueue {
   }
 
   async #chunk(entry: Queued): Promise<void> {
-    const { executor, slots, chunkTokens, hooks, debug } = this.#parts;
+    const { executor, packer, slots, chunkTokens, hooks, debug } = this.#parts;
     const { job, done } = entry;
     const start = performance.now();
     if (entry.startedAt === undefined) {
       entry.startedAt = start;
-      if (debug.fillNaN === true) await slots.poison(slots.prefillRow);
+      if (debug.fillNaN === true) await packer.poison(slots.prefillRow);
     }
     const count = nextChunk(done, job.ids.length, Math.min(chunkTokens, job.chunkTokens ?? chunkTokens));
     const row = { ids: job.ids.subarray(done, done + count), position: done };

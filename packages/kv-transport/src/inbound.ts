@@ -218,27 +218,26 @@ export class Inbound implements InboundTransfer {
   #open(open: kvV1.Open): void {
     if (this.#sender !== undefined) {
       const same = this.#sender.workerId === open.workerId && this.#sender.incarnation === open.incarnation;
-      if (same) this.#sendCredit();
-      else
-        this.#options.context.log.warn({ transfer: this.ticket.transferId, from: open.workerId }, 'a second sender was ignored');
-      return;
+      if (same) return this.#sendCredit();
+      const about = { transfer: this.ticket.transferId, from: open.workerId };
+      return this.#options.context.log.warn(about, 'a second sender was ignored');
     }
     this.#sender = { workerId: open.workerId, incarnation: open.incarnation, chip: open.chip.slice(0, 64) };
+    const { context, pages } = this.#options;
     const { form, representation } = checkedOpen(this.ticket, open);
-    const memory = this.#options.context.memories.of(form);
+    const memory = context.memories.of(form);
     const table = new PartTable(memory.descriptor, this.ticket.objects, open.partBytes);
     this.#table = table;
     this.#memory = memory;
     this.#representation = representation;
-    this.#runs = new ObjectRuns({ pages: this.#options.pages, memory, table });
+    this.#runs = new ObjectRuns({ pages, memory, table });
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
-    const { context } = this.#options;
     this.#link = context.links.of(this.#sender);
     const rttMs = context.rttMs() + open.rttUs / 1000;
     this.#credit = context.credits.open(this.#link, open.partBytes, rttMs, () => this.#sendCredit());
-    if (memory.converts) this.#hold = this.#options.pages.hold();
-    if (this.#options.pages.state === 'reserved') this.#options.pages.startFilling();
+    if (memory.converts) this.#hold = pages.hold();
+    if (pages.state === 'reserved') pages.startFilling();
     this.#phase = 'receiving';
     this.#openedAt = performance.now();
     this.#sendCredit();
@@ -343,9 +342,9 @@ export class Inbound implements InboundTransfer {
     } catch (error) {
       return this.fail(ServiceError.from(error));
     }
+    const bytes = { rawBytes: this.#rawBytes, receivedBytes: this.#receivedBytes };
     const result = committedKv(manifest, {
-      rawBytes: this.#rawBytes,
-      receivedBytes: this.#receivedBytes,
+      ...bytes,
       codec: this.#tally.main,
       firstFrame: this.#firstFrame,
       sender: this.#sender,

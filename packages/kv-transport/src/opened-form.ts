@@ -4,6 +4,7 @@ import {
   compareFingerprints,
   compareGeometry,
   holdsExactly,
+  missingHeads,
   type KvDescriptor,
   type KvWireForm,
   storageName,
@@ -42,6 +43,8 @@ function openedForm({ descriptor, acceptedDtypes, lossy }: Ticket, stored: KvDes
   const kept = wireFormOf(descriptor.storage);
   const form = open.wire === undefined ? sent : wireFormFromProto(open.wire);
   const { layers } = descriptor;
+  const missing = missingHeads(layers, stored.storage, descriptor.storage);
+  if (missing !== undefined) mismatch(missing);
   if (!acceptedDtypes.includes(form.dtype)) {
     mismatch(`the sender wants to send ${form.dtype}; this worker takes ${acceptedDtypes.join(', ')}`);
   }

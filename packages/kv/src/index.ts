@@ -11,6 +11,7 @@ export {
   KV_LAYOUTS,
   keepsTokens,
   layerSections,
+  ROUNDED_WIRES,
 } from './descriptor.ts';
 export { pageBytes, tokenBytes, wirePageBytes } from './page-size.ts';
 export { layerForm, lineNumbers, pageForm } from './page-form.ts';
@@ -25,6 +26,7 @@ export type {
   KvStorage,
   KvWireForm,
   LayerGeometry,
+  RoundedWire,
   StateGeometry,
 } from './descriptor.ts';
 export {
@@ -63,6 +65,7 @@ export { SlotArena } from './slot-arena.ts';
 export type { Slot } from './slot-arena.ts';
 export { BlockConverter } from './convert-block.ts';
 export { LARGEST_CODE, LEAST_MAGNITUDE } from './number-format.ts';
+export { arenaStorages, missingHeads } from './stored-parts.ts';
 export { chooseWire, holdsExactly, storageName, wireDescriptor, wireFormOf } from './wire-choice.ts';
 export type { WireChoice, WireTerms } from './wire-choice.ts';
 export type { ConvertBlock, ConvertJob } from './codec-messages.ts';

@@ -121,6 +121,13 @@ export const METRICS = {
     labels: ['codec', 'src_chip', 'dst_chip'],
     buckets: TRANSFER_BUCKETS,
   },
+  kvConvertSeconds: {
+    name: 'causeway_kv_convert_seconds',
+    kind: 'histogram',
+    help: 'Time for which KV of one transfer was converted between storages, by the side that did: sender, receiver.',
+    labels: ['side', 'chip'],
+    buckets: TRANSFER_BUCKETS,
+  },
   kvOutcome: {
     name: 'causeway_kv_outcome_total',
     kind: 'counter',

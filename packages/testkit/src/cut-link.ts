@@ -64,7 +64,7 @@ export async function startCutLink(o: { host: string; port: number; target: { ho
       silent.clear();
     },
     [Symbol.asyncDispose]: async () => {
-      for (const { client, upstream } of [...connections]) {
+      for (const { client, upstream } of connections) {
         client.destroy();
         upstream.destroy();
       }

@@ -19,6 +19,7 @@ export { startRedis } from './redis.ts';
 export type { RedisOptions, RedisServer } from './redis.ts';
 export { scrape } from './scrape.ts';
 export type { Metrics } from './scrape.ts';
+export { testVulkan, withoutVulkan } from './vulkan.ts';
 export { RestartableServer } from './restartable.ts';
 export { writeGgufFile } from './gguf-file.ts';
 export type { GgufMetadataValue, GgufTensorPlan } from './gguf-file.ts';

@@ -178,7 +178,8 @@ function service(spec: ProcessSpec, topology: Topology, { published, volumes: mo
     ...ports,
     ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
     depends_on: Object.fromEntries(dependencies(spec.role, peers).map((name) => [name, { condition: 'service_healthy' }])),
-    healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '4s', retries: 3, start_period: '60s' },
+    // Each check starts a Node: on a busy machine that takes its time.
+    healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '10s', retries: 5, start_period: '60s' },
     // The process drains on SIGTERM; Docker must not kill it before.
     stop_grace_period: `${Math.ceil(topology.drain / 1000) + 10}s`,
     init: true,

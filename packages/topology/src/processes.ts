@@ -188,6 +188,7 @@ function workerEnv(pool: WorkerPool, kvBudget: number | undefined): Record<strin
       CAUSEWAY_KV_LAYOUT: pool.kvLayout,
       CAUSEWAY_KV_INSPECT: onOff(pool.kvInspect),
       CAUSEWAY_KV_LOSSY: onOff(pool.kvLossy),
+      CAUSEWAY_KV_WIRE: pool.kvWire,
       CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
       CAUSEWAY_KV_CODEC: pool.codec,
       CAUSEWAY_MAX_CONTEXT: pool.maxContext,

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import { hostPort } from '@causeway/config';
+import { fail } from '@causeway/errors';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { storageName } from '@causeway/kv';
 import { KvEndpoint } from '@causeway/kv-transport';
@@ -42,6 +43,11 @@ export async function runWorker(
   ctx.configure({ drainMs: config.drainMs, log });
   // A bad spec is told at once; it is armed after the warm-up, whose frames are not a request's.
   if (config.failpoints !== undefined) parseFailpoints(config.failpoints);
+
+  if (config.kvWire !== 'auto' && config.kvLossy !== 'on') {
+    const kind = `KV can't be sent in ${config.kvWire} (CAUSEWAY_KV_WIRE), which rounds it`;
+    fail('invalid_argument', 'bad_config', `${kind}, where CAUSEWAY_KV_LOSSY is off: set it to on, or CAUSEWAY_KV_WIRE to auto`);
+  }
 
   const host = advertisedHost(config, networkInterfaces());
 
@@ -133,6 +139,7 @@ export async function runWorker(
     chip: config.chip,
     codec: config.kvCodec,
     lossy: config.kvLossy === 'on',
+    rounded: config.kvWire === 'auto' ? undefined : config.kvWire,
     log,
     connectDeadlineMs: config.startupDeadlineMs,
     signal: ctx.lifecycle.drainSignal,

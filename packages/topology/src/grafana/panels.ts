@@ -133,6 +133,12 @@ const islands: Dashboard = {
       unit: 's',
       queries: quantiles('causeway_kv_transfer_seconds', CHIPS),
     },
+    {
+      title: 'Conversion',
+      description: 'Mean time for which KV of a transfer was brought from one storage to the wire, and from there to the other.',
+      unit: 's',
+      queries: [query(mean('causeway_kv_convert_seconds', 'side, chip'), '{{side}} {{chip}}')],
+    },
     OUTCOMES,
     {
       title: 'Share recomputed',

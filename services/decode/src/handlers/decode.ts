@@ -128,6 +128,7 @@ async function* receiveKv(
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);
       receiving.end();
       if (committed === undefined) return undefined;
+      worker.metrics.kvConvertSeconds.observe({ side: 'receiver', chip: worker.config.chip }, committed.convertMs / 1000);
       await failpoint('committed_before_first_token');
       const firsts = firstsOfManifest(choices, committed, worker);
       kept = true;

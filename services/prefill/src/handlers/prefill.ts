@@ -87,6 +87,7 @@ export async function* prefill(
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
+  worker.metrics.kvConvertSeconds.observe({ side: 'sender', chip: worker.config.chip }, stats.convertMs / 1000);
   scope.log.info({ ...stats, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId }, 'prefilled and sent');
   yield { event: { $case: 'sent', value: { stats: statsToProto(stats, { prefillMs, queueMs, expertCalls }) } } };
 }
