@@ -1,7 +1,8 @@
 import { fail } from '@causeway/errors';
-import type { Fingerprint, KvCodec, KvDescriptor, ObjectPlaces, PagePool, RoundedWire } from '@causeway/kv';
+import type { Codecs, Fingerprint, KvCodec, KvDescriptor, ObjectPlaces, PagePool, RoundedWire } from '@causeway/kv';
 import type { TransportLog } from './context.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
+import type { ConnectLink } from './kv-link.ts';
 import type { NatsAccess } from './nats-link.ts';
 import type { Tamper } from './part-encoder.ts';
 import { PART_ALIGNMENT } from './part-table.ts';
@@ -48,6 +49,10 @@ export interface KvEndpointOptions {
   recordFrames?: string;
   /** For tests: alters raw bytes before their checksums are made. */
   tamper?: Tamper;
+  /** For the model checker: other connections than those of NATS. */
+  connectLink?: ConnectLink;
+  /** For the model checker: other codec threads than the endpoint's own. The endpoint disposes them. */
+  codecs?: Codecs;
 }
 
 /**

@@ -20,3 +20,27 @@ export function creditMessage(
 export function committedMessage({ rawBytes, receivedBytes }: CommittedKv, tally: CodecTally): kvV1.Committed {
   return { rawBytes: BigInt(rawBytes), receivedBytes: BigInt(receivedBytes), decodeCosts: tally.toProto() };
 }
+
+/** What a receiver's worker is told of a transfer that was committed just now. */
+export function committedKv(
+  { firstToken, firstTokenDetail }: kvV1.Manifest,
+  o: Pick<CommittedKv, 'rawBytes' | 'receivedBytes' | 'codec' | 'representation' | 'convertMs'> & {
+    /** When the first frame came. */
+    firstFrame: number | undefined;
+    sender: { workerId: string; chip: string } | undefined;
+  },
+): CommittedKv {
+  const now = performance.now();
+  return {
+    rawBytes: o.rawBytes,
+    receivedBytes: o.receivedBytes,
+    codec: o.codec,
+    transferMs: now - (o.firstFrame ?? now),
+    ...(firstToken === undefined ? {} : { firstToken }),
+    ...(firstTokenDetail === undefined ? {} : { firstTokenDetail }),
+    senderWorker: o.sender?.workerId ?? '',
+    senderChip: o.sender?.chip ?? '',
+    representation: o.representation,
+    convertMs: o.convertMs,
+  };
+}

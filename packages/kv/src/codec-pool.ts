@@ -199,6 +199,12 @@ export class CodecPool implements AsyncDisposable {
   }
 }
 
+/** What transfers need of codec threads. */
+export type Codecs = Pick<
+  CodecPool,
+  'threads' | 'warm' | 'register' | 'encode' | 'decode' | 'converter' | 'convert' | typeof Symbol.asyncDispose
+>;
+
 function registration(region: number, buffer: NativeBuffer): CodecRequest {
   return { kind: 'register', region, address: buffer.address, byteLength: buffer.byteLength };
 }

@@ -67,8 +67,11 @@ export interface KvStorage {
   layout: KvLayout;
   /** Tokens of one page. */
   blockTokens: number;
-  /** Heads are dealt to `count` arenas, of which this is number `index`; fewer heads than arenas are repeated, latents always. */
-  shards: { count: number; index: number };
+  /**
+   * Heads are dealt to `count` arenas, of which this is number `index`; fewer heads than arenas are repeated, latents always. `all`:
+   * all of them are this worker's, and `index` is 0.
+   */
+  shards: { count: number; index: number; all?: true | undefined };
   /** MLA: latent and rotary part lie apart, and the rotary part of int8 and int4 stays bf16; left out: side by side. */
   latent?: 'split' | undefined;
   /** f8e4m3 only: what a stored number is multiplied with; left out: 1. */

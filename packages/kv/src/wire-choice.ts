@@ -11,6 +11,7 @@ import {
   type RoundedWire,
 } from './descriptor.ts';
 import { layerTokenBytes } from './page-size.ts';
+import { missingHeads } from './stored-parts.ts';
 
 export interface WireChoice {
   form: KvWireForm;
@@ -46,7 +47,8 @@ export function wireDescriptor(descriptor: KvDescriptor, form: KvWireForm): KvDe
 
 /** How a storage is called in logs and answers: `bf16 NZ 128`, with shards and parts where there are some. */
 export function storageName({ dtype, layout, blockTokens, shards, latent, scale }: KvStorage): string {
-  const shard = shards.count === 1 ? '' : ` shard ${shards.index}/${shards.count}`;
+  const shard =
+    shards.count === 1 ? '' : shards.all === true ? ` ${shards.count} shards` : ` shard ${shards.index}/${shards.count}`;
   return `${dtype}${scale === undefined ? '' : `*${scale}`} ${layout} ${blockTokens}${latent === undefined ? '' : ' split'}${shard}`;
 }
 
@@ -74,6 +76,8 @@ export function chooseWire(terms: WireTerms): WireChoice {
   const sent = wireFormOf(from.storage);
   const kept = wireFormOf(to.storage);
   const names = `${storageName(from.storage)} to ${storageName(to.storage)}`;
+  const missing = missingHeads(from.layers, from.storage, to.storage);
+  if (missing !== undefined) return mismatch(`${names}: ${missing}`);
   const lossless = holdsExactly(kept, sent, from.layers);
   if (!lossless && !lossy) {
     return mismatch(

@@ -50,6 +50,8 @@ const workerPool = {
   ...computePool,
   chip: oneOf(CHIP_NAMES).default('cpu'),
   kvBudget: byteSize(LIMITS.kvBudgetBytes).optional(),
+  /** Left out where its chip cannot be had, and of what is written for containers. */
+  optional: z.boolean().optional(),
   /** Imitates the chip's KV on the CPU. */
   emulated: z.boolean().optional(),
   kvDtype: z.enum(['f32', 'f16', 'bf16', 'f8e4m3', 'int8', 'int4']).optional(),

@@ -47,6 +47,13 @@ export const workerConfig = defineConfig({
     default: 'off',
     doc: "Imitate the chip family's KV on the CPU: pages in its own bytes, scores from numbers that they can hold.",
   },
+  vulkanDir: {
+    env: 'CAUSEWAY_VULKAN_DIR',
+    flag: 'vulkan-dir',
+    schema: text(),
+    optional: true,
+    doc: "Chip family `webgpu`: folder with libvulkan.so.1 and a driver's *_icd.json; default: the system's.",
+  },
   threads: {
     env: 'CAUSEWAY_THREADS',
     flag: 'threads',
@@ -236,6 +243,13 @@ export const workerConfig = defineConfig({
     schema: text(),
     optional: true,
     doc: 'Path of a PEM file: connections to NATS are encrypted, and its server must show a certificate of this authority.',
+  },
+  natsMonitoringUrl: {
+    env: 'CAUSEWAY_NATS_MONITORING_URL',
+    flag: 'nats-monitoring-url',
+    schema: urls(['http:', 'https:']),
+    optional: true,
+    doc: "Monitoring port of the NATS server, such as http://nats:8222; with it a worker's metrics have the server's own.",
   },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',

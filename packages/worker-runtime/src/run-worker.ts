@@ -17,6 +17,7 @@ import { type EngineRecipe, loadEngine, type LoadedEngine } from './load-engine.
 import { inspectService } from './inspect.ts';
 import { LiveKv } from './live-kv.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
+import { exportNatsServer } from './nats-server-stats.ts';
 import { RateMeter } from './rate-meter.ts';
 import { registeredLinks } from './registered-links.ts';
 import { expertConnector } from './remote-experts.ts';
@@ -152,7 +153,13 @@ export async function runWorker(
     watchSections: config.watchSections,
     onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
-  exportStats(metrics, info.name, before, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
+  exportStats(metrics, info.name, before, () => ({
+    engine: engine.stats(),
+    transport: kv.counters,
+    connected: kv.connected,
+    open: kv.open,
+  }));
+  if (config.natsMonitoringUrl !== undefined) exportNatsServer(metrics, config.natsMonitoringUrl, log);
 
   const worker: Worker = {
     role,

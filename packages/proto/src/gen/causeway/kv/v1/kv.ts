@@ -125,7 +125,11 @@ export interface KvStorage {
   /** MLA: latent and rotary part lie apart. */
   splitLatent: boolean;
   /** f8e4m3: what a stored number is multiplied with; left out: 1. */
-  scale?: number | undefined;
+  scale?:
+    | number
+    | undefined;
+  /** All shards are this worker's, each in an arena of its own; shard_index is 0. */
+  allShards: boolean;
 }
 
 /** How numbers travel: token after token, each with its factors. */
@@ -796,7 +800,16 @@ export const LayerGeometry: MessageFns<LayerGeometry> = {
 };
 
 function createBaseKvStorage(): KvStorage {
-  return { dtype: 0, layout: 0, blockTokens: 0, shardCount: 0, shardIndex: 0, splitLatent: false, scale: undefined };
+  return {
+    dtype: 0,
+    layout: 0,
+    blockTokens: 0,
+    shardCount: 0,
+    shardIndex: 0,
+    splitLatent: false,
+    scale: undefined,
+    allShards: false,
+  };
 }
 
 export const KvStorage: MessageFns<KvStorage> = {
@@ -821,6 +834,9 @@ export const KvStorage: MessageFns<KvStorage> = {
     }
     if (message.scale !== undefined) {
       writer.uint32(57).double(message.scale);
+    }
+    if (message.allShards !== false) {
+      writer.uint32(64).bool(message.allShards);
     }
     return writer;
   },
@@ -894,6 +910,14 @@ export const KvStorage: MessageFns<KvStorage> = {
             message.scale = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.allShards = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -918,6 +942,7 @@ export const KvStorage: MessageFns<KvStorage> = {
     message.shardIndex = object.shardIndex ?? 0;
     message.splitLatent = object.splitLatent ?? false;
     message.scale = object.scale ?? undefined;
+    message.allShards = object.allShards ?? false;
     return message;
   },
 };
