@@ -8,7 +8,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createChannelPool } from '@causeway/rpc';
 import { runAttempt, startProcess, startRedis } from '@causeway/testkit';
-import { clockMs, type SentTimes } from './arms/mock-workers.ts';
+import type { SentTimes } from './arms/mock-workers.ts';
+import { clockMs, streamAnswer } from './arms/stream-answer.ts';
 import { flag, showSpread, spread, writeReport } from './bench-report.ts';
 import { cpuSeconds, OtherProcesses } from './host-load.ts';
 
@@ -57,28 +58,11 @@ await using router = startProcess({
   },
 });
 const ready = await router.waitForLog((line) => line['msg'] === 'ready', 30_000);
-const url = `http://${String(ready['http'])}/v1/completions`;
+const http = String(ready['http']);
 using channels = createChannelPool();
 
-async function throughRouter(): Promise<Received> {
-  const startMs = clockMs();
-  const response = await fetch(url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model: 'tiny-moe', prompt: PROMPT, max_tokens: tokens, ignore_eos: true, stream: true }),
-  });
-  if (!response.ok || response.body === null) throw new Error(await response.text());
-  const times: number[] = [];
-  const text = new TextDecoder();
-  let rest = '';
-  for await (const bytes of response.body) {
-    const now = clockMs();
-    const events = (rest + text.decode(bytes, { stream: true })).split('\n\n');
-    rest = events.pop() ?? '';
-    for (const event of events) if (event.includes('"text":"') && !event.includes('"text":""')) times.push(now);
-  }
-  return { requestId: response.headers.get('x-causeway-request-id') ?? '', startMs, times };
-}
+const throughRouter = (): Promise<Received> =>
+  streamAnswer(http, { model: 'tiny-moe', prompt: PROMPT, max_tokens: tokens, ignore_eos: true });
 
 let directCount = 0;
 async function direct(): Promise<Received> {

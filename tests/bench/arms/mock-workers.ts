@@ -6,12 +6,10 @@
  */
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { type FakeScript, Fabric, startFakeWorker } from '../../conformance/fake-worker.ts';
+import { clockMs } from './stream-answer.ts';
 
 /** When the tokens of each request left, by position, in ms of the machine's monotonic clock. */
 export type SentTimes = Record<string, number[]>;
-
-/** Milliseconds of the clock that all processes of the machine share. */
-export const clockMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 async function answerOf(tokens: number): Promise<number[]> {
   using checkpoint = await openCheckpoint('models/tiny-moe');
