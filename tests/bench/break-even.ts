@@ -39,7 +39,7 @@ async function observe(
   link: Observation['link'],
   rounds: number,
 ): Promise<Observation[]> {
-  await using channels = createChannelPool();
+  using channels = createChannelPool();
   const [prefill, decode] = [cluster.worker('prefill-1').address, cluster.worker('decode-1').address];
   const ask = async (tokens: number, local: boolean) => {
     let [first, second] = [Number.NaN, Number.NaN];

@@ -6,9 +6,8 @@
  * Usage: node tests/bench/expert-balance.ts [--rounds N] [--frames N] [--exponent 1.2]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadavg } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { type ExpertLoads, type Placement, planPlacement, shardLoads } from '@causeway/experts/placing';
 import { eventually, writeRandomModel } from '@causeway/testkit';
 import { type ExpertShards, startShards } from './arms/expert-shards.ts';
