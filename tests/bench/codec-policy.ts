@@ -116,7 +116,17 @@ function summarise(all: readonly Observation[]): Row[] {
       const fastest = arms[best].median;
       const leastRatio = arms.auto.min / Math.min(...KV_CODECS.map((codec) => arms[codec].min));
       const firstRatio = (autos[0] as Observation).ms / fastest;
-      return { dtype, mbits, arms, best, chosen: last.codec, reason: last.reason, ratio: arms.auto.median / fastest, leastRatio, firstRatio };
+      return {
+        dtype,
+        mbits,
+        arms,
+        best,
+        chosen: last.codec,
+        reason: last.reason,
+        ratio: arms.auto.median / fastest,
+        leastRatio,
+        firstRatio,
+      };
     }),
   );
 }
