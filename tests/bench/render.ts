@@ -6,24 +6,44 @@ import { engineSections } from './render-engine.ts';
 import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
+interface ClusterArm {
+  ttftMs: Spread;
+  tokensPerSecond: Spread;
+  gapMs: Spread;
+  /** Not in older reports, as all that is optional here. */
+  cpuMsPerToken?: Spread;
+}
+
 interface ClusterSummary {
-  engineAlone: { ttftMs: Spread; tokensPerSecond: Spread; gapMs: Spread };
-  cluster: { ttftMs: Spread; tokensPerSecond: Spread; gapMs: Spread };
-  ratios: { ttft: Spread; tokensPerSecond: Spread };
+  engineAlone: ClusterArm;
+  cluster: ClusterArm;
+  ratios: { ttft: Spread; tokensPerSecond: Spread; cpuPerToken?: Spread };
+  othersCores?: Spread;
 }
 
 function cluster(name: string): string {
   const report = read<ClusterSummary>(name);
-  const { engineAlone, cluster: through, ratios } = report.summary;
-  const { model, promptTokens, threads } = report.setting as { model: string; promptTokens: number; threads: number };
-  return `### ${model}, prompt of ${promptTokens} tokens, ${threads} thread${threads === 1 ? '' : 's'} per process
+  const { engineAlone, cluster: through, ratios, othersCores } = report.summary;
+  const { model, promptTokens, threads, streams } = report.setting as {
+    model: string;
+    promptTokens: number;
+    threads: number;
+    streams?: number;
+  };
+  const together = streams === undefined || streams === 1 ? '' : `, ${streams} streams together`;
+  const cpu =
+    engineAlone.cpuMsPerToken === undefined || through.cpuMsPerToken === undefined || ratios.cpuPerToken === undefined
+      ? ''
+      : `\n| CPU ms per token of the answers | ${showSpread(engineAlone.cpuMsPerToken, 1)} | ${showSpread(through.cpuMsPerToken, 1)} | ${showSpread(ratios.cpuPerToken)} |`;
+  const busy = othersCores === undefined ? '' : `\nOther work kept ${showSpread(othersCores, 1)} of the cores busy meanwhile.\n`;
+  return `### ${model}, prompt of ${promptTokens} tokens, ${threads} thread${threads === 1 ? '' : 's'} per process${together}
 
 | | engine alone | through the cluster | cluster / engine |
 | --- | ---: | ---: | ---: |
 | time to first token, ms | ${showSpread(engineAlone.ttftMs, 0)} | ${showSpread(through.ttftMs, 0)} | ${showSpread(ratios.ttft)} |
 | first to second token (handoff gap), ms | ${showSpread(engineAlone.gapMs, 0)} | ${showSpread(through.gapMs, 0)} | |
-| tokens/s after the second | ${showSpread(engineAlone.tokensPerSecond, 0)} | ${showSpread(through.tokensPerSecond, 0)} | ${showSpread(ratios.tokensPerSecond)} |
-
+| tokens/s after the second | ${showSpread(engineAlone.tokensPerSecond, 0)} | ${showSpread(through.tokensPerSecond, 0)} | ${showSpread(ratios.tokensPerSecond)} |${cpu}
+${busy}
 ${source(name, report)}
 `;
 }

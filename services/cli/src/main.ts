@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { ServiceError } from '@causeway/errors';
 import { addBench } from './bench-program.ts';
 import type { ProfileOptions } from './commands/profile.ts';
+import type { ConformanceFlags } from './commands/conformance.ts';
 import type { VerifyFlags } from './commands/verify.ts';
 import { readCliConfig, routerKey } from './config.ts';
 import { decimal, integer, integers, oneOf } from './option-values.ts';
@@ -155,6 +156,19 @@ function program(): Command {
     .option('--threads <count>', 'threads of each process', integer(1, 1024), availableParallelism())
     .action((dir: string, options: Omit<VerifyFlags, 'dir'>) =>
       run(import('./commands/verify.ts'), ({ verify }) => verify({ dir, ...options }, deps)),
+    );
+
+  root
+    .command('conformance')
+    .argument('<chip>', 'a chip family: cpu, nvidia, ascend, cambricon, ...')
+    .description('check a chip family on this machine, on each of its KV storages; exit code 1 when something does not hold')
+    .option('--emulated', 'imitate the family on the CPU', false)
+    .option('--model <dir>', 'a checkpoint with golden.json beside it, or the name of a folder in models/', 'tiny-moe')
+    .option('--storages <which>', "the family's default alone, or all", oneOf('default', 'all'), 'all')
+    .option('--threads <count>', 'threads that compute', integer(1, 1024), availableParallelism())
+    .option('--json', 'every result as JSON', false)
+    .action((chip: string, options: Omit<ConformanceFlags, 'chip'>) =>
+      run(import('./commands/conformance.ts'), ({ conformance }) => conformance({ chip, ...options }, deps)),
     );
 
   const models = root.command('models').description('models that can be served: list, pull, remove');
