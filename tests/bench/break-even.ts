@@ -77,8 +77,7 @@ async function observe(
   return seen;
 }
 
-/** The least of some repeats: what others do on the machine only adds. */
-const least = (values: readonly number[]): number => Math.min(...values);
+const middle = (values: readonly number[]): number => spread(values).median;
 
 /** Where a line through the points goes from above zero to below; undefined when it never does. */
 function crossing(points: readonly { tokens: number; excess: number }[]): number | undefined {
@@ -95,7 +94,7 @@ interface Row {
   /** From the first token to the second. */
   localGapMs: Spread;
   disaggregatedGapMs: Spread;
-  /** By how much longer that takes after a transfer, by the least of each. */
+  /** By how much longer that takes after a transfer, by the medians. */
   waitMs: number;
   predictedWaitMs: number;
 }
@@ -104,10 +103,10 @@ function summarise(all: readonly Observation[]) {
   const of = (link: Observation['link'], tokens: number) => all.filter((one) => one.link === link && one.tokens === tokens);
   const [shortest = 0] = lengths;
   const wait = (seen: readonly Observation[]): number =>
-    least(seen.map(({ disaggregatedGapMs }) => disaggregatedGapMs)) - least(seen.map(({ localGapMs }) => localGapMs));
+    middle(seen.map(({ disaggregatedGapMs }) => disaggregatedGapMs)) - middle(seen.map(({ localGapMs }) => localGapMs));
   const fixedMs = Math.max(0, wait(of('unshaped', shortest)));
-  const pause = (tokens: number): number => least(of('unshaped', tokens).map(({ pauseMs }) => pauseMs));
-  const bytes = (tokens: number): number => least(of('shaped', tokens).map(({ sentBytes }) => sentBytes));
+  const pause = (tokens: number): number => middle(of('unshaped', tokens).map(({ pauseMs }) => pauseMs));
+  const bytes = (tokens: number): number => middle(of('shaped', tokens).map(({ sentBytes }) => sentBytes));
   /** What is left of the transfer when the prompt is read: chunks leave while later ones are computed. */
   const predicted = (tokens: number, rate: number): number => {
     const bytesPerMs = rate * 125;
@@ -128,7 +127,7 @@ function summarise(all: readonly Observation[]) {
     mbits: rate,
     tokens: crossing(lengths.map((tokens) => ({ tokens, excess: predicted(tokens, rate) - pause(tokens) }))),
   }));
-  const measured = crossing(rows.map(({ tokens, waitMs, pauseMs }) => ({ tokens, excess: waitMs - pauseMs.min })));
+  const measured = crossing(rows.map(({ tokens, waitMs, pauseMs }) => ({ tokens, excess: waitMs - pauseMs.median })));
   return { mbits, fixedMs, rows, breakEven, measured };
 }
 

@@ -92,11 +92,11 @@ export function breakEven(name: string): string {
   );
   const said = (tokens: number | undefined): string => (tokens === undefined ? 'no length tried' : `${tokens.toFixed(0)} tokens`);
   const others = predicted.map(({ mbits: rate, tokens }) => `${rate} Mbit/s ${said(tokens)}`);
-  return `| prompt tokens | first to second token, ms: local | after a transfer | wait, of the least | predicted | pause of running answers, ms |
+  return `| prompt tokens | first to second token, ms: local | after a transfer | wait, by the medians | predicted | pause of running answers, ms |
 | ---: | ---: | ---: | ---: | ---: | ---: |
 ${lines.join('\n')}
 
-${model}, ${kvDtype} pages, a link of ${mbits} Mbit/s; a handoff without any link to wait for takes ${fixedMs.toFixed(0)} ms. By the least of the repeats it pays from ${said(measured)} on.
+${model}, ${kvDtype} pages, a link of ${mbits} Mbit/s; a handoff without any link to wait for takes ${fixedMs.toFixed(0)} ms. By the medians it pays from ${said(measured)} on.
 Predicted: ${others.join(', ')}.
 
 ${source(name, report)}
