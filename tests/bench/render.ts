@@ -67,6 +67,34 @@ interface PlacementRow {
   disaggregated: { secondTokenMs: Spread; streamPauseMs: Spread };
 }
 
+interface TopologyRow {
+  topology: string;
+  processes: number;
+  readySeconds: Spread;
+  residentMiB: Spread;
+  tokensPerSecondOne: Spread;
+  tokensPerSecondFour: Spread;
+  cpuMsPerTokenOne: Spread;
+  cpuMsPerTokenFour: Spread;
+  othersCores: Spread;
+}
+
+function topologies(name: string): string {
+  const report = read<TopologyRow[]>(name);
+  const rows = report.summary.map(
+    (row) =>
+      `| ${row.topology} | ${row.processes} | ${showSpread(row.readySeconds, 1)} | ${showSpread(row.residentMiB, 0)} | ` +
+      `${showSpread(row.tokensPerSecondOne, 0)} | ${showSpread(row.tokensPerSecondFour, 0)} | ` +
+      `${showSpread(row.cpuMsPerTokenOne, 1)} | ${showSpread(row.cpuMsPerTokenFour, 1)} | ${showSpread(row.othersCores, 1)} |`,
+  );
+  return `| topology | processes | ready after, s | memory, MiB | tokens/s, one request | four | CPU per token, ms: one | four | cores busy for others |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+}
+
 function placement(name: string): string {
   const report = read<PlacementRow[]>(name);
   const rows = report.summary.map(
@@ -359,6 +387,14 @@ tiny-moe (4 MoE layers of 16 experts, 192 wide) with its experts in the worker a
 cores can only lose by being apart, and a model this small loses most, since its layers compute for less time than a message takes.
 
 ${experts('experts')}
+## What the built-in topology costs
+
+\`up\` without a file (two prefill workers as \`nvidia\`, two decode workers as \`ascend\`, two expert shards) beside \`topologies/minimal.yaml\` (one
+of each on the CPU, with experts of their own), tiny-moe. Memory is resident, of all processes, shared pages counted in each. Processes that
+share cores gain nothing by being several; each token's experts cost messages. Other work kept the machine's cores busy meanwhile, as the last
+column says: times by the clock are several times those of an idle machine. CPU time is disturbed less; it holds what processes do without a request too.
+
+${topologies('topologies')}
 ## Cost of a cut between graph segments
 
 ${segments('segment-cut')}
