@@ -128,6 +128,13 @@ export const METRICS = {
     labels: ['codec', 'src_chip', 'dst_chip'],
     buckets: TRANSFER_BUCKETS,
   },
+  kvTransferTailSeconds: {
+    name: 'causeway_kv_transfer_tail_seconds',
+    kind: 'histogram',
+    help: "End of a prompt's prefill to the commit of its KV: what the transfer did not do while the prompt was computed.",
+    labels: ['codec', 'src_chip', 'dst_chip'],
+    buckets: TRANSFER_BUCKETS,
+  },
   kvOutcome: {
     name: 'causeway_kv_outcome_total',
     kind: 'counter',
