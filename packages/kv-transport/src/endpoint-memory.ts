@@ -46,6 +46,7 @@ export function createEndpointMemory(
     ...link,
     memories,
     lossy: options.lossy ?? false,
+    rounded: options.rounded,
   };
   return {
     context,

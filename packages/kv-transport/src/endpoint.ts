@@ -32,7 +32,7 @@ import { FRAME_HEADER_BYTES, readFrameHeader } from './frame.ts';
 import { FrameRecorder } from './frame-recorder.ts';
 import { Inbound } from './inbound.ts';
 import type { KvLink } from './kv-link.ts';
-import { LinkPolicies } from './link-policies.ts';
+import { LinkPolicies, type LinkState } from './link-policies.ts';
 import { Outbound } from './outbound.ts';
 import { PartTable } from './part-table.ts';
 import { newTicket, wireFor } from './new-transfer.ts';
@@ -107,7 +107,6 @@ export class KvEndpoint implements AsyncDisposable {
 
   private constructor(options: KvEndpointOptions, descriptor: KvDescriptor, bulk: KvLink, control: KvLink) {
     this.#options = options;
-    this.#policies = new LinkPolicies(options.codec);
     this.#log = options.log ?? SILENT;
     this.incarnation = options.incarnation ?? randomBytes(8).toString('hex');
     this.#self = { workerId: options.workerId, incarnation: this.incarnation, chip: options.chip };
@@ -120,6 +119,8 @@ export class KvEndpoint implements AsyncDisposable {
       flushBulk: () => bulk.flush(),
     });
     this.#context = this.#memory.context;
+    const { threads } = this.#context.codecs;
+    this.#policies = new LinkPolicies({ codec: options.codec, incarnation: this.incarnation, threads });
     this.#recorder = options.recordFrames === undefined ? undefined : new FrameRecorder(options.recordFrames);
     this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
   }
@@ -132,6 +133,11 @@ export class KvEndpoint implements AsyncDisposable {
   get counters(): Readonly<TransportCounters> {
     this.#context.counters.wireBytesSent = this.#bulk.wireBytes + this.#control.wireBytes;
     return this.#context.counters;
+  }
+
+  /** The links that KV was sent over, the last one first. */
+  get links(): LinkState[] {
+    return this.#policies.states;
   }
 
   /** Transfers that are open now. */
@@ -206,6 +212,7 @@ export class KvEndpoint implements AsyncDisposable {
     const deadline = deadlineSignal(ticket.deadlineMs, options.signal);
     const subject = frameSubject(ticket, ticket.transferId);
     const control = receiverControlSubject(ticket, ticket.transferId);
+    const link = this.#policies.of(ticket, wire.form.dtype, table.partCount);
     const transfer = new Outbound({
       ticket,
       pages,
@@ -214,7 +221,7 @@ export class KvEndpoint implements AsyncDisposable {
       memory,
       wire,
       representation,
-      policy: this.#policies.of(ticket),
+      link,
       self: this.#self,
       deadline: deadline.signal,
       tamper: this.#options.tamper,
@@ -240,7 +247,7 @@ export class KvEndpoint implements AsyncDisposable {
         receiver: ticket.workerId,
         bytes: table.totalBytes,
         parts: table.partCount,
-        codec: this.#policies.of(ticket).decision,
+        codec: link.policy.decision(table.partCount),
         form: wire.reason,
       },
       'sending KV',

@@ -16,6 +16,7 @@ import { ServiceError } from '@causeway/errors';
 import type { PageSet, WireMemory } from '@causeway/kv';
 import { crc32c } from '@node-rs/crc32';
 import type { kvV1 } from '@causeway/proto';
+import { ArrivalLog } from './arrival-log.ts';
 import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { CreditAccount } from './credit.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
@@ -74,6 +75,8 @@ export class Inbound implements InboundTransfer {
   #crcs = new Uint32Array(0);
   #credit: CreditAccount | undefined;
   #link: LinkMeter | undefined;
+  readonly #arrivals = new ArrivalLog();
+  #openedAt = 0;
   #creditSent = { upTo: -1, received: 0 };
   #manifest: kvV1.Manifest | undefined;
   #published = 0;
@@ -111,14 +114,11 @@ export class Inbound implements InboundTransfer {
   /** Ends the transfer with an error and tells the sender. */
   fail(error: ServiceError): void {
     if (!this.active) return;
-    const refused: ReceiverMessage = {
-      $case: 'refused',
-      value: { code: error.code, reason: error.reason, message: error.message },
-    };
-    this.#end('failed', refused);
+    const { code, reason, message } = error;
+    this.#end('failed', { $case: 'refused', value: { code, reason, message } });
     const { counters, log } = this.#options.context;
     counters.transfersFailed++;
-    log.warn({ transfer: this.ticket.transferId, reason: error.reason, sender: this.#sender?.workerId }, error.message);
+    log.warn({ transfer: this.ticket.transferId, reason, sender: this.#sender?.workerId }, message);
     // R5
     void Promise.all(this.#jobs).then(() => {
       this.#letGo();
@@ -167,7 +167,7 @@ export class Inbound implements InboundTransfer {
       return;
     }
     this.#receivedBytes += frame.length;
-    this.#link?.arrived(frame.length);
+    const gap = this.#link?.arrived(frame.length);
     this.#heardAt = performance.now();
     this.#firstFrame ??= this.#heardAt;
     this.#loss.arrived(this.#heardAt);
@@ -180,14 +180,13 @@ export class Inbound implements InboundTransfer {
       return;
     }
     if (offence !== undefined) return this.#offend(offence.reason, offence.message);
+    this.#arrivals.add(part.index, this.#heardAt, gap);
     const body = frame.subarray(FRAME_HEADER_BYTES);
     // a raw body is summed once, by the placing, just before it is written
     const intact = header.codec === 'none' ? header.rawCrc === header.bodyCrc : crc32c(body) === header.bodyCrc;
     if (!intact) return this.#badChecksum(part);
     this.#decoding.add(part.index);
-    const job = this.#place(this.#runs, part, header, body);
-    this.#jobs.add(job);
-    void job.finally(() => this.#jobs.delete(job));
+    this.#run(this.#place(this.#runs, part, header, body));
   }
 
   /** A header that matched no layout or no checksum came in on this transfer's subject. */
@@ -198,7 +197,7 @@ export class Inbound implements InboundTransfer {
     this.#offend('malformed_frame', error.message);
   }
 
-  /** Every 250 ms: repeats credit, asks for what was lost, watches the sender; `stalledMs` is time in which this process itself stood still. */
+  /** Every 250 ms: repeats credit, asks for what was lost, watches the sender; for `stalledMs` this process itself stood still. */
   tick(now: number, stalledMs: number): void {
     this.#heardAt = Math.min(now, this.#heardAt + stalledMs);
     if (stalledMs > 0) this.#credit?.heard();
@@ -219,37 +218,35 @@ export class Inbound implements InboundTransfer {
   #open(open: kvV1.Open): void {
     if (this.#sender !== undefined) {
       const same = this.#sender.workerId === open.workerId && this.#sender.incarnation === open.incarnation;
-      if (same) this.#sendCredit();
-      else
-        this.#options.context.log.warn({ transfer: this.ticket.transferId, from: open.workerId }, 'a second sender was ignored');
-      return;
+      if (same) return this.#sendCredit();
+      const about = { transfer: this.ticket.transferId, from: open.workerId };
+      return this.#options.context.log.warn(about, 'a second sender was ignored');
     }
     this.#sender = { workerId: open.workerId, incarnation: open.incarnation, chip: open.chip.slice(0, 64) };
+    const { context, pages } = this.#options;
     const { form, representation } = checkedOpen(this.ticket, open);
-    const memory = this.#options.context.memories.of(form);
+    const memory = context.memories.of(form);
     const table = new PartTable(memory.descriptor, this.ticket.objects, open.partBytes);
     this.#table = table;
     this.#memory = memory;
     this.#representation = representation;
-    this.#runs = new ObjectRuns({ pages: this.#options.pages, memory, table });
+    this.#runs = new ObjectRuns({ pages, memory, table });
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
-    const { context } = this.#options;
     this.#link = context.links.of(this.#sender);
     const rttMs = context.rttMs() + open.rttUs / 1000;
     this.#credit = context.credits.open(this.#link, open.partBytes, rttMs, () => this.#sendCredit());
-    if (memory.converts) this.#hold = this.#options.pages.hold();
-    if (this.#options.pages.state === 'reserved') this.#options.pages.startFilling();
+    if (memory.converts) this.#hold = pages.hold();
+    if (pages.state === 'reserved') pages.startFilling();
     this.#phase = 'receiving';
+    this.#openedAt = performance.now();
     this.#sendCredit();
   }
 
   #progress(progress: kvV1.Progress): void {
     if (this.#credit === undefined || this.#table === undefined) return;
-    this.#published = Math.max(
-      this.#published,
-      Math.min(count(progress.publishedBytes, 'published_bytes'), this.#table.totalBytes),
-    );
+    const published = Math.min(count(progress.publishedBytes, 'published_bytes'), this.#table.totalBytes);
+    this.#published = Math.max(this.#published, published);
     this.#credit.offered(offeredBytes(this.#table, progress));
     if (this.#credit.grant()) this.#sendCredit();
     if (progress.wantMissing) this.#askForMissing();
@@ -308,7 +305,10 @@ export class Inbound implements InboundTransfer {
     }
     if (this.#memory?.converts !== true) return this.#commit(manifest, 0);
     this.#converting = true;
-    const job = this.#convert(this.#memory, manifest);
+    this.#run(this.#convert(this.#memory, manifest));
+  }
+
+  #run(job: Promise<void>): void {
     this.#jobs.add(job);
     void job.finally(() => this.#jobs.delete(job));
   }
@@ -342,16 +342,16 @@ export class Inbound implements InboundTransfer {
     } catch (error) {
       return this.fail(ServiceError.from(error));
     }
+    const bytes = { rawBytes: this.#rawBytes, receivedBytes: this.#receivedBytes };
     const result = committedKv(manifest, {
-      rawBytes: this.#rawBytes,
-      receivedBytes: this.#receivedBytes,
+      ...bytes,
       codec: this.#tally.main,
       firstFrame: this.#firstFrame,
       sender: this.#sender,
       representation,
       convertMs,
     });
-    this.#end('committed', { $case: 'committed', value: committedMessage(result, this.#tally, this.#link) });
+    this.#end('committed', { $case: 'committed', value: committedMessage(result, this.#tally) });
     this.#options.context.counters.transfersCommitted++;
     this.#resolve(result);
   }
@@ -382,7 +382,8 @@ export class Inbound implements InboundTransfer {
   #sendCredit(): void {
     if (this.#sender === undefined || this.#credit === undefined) return;
     this.#creditSent = { upTo: this.#credit.upTo, received: this.#rawBytes };
-    this.#options.reply(this.#sender, creditMessage(this.#credit.upTo, this.#rawBytes, this.#contiguousBytes()));
+    const bytes = { ...this.#creditSent, contiguous: this.#contiguousBytes() };
+    this.#options.reply(this.#sender, creditMessage(bytes, this.#arrivals.take(), this.#openedAt));
   }
 
   #askForMissing(): void {

@@ -68,6 +68,11 @@ export class CodecPool implements AsyncDisposable {
     this.#threadCount = Math.max(1, options.threads ?? (availableParallelism() >= 4 ? 2 : 1));
   }
 
+  /** Threads that jobs are shared by. */
+  get threads(): number {
+    return this.#threadCount;
+  }
+
   /** Starts the threads now instead of with the first jobs, which then don't wait for them. */
   warm(): void {
     while (this.#disposal === undefined && this.#threads.length < this.#threadCount) this.#start();
@@ -197,7 +202,7 @@ export class CodecPool implements AsyncDisposable {
 /** What transfers need of codec threads. */
 export type Codecs = Pick<
   CodecPool,
-  'warm' | 'register' | 'encode' | 'decode' | 'converter' | 'convert' | typeof Symbol.asyncDispose
+  'threads' | 'warm' | 'register' | 'encode' | 'decode' | 'converter' | 'convert' | typeof Symbol.asyncDispose
 >;
 
 function registration(region: number, buffer: NativeBuffer): CodecRequest {

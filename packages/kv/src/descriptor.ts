@@ -81,6 +81,10 @@ export interface KvStorage {
 /** How numbers travel: token after token, each with its factors. */
 export type KvWireForm = Pick<KvStorage, 'dtype' | 'latent' | 'scale'>;
 
+/** Element types that a sender may be told to send in, though they round. */
+export const ROUNDED_WIRES = ['f16', 'bf16', 'int8', 'int4'] as const;
+export type RoundedWire = (typeof ROUNDED_WIRES)[number];
+
 /** Whether pages are in wire order, so that transfers need no conversion: token after token, heads in one arena. */
 export function isWireOrder(storage: KvStorage): boolean {
   return storage.layout === 'NHD' && storage.shards.count === 1 && storage.latent === undefined && isFloat(storage.dtype);

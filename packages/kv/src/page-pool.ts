@@ -155,6 +155,8 @@ export class PageSet implements Disposable {
   readonly #pages: number[];
   #state: PageState = 'reserved';
   #holds = 0;
+  /** Leading pages that forks list: they stay here while this set lives. */
+  #lentPages = 0;
 
   /** Made by PagePool.reserve and PageSet.fork only. */
   constructor(source: PageSource, pages: readonly number[], epoch: number, shared?: SharedPages) {
@@ -232,12 +234,12 @@ export class PageSet implements Disposable {
   /**
    * Another sequence over the first `shared` pages of this one. It takes over the last `own` pages of this set, which must not be
    * among the shared ones and hold nothing yet, and keeps the shared ones from returning to the pool. It begins as `owned`.
-   * @throws ServiceError when nothing may be read here yet, or there are not so many pages.
+   * @throws ServiceError when nothing may be read here yet, or there are not so many pages that no fork shares.
    */
   fork(shared: number, own: number): PageSet {
     this.assertReadable();
     const length = this.#pages.length - own;
-    if (!(own >= 1 && shared >= 0 && shared <= length && length >= this.sharedPages)) {
+    if (!(own >= 1 && shared >= 0 && shared <= length && length >= Math.max(this.sharedPages, this.#lentPages))) {
       fail(
         'invalid_argument',
         'internal',
@@ -247,6 +249,7 @@ export class PageSet implements Disposable {
     const hold = this.hold();
     const fork = new PageSet(this.#source, this.#pages.splice(length), this.epoch, { pages: this.#pages.slice(0, shared), hold });
     fork.#state = 'owned';
+    this.#lentPages = Math.max(this.#lentPages, shared);
     return fork;
   }
 

@@ -17,8 +17,9 @@ import type { BlockedWeight, WeightRef } from './weight-library.ts';
 /** MatMulNBits' accuracy level with f32 activations. */
 const EXACT_LEVEL = 0;
 
-/** x [.., in] times the transpose of an f32 weight [out, in]. */
+/** x [N, in] times the transpose of an f32 weight [out, in]. Only the CPU's provider has FusedMatMul. */
 export function matMulTransposed(segment: SegmentBuilder, x: Value, weight: WeightRef): Value {
+  if (segment.loneRows === 'free') return segment.graph.op('Gemm', [x, segment.weight(weight)], { transB: int(1) });
   return segment.graph.contrib('FusedMatMul', [x, segment.weight(weight)], { transB: int(1) });
 }
 
@@ -57,7 +58,7 @@ function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight
   const { graph } = segment;
   const level = segment.precision === 'fast' ? INT8_LEVEL : EXACT_LEVEL;
   let y: Value;
-  if (weight.bits === 4 && !(segment.loneRowsAlike && level === INT8_LEVEL)) {
+  if (weight.bits === 4 && (segment.loneRows === 'differ' || (segment.loneRows === 'alike' && level === EXACT_LEVEL))) {
     const all = matMulNBits(segment, padded(segment, x, inputs), weight, level);
     y = graph.op('Slice', [all, graph.int64s(0), graph.int64s(-1), graph.int64s(0)]);
   } else {

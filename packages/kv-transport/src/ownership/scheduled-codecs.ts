@@ -16,6 +16,7 @@ import { CodecScratch, decodeRuns, encodeRuns } from '@causeway/kv/internal';
 type NativeMemory = Parameters<Codecs['register']>[0];
 
 export class ScheduledCodecs implements Codecs {
+  readonly threads = 1;
   /** Jobs that wait, oldest first. */
   readonly waiting: (() => void)[] = [];
   /** Grows with every job. */

@@ -7,6 +7,7 @@ import {
   chunkTimes,
   type FirstOf,
   firstTokenOptions,
+  layerSpans,
   PromptScoreCollector,
   requestScope,
   reservePages,
@@ -63,6 +64,7 @@ export async function* prefill(
       if (end === tokens) transfer.offerFinal(layers);
     },
     onScores: scores.onScores,
+    onExperts: layerSpans(scope.span),
   });
   const computed = performance.now();
   const { prefillMs, expertCalls } = result;
@@ -87,6 +89,7 @@ export async function* prefill(
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
+  worker.metrics.kvConvertSeconds.observe({ side: 'sender', chip: worker.config.chip }, stats.convertMs / 1000);
   worker.metrics.kvTransferTailSeconds.observe(link, tailMs / 1000);
   scope.log.info(
     { ...stats, tailMs, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId },
