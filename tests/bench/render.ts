@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
+import { longPromptSections } from './render-long-prompts.ts';
 import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
@@ -336,6 +337,7 @@ Two processes on one nats-server, 1 MiB parts. The transport checksums every par
 over the whole; raw NATS does none of that.
 
 ${transport('kv-transport')}
+${longPromptSections()}
 ## Pages to wire order and back
 
 GB of stored bytes for each second of processor time, one thread, and of the f32 numbers that a cast reads or writes, which are two (16 bits)
