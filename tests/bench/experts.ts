@@ -37,6 +37,9 @@ const PARTS = ['pack', 'network', 'queue', 'compute', 'combine'] as const;
 /** On busy cores a process may not have a turn for seconds. */
 const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '20000', CAUSEWAY_MAX_SEQUENCES: '8', CAUSEWAY_MAX_CONTEXT: '512' };
 
+/** One in so many rounds is without a kill. */
+const CALM_EVERY = 4;
+
 let asked = 0;
 
 /** One answer: its ids, and the milliseconds between its tokens. */
@@ -146,8 +149,9 @@ async function disturbances(): Promise<object[]> {
   const { ids: reference } = await answer(cluster);
   const observability = cluster.worker('decode-1').observability;
   const repeats: object[] = [];
-  for (let round = 0; round < 2 * kills; round++) {
-    const victim = round % 2 === 0 ? undefined : cluster.worker(`expert-${1 + (((round - 1) / 2) % 3)}`);
+  let killed = 0;
+  for (let round = 0; killed < kills; round++) {
+    const victim = round % CALM_EVERY === 0 ? undefined : cluster.worker(`expert-${1 + (killed++ % 3)}`);
     const begun = new Set<number>();
     const all = Array.from({ length: STREAMS }, (_, stream) =>
       answer(cluster, (tokens) => {
