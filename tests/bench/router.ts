@@ -1,18 +1,20 @@
 /**
  * What the router adds to a token's way: from a worker's sending it to a client's having it, through the router and by the workers' own
- * gRPC, alternating in one run. The engine is scripted: all streams are given a token in each step, one after the other.
- *   ./causeway bench router [--streams 64] [--tokens 100] [--pace 50] [--repeats 5] [--name router]
+ * gRPC, alternating in one run. The engine is scripted: in each step of a decode worker all its streams are given a token.
+ *   ./causeway bench router [--streams 64] [--workers 8] [--tokens 100] [--pace 50] [--repeats 5] [--name router]
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createChannelPool } from '@causeway/rpc';
 import { runAttempt, startProcess, startRedis } from '@causeway/testkit';
-import { clockMs, type SentTimes } from './arms/mock-workers.ts';
+import type { SentTimes } from './arms/mock-workers.ts';
+import { clockMs, streamAnswer } from './arms/stream-answer.ts';
 import { flag, showSpread, spread, writeReport } from './bench-report.ts';
 import { cpuSeconds, OtherProcesses } from './host-load.ts';
 
 const streams = Number(flag('streams', '64'));
+const decoders = Number(flag('workers', '8'));
 const tokens = Number(flag('tokens', '100'));
 const paceMs = Number(flag('pace', '50'));
 const repeats = Number(flag('repeats', '5'));
@@ -45,9 +47,10 @@ const workers: ChildProcess = fork(join(import.meta.dirname, 'arms/mock-workers.
   redis.url,
   String(tokens),
   String(paceMs),
+  String(decoders),
 ]);
 using _workers = { [Symbol.dispose]: () => void workers.kill('SIGKILL') };
-const [{ prefill, decode }] = (await once(workers, 'message')) as [{ prefill: string; decode: string }];
+const [{ prefill, decode }] = (await once(workers, 'message')) as [{ prefill: string; decode: string[] }];
 await using router = startProcess({
   script: join(root, 'services/router/src/main.ts'),
   env: {
@@ -60,39 +63,23 @@ await using router = startProcess({
   },
 });
 const ready = await router.waitForLog((line) => line['msg'] === 'ready', 30_000);
-const url = `http://${String(ready['http'])}/v1/completions`;
+const http = String(ready['http']);
 using channels = createChannelPool();
 
-async function throughRouter(): Promise<Received> {
-  const startMs = clockMs();
-  const response = await fetch(url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model: 'tiny-moe', prompt: PROMPT, max_tokens: tokens, ignore_eos: true, stream: true }),
-  });
-  if (!response.ok || response.body === null) throw new Error(await response.text());
-  const times: number[] = [];
-  const text = new TextDecoder();
-  let rest = '';
-  for await (const bytes of response.body) {
-    const now = clockMs();
-    const events = (rest + text.decode(bytes, { stream: true })).split('\n\n');
-    rest = events.pop() ?? '';
-    for (const event of events) if (event.includes('"text":"') && !event.includes('"text":""')) times.push(now);
-  }
-  return { requestId: response.headers.get('x-causeway-request-id') ?? '', startMs, times };
-}
+const throughRouter = (): Promise<Received> =>
+  streamAnswer(http, { model: 'tiny-moe', prompt: PROMPT, max_tokens: tokens, ignore_eos: true });
 
 let directCount = 0;
 async function direct(): Promise<Received> {
   const startMs = clockMs();
+  const address = decode[directCount % decode.length] as string;
   const requestId = `direct-${directCount++}`;
   const times: number[] = [];
   await runAttempt({
     channels,
     model: 'tiny-moe',
     prefill,
-    decode,
+    decode: address,
     requestId,
     generation: { promptIds: PROMPT, maxTokens: tokens, ignoreEos: true },
     onEvent: ({ event }) => {
@@ -160,7 +147,7 @@ for (const key of ['p50', 'p99'] as const) console.log(`added ${key}, ms: ${show
 writeReport(flag('name', 'router'), {
   command: `./causeway bench router ${process.argv.slice(2).join(' ')}`.trim(),
   peers: { direct: "the workers' own gRPC, read by the same process" },
-  setting: { streams, tokens, paceMs, repeats },
+  setting: { streams, workers: decoders, tokens, paceMs, repeats },
   repeats: observations,
   summary,
 });

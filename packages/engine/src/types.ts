@@ -52,6 +52,8 @@ export interface Generation {
   firstPosition: number;
   /** Every token carries the logits it was chosen from (verification); default false. */
   returnLogits?: boolean;
+  /** Positions of the answer below this have no end token and no stop token; default 0. */
+  minTokens?: number;
   /**
    * After a preemption the prompt is prefilled and the answer so far replayed as decode steps: every further token has the bits it
    * would have had. Default false: prompt and answer are read as one prompt, which is faster and equal up to near-ties.

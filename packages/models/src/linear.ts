@@ -17,8 +17,9 @@ import type { BlockedWeight, WeightRef } from './weight-library.ts';
 /** MatMulNBits' accuracy level with f32 activations. */
 const EXACT_LEVEL = 0;
 
-/** x [.., in] times the transpose of an f32 weight [out, in]. */
+/** x [N, in] times the transpose of an f32 weight [out, in]. Only the CPU's provider has FusedMatMul. */
 export function matMulTransposed(segment: SegmentBuilder, x: Value, weight: WeightRef): Value {
+  if (segment.loneRows === 'free') return segment.graph.op('Gemm', [x, segment.weight(weight)], { transB: int(1) });
   return segment.graph.contrib('FusedMatMul', [x, segment.weight(weight)], { transB: int(1) });
 }
 

@@ -212,6 +212,13 @@ export const METRICS = {
     labels: [],
     buckets: BATCH_BUCKETS,
   },
+  decodeStepSeconds: {
+    name: 'causeway_decode_step_seconds',
+    kind: 'histogram',
+    help: 'One step of the running sequences: the graph, sampling, packing.',
+    labels: [],
+    buckets: SHORT_BUCKETS,
+  },
   cancelSeconds: {
     name: 'causeway_cancel_seconds',
     kind: 'histogram',
