@@ -23,7 +23,8 @@ async function start(dtype: FloatDtype, layers = LAYERS, o = { capacity: 24, blo
   const slots = stack.use(new Slots({ descriptor, maxSequences: 3, capacity: o.capacity }, time));
   const packer = stack.use(await Packer.create({ runtime, slots, pool, time, compare: true }));
   const arena = (i: number): Float32Array => {
-    const bytes = (slots.sections[i]?.memories[0] as NativeBuffer).bytes();
+    const [memory] = slots.sections[i]?.memories ?? [];
+    const bytes = (memory as NativeBuffer).bytes();
     return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   };
   return { pool, slots, packer, arena, descriptor, time, [Symbol.asyncDispose]: () => stack.disposeAsync() };

@@ -1,6 +1,7 @@
 /** Engines on ONNX Runtime's WebGPU provider, with slots in the device's memory: a GPU's, or SwiftShader's on the CPU. */
 import type { LayerGeometry } from '@causeway/kv';
-import { diagnostics, loadVulkan, Runtime } from '@causeway/ort';
+import { GraphBuilder } from '@causeway/onnx-graph';
+import { DeviceMemory, diagnostics, loadVulkan, Runtime, Tensor } from '@causeway/ort';
 import { testVulkan, withoutVulkan } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { EngineDevice } from './engine-device.ts';
@@ -34,6 +35,14 @@ beforeAll(() => {
   runtime = Runtime.create({ threads: 2 });
 });
 afterAll(() => runtime[Symbol.asyncDispose]());
+
+/** A graph that copies one number. */
+function copyGraph(): Uint8Array {
+  const graph = new GraphBuilder('copy');
+  graph.node('Identity', [graph.input('a', 'f32', [1])], { outputs: ['b'] });
+  graph.output('b', 'f32', [1]);
+  return graph.serialize();
+}
 
 /** An engine on the device and one on the CPU, over pages of the same kind. */
 async function both(name: ModelName, options: TestOptions = {}) {
@@ -73,6 +82,18 @@ describe.skipIf(withoutVulkan)('webgpu (needs Vulkan)', () => {
     const [there, here] = [await generate(t.device.engine, g), await generate(t.cpu.engine, g)];
     expect(there.map(({ id }) => id)).toEqual(here.map(({ id }) => id));
     expect(t.device.errors).toEqual([]);
+  });
+
+  it('has memory of which tensors are whole buffers, and no bytes here', async () => {
+    await using device = await EngineDevice.open(runtime, provider);
+    using buffer = device.memory.allocate(64);
+    using tensor = Tensor.of(buffer, 0, 'f32', [16]);
+    expect(() => tensor.buffer).toThrow(/no bytes here/);
+    expect(() => Tensor.of(buffer, 4, 'f32', [4])).toThrow(/cannot start 4 bytes into a device's buffer/);
+    expect(() => Tensor.of(buffer, 0, 'f32', [17])).toThrow(/does not fit into 64 bytes/);
+    expect(() => device.memory.allocate(0)).toThrow(/cannot allocate 0 bytes/);
+    await using session = await runtime.createSession(copyGraph());
+    expect(() => DeviceMemory.of(session, 'CPUExecutionProvider')).toThrow(/memory of CPUExecutionProvider is not known/);
   });
 
   it('says that the device has no room, and leaves nothing behind', async () => {
