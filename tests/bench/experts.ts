@@ -4,8 +4,9 @@
  * of a shard whose experts another has too. Writes docs/reports/experts.json.
  *
  * Usage: node tests/bench/experts.ts [--rounds N] [--kills N]
+ *   [--model DIR --name experts-mid --tokens 24]  another model, e.g. tests/bench/random-checkpoint.ts --hidden 1024 --layers 10 --experts 32 --expert-inner 512
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type Cluster, eventually, startCluster } from '@causeway/testkit';
@@ -14,17 +15,24 @@ import { metric } from '../chaos/metric.ts';
 import { spread, writeReport } from './bench-report.ts';
 
 const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '5' }, kills: { type: 'string', default: '20' } },
+  options: {
+    rounds: { type: 'string', default: '5' },
+    kills: { type: 'string', default: '20' },
+    model: { type: 'string', default: join(import.meta.dirname, '../../models/tiny-moe') },
+    name: { type: 'string', default: 'experts' },
+    tokens: { type: 'string', default: '120' },
+  },
 });
 const rounds = Number(values.rounds);
 const kills = Number(values.kills);
 
-const MODEL = join(import.meta.dirname, '../../models/tiny-moe');
+const MODEL = values.model;
 const PROMPT = 'The code of the box 7 is 149. Mia put the map in the garden. Tom sleeps in room 7. Count from 1 to 90.';
-const TOKENS = 120;
+const TOKENS = Number(values.tokens);
 const STREAMS = 8;
 const PARTS = ['pack', 'network', 'queue', 'compute', 'combine'] as const;
-const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '1000', CAUSEWAY_MAX_SEQUENCES: '8' };
+/** On busy cores a process may not have a turn for seconds. */
+const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '20000', CAUSEWAY_MAX_SEQUENCES: '8', CAUSEWAY_MAX_CONTEXT: '512' };
 
 let asked = 0;
 
@@ -119,7 +127,7 @@ async function disturbances(): Promise<object[]> {
     router: true,
     prefill: 0,
     expert: 3,
-    workerEnv: { ...ENV, CAUSEWAY_EXPERT_MODE: 'exact', CAUSEWAY_EXPERT_COPIES: '2' },
+    workerEnv: { ...ENV, CAUSEWAY_LEASE_MS: '1000', CAUSEWAY_EXPERT_MODE: 'exact', CAUSEWAY_EXPERT_COPIES: '2' },
   });
   const { ids: reference } = await answer(cluster);
   const observability = cluster.worker('decode-1').observability;
@@ -161,7 +169,7 @@ for (const shards of [0, 1, 2, 4]) {
   repeats.push(...(await throughput(shards)));
   console.log(JSON.stringify(repeats.at(-1)));
 }
-repeats.push(...(await disturbances()));
+if (kills > 0) repeats.push(...(await disturbances()));
 
 type Row = Record<string, number | string>;
 const rows = repeats as Row[];
@@ -175,18 +183,23 @@ const runs = [0, 1, 2, 4].flatMap((shards) =>
 );
 const calm = rows.filter((row) => row['kind'] === 'kill' && row['killed'] === 'none');
 const killed = rows.filter((row) => row['kind'] === 'kill' && row['killed'] !== 'none');
-writeReport('experts', {
-  command: `node tests/bench/experts.ts --rounds ${rounds} --kills ${kills}`,
+const modelArguments = values.name === 'experts' ? '' : ` --model DIR --name ${values.name} --tokens ${TOKENS}`;
+writeReport(values.name, {
+  command: `node tests/bench/experts.ts --rounds ${rounds} --kills ${kills}${modelArguments}`,
   peers: {},
-  setting: { model: 'tiny-moe', tokens: TOKENS, precision: 'exact', rows: 'f32', threads: 1 },
+  setting: { model: basename(MODEL), tokens: TOKENS, precision: 'exact', rows: 'f32', threads: 1 },
   repeats,
   summary: {
     runs,
-    kills: {
-      count: killed.length,
-      different: numbers(killed, 'different').reduce((a, b) => a + b, 0),
-      longestGapMs: spread(numbers(killed, 'longestGapMs')),
-      undisturbedLongestGapMs: spread(numbers(calm, 'longestGapMs')),
-    },
+    ...(kills === 0
+      ? {}
+      : {
+          kills: {
+            count: killed.length,
+            different: numbers(killed, 'different').reduce((a, b) => a + b, 0),
+            longestGapMs: spread(numbers(killed, 'longestGapMs')),
+            undisturbedLongestGapMs: spread(numbers(calm, 'longestGapMs')),
+          },
+        }),
   },
 });

@@ -14,6 +14,14 @@ function machineSeconds(): number {
   return (user + nice + system + irq + softirq + steal) / TICKS;
 }
 
+/** CPU seconds of a process so far, of all its threads. @throws Error when there is none. */
+export function cpuSeconds(pid: number): number {
+  // After the name, which may hold spaces: state ppid ... utime (the 12th) stime.
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const [, , , , , , , , , , , utime, stime] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(utime) + Number(stime)) / TICKS;
+}
+
 /** CPU seconds of this process and its living children. */
 function ownSeconds(): number {
   const { user, system } = process.cpuUsage();

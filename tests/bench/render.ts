@@ -3,26 +3,47 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
+import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
+interface ClusterArm {
+  ttftMs: Spread;
+  tokensPerSecond: Spread;
+  gapMs: Spread;
+  /** Not in older reports, as all that is optional here. */
+  cpuMsPerToken?: Spread;
+}
+
 interface ClusterSummary {
-  engineAlone: { ttftMs: Spread; tokensPerSecond: Spread; gapMs: Spread };
-  cluster: { ttftMs: Spread; tokensPerSecond: Spread; gapMs: Spread };
-  ratios: { ttft: Spread; tokensPerSecond: Spread };
+  engineAlone: ClusterArm;
+  cluster: ClusterArm;
+  ratios: { ttft: Spread; tokensPerSecond: Spread; cpuPerToken?: Spread };
+  othersCores?: Spread;
 }
 
 function cluster(name: string): string {
   const report = read<ClusterSummary>(name);
-  const { engineAlone, cluster: through, ratios } = report.summary;
-  const { model, promptTokens, threads } = report.setting as { model: string; promptTokens: number; threads: number };
-  return `### ${model}, prompt of ${promptTokens} tokens, ${threads} thread${threads === 1 ? '' : 's'} per process
+  const { engineAlone, cluster: through, ratios, othersCores } = report.summary;
+  const { model, promptTokens, threads, streams } = report.setting as {
+    model: string;
+    promptTokens: number;
+    threads: number;
+    streams?: number;
+  };
+  const together = streams === undefined || streams === 1 ? '' : `, ${streams} streams together`;
+  const cpu =
+    engineAlone.cpuMsPerToken === undefined || through.cpuMsPerToken === undefined || ratios.cpuPerToken === undefined
+      ? ''
+      : `\n| CPU ms per token of the answers | ${showSpread(engineAlone.cpuMsPerToken, 1)} | ${showSpread(through.cpuMsPerToken, 1)} | ${showSpread(ratios.cpuPerToken)} |`;
+  const busy = othersCores === undefined ? '' : `\nOther work kept ${showSpread(othersCores, 1)} of the cores busy meanwhile.\n`;
+  return `### ${model}, prompt of ${promptTokens} tokens, ${threads} thread${threads === 1 ? '' : 's'} per process${together}
 
 | | engine alone | through the cluster | cluster / engine |
 | --- | ---: | ---: | ---: |
 | time to first token, ms | ${showSpread(engineAlone.ttftMs, 0)} | ${showSpread(through.ttftMs, 0)} | ${showSpread(ratios.ttft)} |
 | first to second token (handoff gap), ms | ${showSpread(engineAlone.gapMs, 0)} | ${showSpread(through.gapMs, 0)} | |
-| tokens/s after the second | ${showSpread(engineAlone.tokensPerSecond, 0)} | ${showSpread(through.tokensPerSecond, 0)} | ${showSpread(ratios.tokensPerSecond)} |
-
+| tokens/s after the second | ${showSpread(engineAlone.tokensPerSecond, 0)} | ${showSpread(through.tokensPerSecond, 0)} | ${showSpread(ratios.tokensPerSecond)} |${cpu}
+${busy}
 ${source(name, report)}
 `;
 }
@@ -161,14 +182,21 @@ ${source(name, report)}
 function conversions(name: string): string {
   const report = read<Record<string, { toWire: Spread; fromWire: Spread }>>(name);
   const rows = Object.entries(report.summary).map(
-    ([what, { toWire, fromWire }]) => `| ${what} | ${showSpread(toWire)} | ${showSpread(fromWire)} |`,
+    ([what, { toWire, fromWire }]) =>
+      `| ${what} | ${showSpread(toWire)} | ${showSpread(fromWire)} | ${asF32(what, toWire)} | ${asF32(what, fromWire)} |`,
   );
-  return `| pages as wire | to wire | from wire |
-| --- | ---: | ---: |
+  return `| pages as wire | to wire | from wire | to wire, f32 | from wire, f32 |
+| --- | ---: | ---: | ---: | ---: |
 ${rows.join('\n')}
 
 ${source(name, report)}
 `;
+}
+
+/** GB of f32 a second of a cast. */
+function asF32(what: string, { median }: Spread): string {
+  if (!what.endsWith(' as f32')) return '';
+  return ((what.startsWith('bf16') ? 2 : 4) * median).toFixed(2);
 }
 
 interface LoadSummary {
@@ -282,9 +310,31 @@ over the whole; raw NATS does none of that.
 ${transport('kv-transport')}
 ## Pages to wire order and back
 
-GB of stored bytes for each second of processor time, one thread. A cast to f32 writes two (16 bits) or four (8 bits) times as many bytes.
+GB of stored bytes for each second of processor time, one thread, and of the f32 numbers that a cast reads or writes, which are two (16 bits)
+or four (8 bits) times as many bytes.
 
 ${conversions('kv-convert')}
+## KV between chip families
+
+Sender and receiver are two processes on one nats-server, nothing overlaps with prefill. The share of TTFT is that of a transfer after
+the prefill of the same tokens. Times and GB/s are of a machine that others keep busy; processor time and ratio are what stays.
+
+${transfers('transfer')}
+## Which codec a link gets
+
+Time to commit over a link that a shaping proxy holds to its rate, \`auto\` against each fixed codec, in turns. This machine carries some
+100 to 300 MB/s of KV with nothing in the way (see above: 1.6 Gbit/s), so that its links of 1 and 10 Gbit/s are bound by the two cores
+that sender, receiver, nats-server, proxy and other work share: there the policy has to find that there is no processor to spare for a
+codec. At 50 Mbit/s the link is what counts.
+
+${codecPolicy('codec-policy')}
+## From which length a prefill worker pays
+
+Prefilled where it is decoded, a prompt stops the answers that run there while it is read; prefilled elsewhere, its own answer waits
+for the rest of its transfer instead. It pays where the wait is shorter than the pause. Predicted: the fixed cost of a handoff, and
+what a link of that bandwidth has left to carry when the prompt is read, chunks having left meanwhile.
+
+${breakEven('break-even')}
 ## What a family's KV costs in quality
 
 The next token's distribution after prompts of many lengths, every score computed from rounded K and V, against f32 KV.

@@ -101,6 +101,8 @@ export interface FakeWorkerOptions {
 export interface FakeWorker extends AsyncDisposable {
   readonly id: string;
   readonly incarnation: string;
+  /** gRPC, host:port. */
+  readonly address: string;
   readonly activeCalls: number;
   script: FakeScript;
   report(state: Partial<WorkerState>): void;
@@ -127,6 +129,7 @@ export async function startFakeWorker(options: FakeWorkerOptions): Promise<FakeW
   return {
     id: options.id,
     incarnation,
+    address: `127.0.0.1:${port}`,
     get activeCalls() {
       return server.activeCalls;
     },

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Harness, startHarness } from './harness.ts';
+import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const MAX_BODY = 64 * 1024;
 
@@ -138,6 +138,27 @@ describe('a request that reaches no handler', () => {
       reason: 'prompt_too_long',
     });
     expect(await Promise.all([counted('unknown_model'), counted('prompt_too_long')])).toEqual(before.map((count) => count + 1));
+  });
+
+  it('reads bytes that are no UTF-8 as U+FFFD, as it does halves of surrogate pairs', async () => {
+    harness.play({ answer: [1] });
+    const body = Buffer.concat([Buffer.from('{"model":"tiny-moe","prompt":"a'), Buffer.from([0xff, 0xc3]), Buffer.from('b"}')]);
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${harness.url}/v1/completions`, { method: 'POST', headers, body });
+    expect(response.status).toBe(200);
+    const prompt = harness.fabric.of('reserve')[0]?.generation?.promptIds ?? [];
+    expect((await testTokenizer()).decode(prompt)).toBe('a\u{fffd}\u{fffd}b');
+  });
+
+  it('cuts a limit beyond all contexts to what the context has room for', async () => {
+    harness.play({ answer: [1] });
+    for (const limit of [513, 2 ** 32, Number.MAX_SAFE_INTEGER]) {
+      const body = { model: 'tiny-moe', prompt: [5, 6, 7], max_tokens: limit };
+      expect((await harness.post('/v1/completions', body)).status).toBe(200);
+      expect(harness.fabric.of('reserve').at(-1)?.generation?.maxTokens).toBe(509);
+    }
+    const refused = await harness.post('/v1/completions', { model: 'tiny-moe', prompt: [5], max_tokens: 1e300 });
+    expect([refused.status, await refused.json()]).toMatchObject([400, { error: { param: 'max_tokens' } }]);
   });
 
   it('leaves the server in order', async () => {

@@ -116,16 +116,16 @@ describe('the official openai client', () => {
     expect(at?.sampling?.seed).not.toBe(0n);
   });
 
-  it('sends stop_token_ids and ignore_eos to both workers', async () => {
+  it('sends stop_token_ids, ignore_eos and min_tokens to both workers', async () => {
     harness.play({ answer });
     const body = { model: 'tiny-moe', messages, max_tokens: 3 };
-    const extended = { ...body, stop_token_ids: [7, 9], ignore_eos: true };
+    const extended = { ...body, stop_token_ids: [7, 9], ignore_eos: true, min_tokens: 2 };
     await harness.openai.chat.completions.create(extended);
     const at = harness.fabric.of('reserve')[0]?.generation;
-    expect(at).toMatchObject({ stopTokenIds: [7, 9], ignoreEos: true });
+    expect(at).toMatchObject({ stopTokenIds: [7, 9], ignoreEos: true, minTokens: 2 });
     expect(harness.fabric.of('prefill')[0]?.generation).toEqual(at);
     await harness.openai.chat.completions.create(body);
-    expect(harness.fabric.of('reserve')[1]?.generation).toMatchObject({ stopTokenIds: [], ignoreEos: false });
+    expect(harness.fabric.of('reserve')[1]?.generation).toMatchObject({ stopTokenIds: [], ignoreEos: false, minTokens: 0 });
   });
 
   it('ends at max_tokens 1 without the transfer: not_needed', async () => {

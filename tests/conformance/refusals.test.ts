@@ -71,6 +71,16 @@ describe('a request that cannot be served', () => {
       'ignore_eos',
       'the document ends the answer',
     ],
+    [
+      '/v1/chat/completions',
+      { ...chat, guided_choice: ['a', 'b'], min_tokens: 3 },
+      400,
+      'bad_request',
+      'min_tokens',
+      'the document ends the answer',
+    ],
+    ['/v1/chat/completions', { ...chat, min_tokens: -1 }, 400, 'bad_request', 'min_tokens', '0 or more'],
+    ['/v1/chat/completions', { ...chat, min_tokens: 5, max_tokens: 4 }, 400, 'bad_request', 'min_tokens', 'limit, 4'],
     ['/v1/completions', { model: 'tiny-moe', prompt: '' }, 400, 'empty_prompt', 'prompt', 'empty'],
     ['/v1/completions', { model: 'tiny-moe', prompt: [1, 99_999] }, 400, 'invalid_token', 'prompt[1]', '2048'],
     [

@@ -131,6 +131,29 @@ describe('log-probabilities', () => {
   });
 });
 
+describe('min_tokens', () => {
+  it('lets nothing end an answer before: neither its end token, nor stop tokens or strings', async () => {
+    const { text, greedy_ids: ids } = first;
+    const ask = async (more: object) => {
+      const request = { ...greedy, max_tokens: 40, ...more };
+      const { choices, usage } = await openai.chat.completions.create(request);
+      return { text: choices[0]?.message.content ?? '', tokens: usage?.completion_tokens ?? 0 };
+    };
+    expect(await ask({})).toEqual({ text, tokens: ids.length });
+    const longer = await ask({ min_tokens: ids.length + 6 });
+    expect(longer.text.startsWith(text)).toBe(true);
+    expect(longer.tokens).toBeGreaterThanOrEqual(ids.length + 6);
+    // The answer's first word would end it at once.
+    const stop = text.split(' ')[0] ?? '';
+    expect((await ask({ stop: [stop] })).text).toBe('');
+    expect(await ask({ stop: [stop], min_tokens: ids.length - 1 })).toEqual({ text, tokens: ids.length });
+    // The first token comes from the prefill worker.
+    const without = await ask({ stop_token_ids: [ids[0]], min_tokens: 5 });
+    expect(without.tokens).toBeGreaterThanOrEqual(5);
+    expect(without.text.startsWith(stop)).toBe(false);
+  });
+});
+
 describe('logit_bias and penalties', () => {
   it('force and forbid tokens', async () => {
     const [paris] = await idsOf('Paris');

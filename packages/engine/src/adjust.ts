@@ -1,8 +1,16 @@
 import type { TokenMask } from '@causeway/grammar';
 import type { KnownTokens, Sampling } from './types.ts';
 
+/** Which tokens may come next; default: any. */
+export interface AllowedTokens {
+  /** Of a format. */
+  mask?: TokenMask | undefined;
+  /** Ids that may not, each in the vocabulary. */
+  forbidden?: readonly number[];
+}
+
 /**
- * Mask, bias and penalties, as vLLM applies them: first the mask, then bias, then repetition over prompt and answer, then frequency and presence over the
+ * Mask, bias and penalties, as vLLM applies them: first the mask and what is forbidden, then bias, then repetition over prompt and answer, then frequency and presence over the
  * answer. Only the tokens they name are touched. Buffers hold nothing between calls: counts are taken from the tokens each time.
  */
 export class LogitAdjuster {
@@ -16,14 +24,16 @@ export class LogitAdjuster {
   }
 
   /** The logits to choose from: the row itself when nothing changes it, else a buffer that the next call overwrites. */
-  adjust(logits: Float32Array, sampling: Sampling, known: KnownTokens, mask?: TokenMask): Float32Array {
+  adjust(logits: Float32Array, sampling: Sampling, known: KnownTokens, allowed: AllowedTokens = {}): Float32Array {
+    const { mask, forbidden = [] } = allowed;
     const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias = [] } = sampling;
     const repeats = repetitionPenalty !== 1 && known.ids.length > 0;
     const counts = (presencePenalty !== 0 || frequencyPenalty !== 0) && known.answer < known.ids.length;
-    if (!repeats && !counts && logitBias.length === 0 && mask === undefined) return logits;
+    if (!repeats && !counts && logitBias.length === 0 && mask === undefined && forbidden.length === 0) return logits;
     const out = this.#adjusted;
     out.set(logits);
     if (mask !== undefined) forbid(out, mask);
+    for (const id of forbidden) out[id] = Number.NEGATIVE_INFINITY;
     for (const { id, bias } of logitBias) out[id] = (out[id] as number) + bias;
     if (repeats) this.#repetition(known.ids, repetitionPenalty);
     if (counts) this.#counted(known, presencePenalty, frequencyPenalty);

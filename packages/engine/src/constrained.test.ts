@@ -146,14 +146,14 @@ describe('a sampler with a mask', () => {
     const mask = maskOf(70, allowed);
     const drawn = new Set<number>();
     for (let position = 0; position < 200; position++) {
-      drawn.add(sampler.sample(logits, { ...sampling, ...more }, position, { ids: [0, 3, 5], answer: 1 }, mask).id);
+      drawn.add(sampler.sample(logits, { ...sampling, ...more }, position, { ids: [0, 3, 5], answer: 1 }, { mask }).id);
     }
     expect([...drawn].filter((id) => !allowed.includes(id))).toEqual([]);
   });
 
   it("gives the model's own log-probability", () => {
     const sampler = new Sampler(70);
-    const { id, logprob } = sampler.sample(logits, { ...sampling, temperature: 0 }, 0, undefined, maskOf(70, [11]));
+    const { id, logprob } = sampler.sample(logits, { ...sampling, temperature: 0 }, 0, undefined, { mask: maskOf(70, [11]) });
     const total = logits.reduce((sum, value) => sum + Math.exp(value), 0);
     expect(id).toBe(11);
     expect(logprob).toBeCloseTo((logits[11] ?? 0) - Math.log(total), 6);
@@ -161,7 +161,7 @@ describe('a sampler with a mask', () => {
 
   it('says so when the model excludes all that is allowed', () => {
     const row = Float32Array.from(logits, (value, id) => (id === 11 ? Number.NEGATIVE_INFINITY : value));
-    expect(() => new Sampler(70).sample(row, sampling, 4, undefined, maskOf(70, [11]))).toThrow(
+    expect(() => new Sampler(70).sample(row, sampling, 4, undefined, { mask: maskOf(70, [11]) })).toThrow(
       /no finite logit to any token that is allowed/,
     );
   });

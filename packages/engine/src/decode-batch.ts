@@ -169,8 +169,11 @@ export class DecodeBatch {
     // A run that serves one request ends with it; a shared one finishes its step.
     const signal = batch.length === 1 ? batch[0]?.signal : undefined;
     this.runs++;
-    const calls = await executor.run(0, rows, [...rows.keys()], signal);
-    for (const [row, sequence] of batch.entries()) addCalls(sequence.expertCalls, calls[row]);
+    const { calls, layers } = await executor.run(0, rows, [...rows.keys()], signal);
+    for (const [row, sequence] of batch.entries()) {
+      addCalls(sequence.expertCalls, calls[row]);
+      sequence.expertLayers = layers;
+    }
   }
 
   /**

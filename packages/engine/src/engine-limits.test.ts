@@ -33,6 +33,39 @@ describe('ends of an answer', () => {
   });
 });
 
+describe('the least number of tokens', () => {
+  const prompt = [1, 3, 421, 283, 264, 613, 292, 1426, 36, 2, 4];
+  const idsOf = (tokens: readonly { id: number }[]) => tokens.map(({ id }) => id);
+
+  it('keeps end tokens and stop tokens out until it is reached, and changes nothing else', async () => {
+    await using t = await startEngine('tiny-moe');
+    const run = (more: Parameters<typeof generation>[1]) =>
+      generate(t.engine, generation(prompt, { ignoreEos: false, maxTokens: 20, ...more }));
+    const free = idsOf(await run({}));
+    expect([free.length, free.at(-1)]).toEqual([8, 2]);
+    for (const least of [1, 7]) expect(idsOf(await run({ minTokens: least }))).toEqual(free);
+    const longer = idsOf(await run({ minTokens: 12 }));
+    expect(longer.slice(0, 7)).toEqual(free.slice(0, 7));
+    expect(longer.length).toBeGreaterThanOrEqual(12);
+    expect(longer.slice(0, 12)).not.toContain(2);
+    // The first token, which reading the prompt gives, and any other.
+    for (const stop of [free[0], free[3]] as number[]) {
+      const without = idsOf(await run({ stopTokenIds: [stop], minTokens: 20, ignoreEos: true }));
+      expect(without).toHaveLength(20);
+      expect(without).not.toContain(stop);
+    }
+  });
+
+  it('counts from the beginning of the answer, wherever another worker goes on', async () => {
+    await using t = await startEngine('tiny-moe');
+    const whole = generation(prompt, { ignoreEos: false, maxTokens: 14, minTokens: 14 });
+    const wanted = idsOf(await generate(t.engine, whole));
+    const given = Uint32Array.from(wanted.slice(0, 5));
+    const rest = { ...whole, replayIds: given, firstPosition: 5, maxTokens: 9 };
+    expect(idsOf(await generate(t.engine, rest))).toEqual(wanted.slice(5));
+  });
+});
+
 describe('bad input', () => {
   it('is refused with the field and the limit named, and leaves no page behind', async () => {
     await using t = await startEngine('tiny-moe', { pageCount: 10, maxContext: 100 });
@@ -49,6 +82,7 @@ describe('bad input', () => {
     await refusal({}, 'invalid_token', [1, VOCABULARY]);
     await refusal({ maxTokens: 0 }, 'bad_request');
     await refusal({ maxTokens: Number.NaN }, 'bad_request');
+    for (const minTokens of [-1, 0.5, Number.NaN]) await refusal({ minTokens }, 'bad_request');
     const greedy = { temperature: 0, topP: 1, topK: 0, seed: 0n };
     await refusal({ sampling: { ...greedy, temperature: Number.NaN } }, 'bad_sampling');
     await refusal({ sampling: { ...greedy, temperature: -1 } }, 'bad_sampling');

@@ -16,6 +16,7 @@ export interface PrefillJob {
   arrival?: number;
   /** Takes the calls of experts elsewhere, by shard. */
   expertCalls?: Map<string, number>;
+  onExperts?: PrefillListeners['onExperts'];
   /** Tokens per chunk; default the engine's. */
   chunkTokens?: number;
   /** Pages hold the tokens [0, end) of these layers. What it returns is awaited. */
@@ -118,8 +119,9 @@ export class PrefillQueue {
     const all = job.onLogits !== undefined || job.scores !== undefined;
     const wanted = all ? Array.from({ length: count }, (_, t) => t) : [count - 1];
     const store = (segment: number): Promise<void> => this.#store(entry, segment, done + count);
-    const [calls] = await executor.run(slots.prefillRow, [row], wanted, job.signal, store);
-    if (job.expertCalls !== undefined) addCalls(job.expertCalls, calls);
+    const { calls, layers } = await executor.run(slots.prefillRow, [row], wanted, job.signal, store);
+    if (job.expertCalls !== undefined) addCalls(job.expertCalls, calls[0]);
+    if (layers.length > 0) job.onExperts?.(layers);
     if (this.#queue[0] !== entry) return;
     entry.done += count;
     this.tokens += count;

@@ -1,6 +1,5 @@
 import { fail } from '@causeway/errors';
-import type { TokenMask } from '@causeway/grammar';
-import { LogitAdjuster } from './adjust.ts';
+import { type AllowedTokens, LogitAdjuster } from './adjust.ts';
 import { exponentials } from './exponential.ts';
 import { type Cut, drawFromRow, NucleusSearch } from './nucleus.ts';
 import { uniform } from './philox.ts';
@@ -21,7 +20,7 @@ export interface RowScale {
  * Chooses tokens: a pure function of (sampling, position, logits, tokens so far); what the buffers it keeps hold between calls
  * saves work and changes nothing.
  *
- * Order as in vLLM: mask, bias and penalties, temperature, min_p, top_k, then top_p over the weight that these left. Tokens are ordered
+ * Order as in vLLM: what is allowed, bias and penalties, temperature, min_p, top_k, then top_p over the weight that these left. Tokens are ordered
  * by logit, then by id, so that equal logits never depend on anything else.
  *
  * In two calls, {@link scale} and {@link choose}, as each takes 2 to 4 ms for 150,000 logits and the event loop may run between.
@@ -46,9 +45,9 @@ export class Sampler {
     sampling: Sampling,
     position: number,
     known: KnownTokens = NO_TOKENS,
-    mask?: TokenMask,
+    allowed?: AllowedTokens,
   ): SampledToken {
-    return this.choose(logits, this.scale(logits, position), sampling, position, known, mask);
+    return this.choose(logits, this.scale(logits, position), sampling, position, known, allowed);
   }
 
   /**
@@ -66,16 +65,16 @@ export class Sampler {
     return this.#weighed;
   }
 
-  /** Chooses the token at answer position `position` from `logits` f32 [vocabSize] and their scale, among those that `mask` allows. */
+  /** Chooses the token at answer position `position` from `logits` f32 [vocabSize] and their scale, among those that are `allowed`. */
   choose(
     logits: Float32Array,
     scale: RowScale,
     sampling: Sampling,
     position: number,
     known: KnownTokens = NO_TOKENS,
-    mask?: TokenMask,
+    allowed?: AllowedTokens,
   ): SampledToken {
-    const id = this.#choose(logits, scale, sampling, position, known, mask);
+    const id = this.#choose(logits, scale, sampling, position, known, allowed);
     return { id, logprob: (logits[id] as number) - scale.max - Math.log(scale.total) };
   }
 
@@ -85,9 +84,9 @@ export class Sampler {
     sampling: Sampling,
     position: number,
     known: KnownTokens,
-    mask: TokenMask | undefined,
+    allowed: AllowedTokens | undefined,
   ): number {
-    const logits = this.#adjuster.adjust(row, sampling, known, mask);
+    const logits = this.#adjuster.adjust(row, sampling, known, allowed);
     const best = logits === row ? scale.top : argmax(logits);
     if (logits[best] === Number.NEGATIVE_INFINITY) {
       fail('internal', 'runtime', `the model gave no finite logit to any token that is allowed at answer position ${position}`);

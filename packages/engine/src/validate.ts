@@ -19,7 +19,8 @@ export interface GenerationLimits {
  *   `bad_request`, naming the field and the limit.
  */
 export function checkGeneration(generation: Generation, limits: GenerationLimits): void {
-  const { promptIds, replayIds, maxTokens, firstPosition, stopTokenIds, topLogprobs = 0, promptLogprobs = 0 } = generation;
+  const { promptIds, replayIds, maxTokens, firstPosition, stopTokenIds, minTokens = 0 } = generation;
+  const { topLogprobs = 0, promptLogprobs = 0 } = generation;
   if (promptIds.length === 0) fail('invalid_argument', 'empty_prompt', 'the prompt has no tokens', { field: 'prompt' });
   checkIds(promptIds, limits, replayIds.length);
   checkIds(replayIds, limits, promptIds.length);
@@ -28,6 +29,15 @@ export function checkGeneration(generation: Generation, limits: GenerationLimits
   }
   if (!Number.isSafeInteger(firstPosition) || firstPosition < 0) {
     fail('invalid_argument', 'bad_request', `the first position is ${firstPosition}; it must be an integer, 0 or more`);
+  }
+  if (!Number.isSafeInteger(minTokens) || minTokens < 0) {
+    fail('invalid_argument', 'bad_request', `min_tokens is ${minTokens}; it must be an integer, 0 or more`, {
+      field: 'min_tokens',
+    });
+  }
+  if (minTokens > 0 && generation.constraint !== undefined) {
+    const message = "'min_tokens' can't stand beside a response format: the document ends the answer";
+    fail('invalid_argument', 'bad_request', message, { field: 'min_tokens' });
   }
   if (stopTokenIds.some((id) => !Number.isInteger(id) || id < 0)) {
     fail('invalid_argument', 'invalid_token', 'stop token ids must be integers, 0 or more', { field: 'stop_token_ids' });

@@ -44,13 +44,22 @@ interface Scratch {
  * travel as they are only
  */
 export function checkConvertible({ layers, storage }: Pick<KvDescriptor, 'layers' | 'storage'>, wire: KvWireForm): void {
+  const why = unconvertible({ layers, storage }, wire);
+  if (why !== undefined) fail('failed_precondition', 'descriptor_mismatch', why);
+}
+
+/** Why checkConvertible would refuse; undefined: it would not. */
+export function unconvertible(
+  { layers, storage }: Pick<KvDescriptor, 'layers' | 'storage'>,
+  wire: KvWireForm,
+): string | undefined {
   for (const [index, layer] of layers.entries()) {
     for (const part of [...shardParts(layer, storage), ...storedParts(layer, wire)]) {
       if ((part.width * DTYPE_BYTES[part.dtype]) % WORD_BYTES === 0) continue;
-      const message = `layer ${index}: heads of ${part.width} numbers of ${part.dtype} can't be converted to ${wire.dtype}`;
-      fail('failed_precondition', 'descriptor_mismatch', message);
+      return `layer ${index}: heads of ${part.width} numbers of ${part.dtype} can't be converted to ${wire.dtype}`;
     }
   }
+  return undefined;
 }
 
 /** Converts blocks of one storage to and from one wire form. Not reentrant; owns scratch memory of a block of one section. */
@@ -88,9 +97,10 @@ export class BlockConverter {
       if (sameNumbers(pair, this.#scales)) {
         pair.stored.forEach((stored, i) => this.#move('toWire', page, stored, wire, pair.wire[i] as WirePart));
       } else {
-        const rows = this.#sectionRows(pair);
+        const there = f32Rows(wire, pair, this.#blockTokens);
+        const rows = there ?? this.#sectionRows(pair);
         for (const part of pair.stored) this.#readStored(page, part, pair, rows);
-        for (const part of pair.wire) this.#writeWire(wire, part, pair, rows);
+        if (there === undefined) for (const part of pair.wire) this.#writeWire(wire, part, pair, rows);
       }
     }
   }
@@ -101,8 +111,9 @@ export class BlockConverter {
       if (sameNumbers(pair, this.#scales)) {
         pair.stored.forEach((stored, i) => this.#move('fromWire', page, stored, wire, pair.wire[i] as WirePart));
       } else {
-        const rows = this.#sectionRows(pair);
-        for (const part of pair.wire) this.#readWire(wire, part, pair, rows);
+        const there = f32Rows(wire, pair, this.#blockTokens);
+        const rows = there ?? this.#sectionRows(pair);
+        if (there === undefined) for (const part of pair.wire) this.#readWire(wire, part, pair, rows);
         for (const part of pair.stored) this.#writeStored(page, part, pair, rows);
       }
     }
@@ -173,14 +184,10 @@ export class BlockConverter {
     moveStored(page, stored, words, part.rowBytes / WORD_BYTES, first, write);
     if (stored.factors === undefined) return;
     const floats = new Float32Array(region.buffer, region.byteOffset, region.length / FACTOR_BYTES);
-    moveFactors(
-      page,
-      stored,
-      floats,
-      part.rowBytes / FACTOR_BYTES,
-      partNumberBytes(part) / FACTOR_BYTES + stored.firstHead,
-      write,
-    );
+    const stride = part.rowBytes / FACTOR_BYTES;
+    const firstFactor = partNumberBytes(part) / FACTOR_BYTES + stored.firstHead;
+    if (write) checkFactors(floats, stored, this.#blockTokens, stride, firstFactor);
+    moveFactors(page, stored, floats, stride, firstFactor, write);
   }
 }
 
@@ -208,6 +215,13 @@ function sameNumbers({ stored, wire }: SectionPair, scales: { stored: number; wi
       return part.dtype === other?.dtype && part.width === other.width && (!scaled || scales.stored === scales.wire);
     })
   );
+}
+
+/** A section that travels as f32 lies in the wire page as rows do; undefined when it travels in another type, or other shards have heads of it. */
+function f32Rows(wire: Uint8Array, pair: SectionPair, tokens: number): Float32Array | undefined {
+  const [part, ...others] = pair.wire;
+  if (part?.dtype !== 'f32' || others.length > 0 || part.heads !== pair.heads || part.width !== pair.width) return undefined;
+  return new Float32Array(wire.buffer, wire.byteOffset + part.offset, tokens * pair.heads * pair.width);
 }
 
 /** Words of one token of a part. */
@@ -264,6 +278,7 @@ function moveWire(wire: Uint8Array, part: WirePart, own: StoredPart, tokens: num
   if (!hasFactors(part.dtype)) return;
   const factors = new Uint32Array(scratch.factors.buffer, scratch.factors.byteOffset, scratch.factors.length);
   moveRuns(words, factors, tokens, own.heads, stride, own.heads, rowWords(part) + own.firstHead, 0, write);
+  if (!write) checkFactors(scratch.factors, own, tokens, own.heads, 0);
 }
 
 /**
@@ -315,6 +330,21 @@ function moveRuns(
     const a = from + i * sourceStride;
     const b = to + i * targetStride;
     for (let word = 0; word < run; word++) target[b + word] = source[a + word] as number;
+  }
+}
+
+/**
+ * Looks at factors that came over the wire: that of (token, head) lies at token * stride + first + head.
+ * @throws ServiceError `malformed_frame` for one that makes no numbers of codes
+ */
+function checkFactors(rows: Float32Array, { firstHead, heads }: StoredPart, tokens: number, stride: number, first: number): void {
+  for (let token = 0; token < tokens; token++) {
+    for (let head = 0; head < heads; head++) {
+      const factor = rows[token * stride + first + head] as number;
+      if (factor >= 0 && factor < Number.POSITIVE_INFINITY) continue;
+      const where = `token ${token} of the block, head ${firstHead + head}`;
+      fail('invalid_argument', 'malformed_frame', `the factor of ${where} is ${factor}: factors are finite and not negative`);
+    }
   }
 }
 

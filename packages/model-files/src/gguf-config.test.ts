@@ -44,6 +44,18 @@ describe('configFromGguf', () => {
     expect(read({}, ['token_embd.weight', 'output.weight'])).toMatchObject({ vocabSize: 5, tieWordEmbeddings: false });
   });
 
+  it('takes control tokens that are known to end answers for such, whatever the keys name', () => {
+    const tokens = ['a', '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|eom_id|>', '<|eot_id|>', '<|end_of_text|>'];
+    const listed = {
+      'tokenizer.ggml.tokens': { texts: tokens },
+      'tokenizer.ggml.token_type': { i32s: [1, 3, 3, 3, 3, 1, 3] },
+      'tokenizer.ggml.eos_token_id': { u32: 3 },
+    };
+    expect(read(listed).eosTokenIds).toEqual([3, 1, 4, 6]);
+    expect(read({ ...listed, 'tokenizer.ggml.eom_token_id': { u32: 0 } }).eosTokenIds).toEqual([3, 0, 1, 4, 6]);
+    expect(read({ ...listed, 'tokenizer.ggml.token_type': undefined }).eosTokenIds).toEqual([3]);
+  });
+
   it('takes one value for all layers from a list that agrees', async () => {
     expect(read({ 'llama.attention.head_count_kv': { i32s: [2, 2] } }).kvHeads).toBe(2);
     expect((await refusal(() => read({ 'llama.attention.head_count_kv': { i32s: [2, 1] } }))).message).toContain('head_count_kv');

@@ -52,7 +52,7 @@ export function configFromGguf(path: string, file: GgufFile): ModelConfig {
     slidingWindow: keys.get('attention.sliding_window') === undefined ? undefined : keys.size('attention.sliding_window'),
     mla,
     moe: moeOf(path, keys),
-    eosTokenIds: [...new Set(['eos', 'eot'].flatMap((name) => tokenId(file, name) ?? []))],
+    eosTokenIds: endTokens(file),
     bosTokenId: tokenId(file, 'bos'),
   });
 }
@@ -60,6 +60,24 @@ export function configFromGguf(path: string, file: GgufFile): ModelConfig {
 function tokenId(file: GgufFile, name: string): number | undefined {
   const id = file.metadata.get(`tokenizer.ggml.${name}_token_id`);
   return typeof id === 'number' ? id : undefined;
+}
+
+/**
+ * Ends of an answer that files name no key for: those in the models' own generation_config.json, which llama.cpp too knows by their
+ * text (llama-vocab.cpp, special_eog_ids).
+ */
+const END_TEXTS: ReadonlySet<GgufValue> = new Set(['<|eot_id|>', '<|eom_id|>', '<|end_of_text|>', '<|im_end|>', '<|endoftext|>']);
+/** ggml's number of the type of tokens that are no text. */
+const CONTROL = 3;
+
+/** Ids that end an answer: those that the keys name first. */
+function endTokens(file: GgufFile): number[] {
+  const named = ['eos', 'eot', 'eom'].flatMap((name) => tokenId(file, name) ?? []);
+  const tokens = file.metadata.get('tokenizer.ggml.tokens');
+  const types = file.metadata.get('tokenizer.ggml.token_type');
+  if (!Array.isArray(tokens) || !Array.isArray(types)) return [...new Set(named)];
+  const known = tokens.flatMap((text, id) => (types[id] === CONTROL && END_TEXTS.has(text) ? [id] : []));
+  return [...new Set([...named, ...known])];
 }
 
 /**

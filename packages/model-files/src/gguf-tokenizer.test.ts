@@ -17,6 +17,23 @@ describe('a tokenizer from GGUF metadata', () => {
     expect(load().encode('é')).toEqual(code('é'));
   });
 
+  it.each([
+    ['of nothing and something', [' h', 'h ']],
+    ['of nothing at all', ['', ' ']],
+    ['of no two pieces', ['h', 'h e l']],
+    ['in a circle', ['h e', 'e h', 'he he', 'l he']],
+    ['of what is no token', ['z y', 'zy zy']],
+  ])('refuses merges %s: text would be lost', async (_, merges) => {
+    const error = await refusal(() => load({ 'tokenizer.ggml.merges': merges }));
+    expect(error).toMatchObject({ reason: 'malformed_file', message: expect.stringContaining('x.gguf: tokenizer.ggml.merges') });
+  });
+
+  it('takes merges twice, and before what they are made of', () => {
+    const loaded = load({ 'tokenizer.ggml.merges': ['he ll', 'h e', 'h e', 'l l'] });
+    const text = 'hello zyzy hehe';
+    expect(loaded.decode(loaded.encode(text))).toBe(text);
+  });
+
   it('keeps digits apart where the pre-tokenizer does, and only there', () => {
     expect(load().encode('1234')).toEqual(code('1234'));
     expect(load({ 'tokenizer.ggml.pre': 'gpt-2' }).encode('1234')).toEqual([258, ...code('34')]);

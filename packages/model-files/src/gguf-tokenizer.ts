@@ -80,11 +80,24 @@ function byteLevel(path: string, metadata: ReadonlyMap<string, GgufValue>, token
       byte_fallback: false,
       ignore_merges: preTokenizer.ignoreMerges ?? false,
       vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      merges: strings(path, metadata, 'tokenizer.ggml.merges'),
+      merges: mergesOf(path, metadata, tokens),
     },
     addsBos: preTokenizer.addsBos ?? false,
     added: [CONTROL, USER_DEFINED],
   };
+}
+
+/** Pairs of tokens that make a token: of others an encoding would lose its text. */
+function mergesOf(path: string, metadata: ReadonlyMap<string, GgufValue>, tokens: readonly string[]): string[] {
+  const merges = strings(path, metadata, 'tokenizer.ggml.merges');
+  const known = new Set(tokens);
+  const bad = merges.findIndex((merge) => {
+    const [left = '', right = '', ...more] = merge.split(' ');
+    return left === '' || right === '' || more.length > 0 || !known.has(left) || !known.has(right) || !known.has(left + right);
+  });
+  if (bad === -1) return merges;
+  const what = `merge ${bad} is ${JSON.stringify(merges[bad]?.slice(0, 80))}, which is not two tokens that make a third`;
+  return fail('invalid_argument', 'malformed_file', `${path}: tokenizer.ggml.merges: ${what}`);
 }
 
 function sentencePiece(

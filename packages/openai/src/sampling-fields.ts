@@ -14,6 +14,8 @@ const tokenLimit = z
   .int('must be a whole number of tokens')
   .min(1, 'must be at least 1');
 
+const wholeFromZero = 'must be a whole number of tokens, 0 or more';
+
 /** Most answers of one prompt. */
 export const MAX_CHOICES = 16;
 
@@ -55,6 +57,8 @@ export const generationFields = {
   seed: optional(z.number('must be a whole number below 2^53').int('must be a whole number below 2^53 in magnitude')),
   /** Extension, as in vLLM: the model's own end of sequence ends no answer. */
   ignore_eos: optional(z.boolean('must be true or false')),
+  /** Extension, as in vLLM: before so many tokens nothing ends an answer but its limit. */
+  min_tokens: optional(z.number(wholeFromZero).int(wholeFromZero).min(0, wholeFromZero)),
   stream: optional(z.boolean('must be true or false')),
   stream_options: optional(
     z.object(
@@ -104,6 +108,8 @@ export interface GenerationOptions {
   /** Tokens that end the answer beside the model's own. */
   stopTokenIds: readonly number[];
   ignoreEos: boolean;
+  /** Tokens that an answer has at least; 0 means none. */
+  minTokens: number;
   /** What the answer is held to; undefined: any text. */
   format: AnswerFormat | undefined;
   stream: boolean;
@@ -140,6 +146,7 @@ export function toGenerationOptions(
     stop: stopStrings(raw['stop']),
     stopTokenIds: stopTokenIds(raw['stop_token_ids']),
     ignoreEos: body.ignore_eos ?? false,
+    minTokens: body.min_tokens ?? 0,
     format: answerFormat(raw),
     stream: body.stream ?? false,
     includeUsage: body.stream_options?.include_usage ?? false,
@@ -149,6 +156,10 @@ export function toGenerationOptions(
   if ((body.best_of ?? options.n) !== options.n) {
     const message = `'best_of' is not supported here: it must equal 'n' (${options.n}), as every answer is given`;
     fail('invalid_argument', 'unsupported_parameter', message, { field: 'best_of' });
+  }
+  if (options.maxTokens !== undefined && options.minTokens > options.maxTokens) {
+    const message = `'min_tokens' must be at most the answer's limit, ${options.maxTokens}`;
+    fail('invalid_argument', 'bad_request', message, { field: 'min_tokens' });
   }
   if (!options.stream && (body.stream_options ?? undefined) !== undefined) {
     fail('invalid_argument', 'bad_request', "'stream_options' is only allowed when 'stream' is true", {

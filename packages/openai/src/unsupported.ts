@@ -25,7 +25,6 @@ const UNSUPPORTED: readonly Unsupported[] = [
     harmless: (v) => v === 'none' || v === 'auto',
     what: 'functions gave way to tools: use "tools" and "tool_choice"',
   },
-  { field: 'min_tokens', harmless: (v) => v === 0, what: 'min_tokens is not served; leave it 0' },
   // OpenAI's default asks for nothing; a model that reasons on demand isn't served.
   {
     field: 'reasoning_effort',

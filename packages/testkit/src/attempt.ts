@@ -39,6 +39,7 @@ export function completeGeneration(generation: AttemptGeneration): workerV1.Gene
     maxTokens: 16,
     stopTokenIds: [],
     ignoreEos: false,
+    minTokens: 0,
     firstPosition: 0,
     returnLogits: false,
     exactResume: false,

@@ -60,6 +60,8 @@ const workerPool = {
   kvInspect: z.boolean().optional(),
   /** Lets KV be rounded on its way; both ends must. */
   kvLossy: z.boolean().optional(),
+  /** In which type to send KV though it rounds; needs kvLossy. */
+  kvWire: z.enum(['auto', 'f16', 'bf16', 'int8', 'int4']).optional(),
   blockTokens: integer(LIMITS.blockTokens).optional(),
   codec: z.enum(['auto', 'none', 'zstd', 'planes+zstd']).optional(),
   maxContext: integer(LIMITS.maxContext).optional(),

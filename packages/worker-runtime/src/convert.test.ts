@@ -16,6 +16,7 @@ describe('generationFromProto', () => {
       maxTokens: 7,
       stopTokenIds: [],
       ignoreEos: false,
+      minTokens: 0,
       sampling: { ...plain, minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0, logitBias: [] },
       topLogprobs: 0,
       firstPosition: 0,

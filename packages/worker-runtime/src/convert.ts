@@ -37,6 +37,7 @@ export function generationFromProto(message: workerV1.Generation | undefined, in
     maxTokens,
     stopTokenIds: message.stopTokenIds,
     ignoreEos: message.ignoreEos,
+    minTokens: message.minTokens,
     sampling: samplingFromProto(sampling),
     firstPosition: message.firstPosition,
     returnLogits: message.returnLogits,

@@ -132,6 +132,7 @@ export function beginChoices(
       stop: options.stop,
       stopTokenIds: options.stopTokenIds,
       ignoreEos: options.ignoreEos,
+      minTokens: options.minTokens,
       placement: options.placement,
       ...answerText(fields.output, options.format?.constraint, ids, router),
     });

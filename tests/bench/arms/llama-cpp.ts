@@ -20,11 +20,14 @@ interface Llama {
 }
 
 interface LlamaModel {
+  tokenize(text: string, specialTokens: boolean): number[];
   createContext(options: {
     contextSize: number;
     batchSize: number;
     threads: number;
     flashAttention: boolean;
+    experimentalKvCacheKeyType?: 'F32';
+    experimentalKvCacheValueType?: 'F32';
   }): Promise<LlamaContext>;
 }
 
@@ -69,6 +72,8 @@ export interface LoadedLlama extends AsyncDisposable {
   /** Package, llama.cpp release and the instructions it uses. */
   version: string;
   sequence: LlamaSequence;
+  /** Ids of a text, without the beginning-of-sequence token; with `special` texts of special tokens are those. */
+  tokenize(text: string, special: boolean): number[];
 }
 
 /** A model loaded for evaluation on the CPU, with one sequence. */
@@ -77,6 +82,8 @@ export async function loadLlama(o: {
   threads: number;
   contextSize: number;
   flashAttention: boolean;
+  /** KV of float32 instead of f16. */
+  floatCache?: boolean;
 }): Promise<LoadedLlama> {
   const entry = install();
   const { getLlama } = (await import(pathToFileURL(entry).href)) as LlamaCpp;
@@ -87,6 +94,7 @@ export async function loadLlama(o: {
     batchSize: 512,
     threads: o.threads,
     flashAttention: o.flashAttention,
+    ...(o.floatCache === true ? { experimentalKvCacheKeyType: 'F32', experimentalKvCacheValueType: 'F32' } : {}),
   });
   const { version } = JSON.parse(readFileSync(join(FOLDER, 'node_modules/node-llama-cpp/package.json'), 'utf8')) as {
     version: string;
@@ -94,6 +102,7 @@ export async function loadLlama(o: {
   return {
     version: `node-llama-cpp ${version} (llama.cpp ${llama.llamaCppRelease.release}), flash attention ${o.flashAttention ? 'on' : 'off'}, batches of 512, ${llama.systemInfo.trim()}`,
     sequence: context.getSequence(),
+    tokenize: (text, special) => [...model.tokenize(text, special)],
     [Symbol.asyncDispose]: () => llama.dispose(),
   };
 }

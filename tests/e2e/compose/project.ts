@@ -6,9 +6,12 @@ import type { BaseImages } from './base-images.ts';
 import { command } from './command.ts';
 import { BRIDGES, type Daemon } from './daemon.ts';
 
+const PROJECT = 'causeway-test';
 const ROOT = resolve(import.meta.dirname, '../../..');
 
-export const PROCESSES = ['router', 'prefill', 'decode'] as const;
+export const WORKERS = ['prefill-0', 'prefill-1', 'decode-0', 'decode-1'] as const;
+export const SHARDS = ['expert-0', 'expert-1'] as const;
+export const PROCESSES = ['router', ...WORKERS, ...SHARDS] as const;
 /** Grafana's server comes only as an image of a registry. */
 const SERVICES = ['nats', 'redis', ...PROCESSES, 'prometheus'];
 
@@ -28,7 +31,7 @@ export interface Project {
   /** Ports of 127.0.0.1. */
   readonly ports: { http: number; grpc: number; prometheus: number };
   compose(args: readonly string[], timeoutMs?: number, env?: Readonly<Record<string, string>>): Promise<string>;
-  /** `up --build`, and waits until every process is healthy. */
+  /** Builds the image, starts everything, and waits until every process is healthy. */
   up(): Promise<void>;
   state(service: string): Promise<ContainerState>;
   healthy(service: string): Promise<ContainerState>;
@@ -53,13 +56,18 @@ export async function createProject(daemon: Daemon, images: BaseImages): Promise
     CAUSEWAY_PROMETHEUS_PORT: String(ports.prometheus),
   };
   const files = ['--file', join(ROOT, 'docker-compose.yml'), '--file', override];
-  const fixed = ['--project-name', 'causeway-test', '--project-directory', ROOT, ...files];
+  const fixed = ['--project-name', PROJECT, '--project-directory', ROOT, ...files];
   const program = findBinary('docker-compose', 'docker-compose');
   const compose: Project['compose'] = (args, timeoutMs = 120_000, more = {}) =>
     command(program, [...fixed, ...args], { env: { ...env, ...more }, cwd: ROOT, timeoutMs });
 
   const state = async (service: string): Promise<ContainerState> => {
-    const id = await compose(['ps', '--all', '-q', service]);
+    // By Compose's own labels: asking docker-compose starts a Python each time.
+    const labels = [`project=${PROJECT}`, `service=${service}`].flatMap((label) => [
+      '--filter',
+      `label=com.docker.compose.${label}`,
+    ]);
+    const id = await daemon.docker(['ps', '--all', '--quiet', '--no-trunc', ...labels]);
     const inspected = JSON.parse(await daemon.docker(['inspect', id])) as [
       {
         RestartCount: number;
@@ -94,7 +102,9 @@ export async function createProject(daemon: Daemon, images: BaseImages): Promise
     state,
     healthy,
     up: async () => {
-      await compose(['up', '--detach', '--build', ...SERVICES], 900_000);
+      // All services name one image, each with the way to build it: once is enough.
+      await compose(['build', 'router'], 900_000);
+      await compose(['up', '--detach', ...SERVICES], 300_000);
       for (const service of PROCESSES) await healthy(service);
     },
     crash: async (service) => {

@@ -11,6 +11,7 @@ import { PlacementController } from '../placement/controller.ts';
 import { ExpertView } from '../placement/expert-view.ts';
 import type { ShardRecord } from '../placement/shard-record.ts';
 import { ShardRegistration } from '../placement/shard-registration.ts';
+import { MAX_REQUEST_BYTES } from '../wire/frame.ts';
 import { ExpertsBytesDefinition } from '../wire/service.ts';
 import { ExpertShard, type ShardHooks } from './expert-shard.ts';
 import { HeldExperts } from './held-experts.ts';
@@ -35,6 +36,8 @@ export interface ShardNodeOptions {
   /** `host:port` that others reach the gRPC port by. */
   advertise: (port: number) => string;
   observability: string;
+  /** Proves that this address leads here, before anybody is told of it; throws when it doesn't. */
+  checkAddress?: (port: number) => Promise<void>;
   /** How placements are made; left out: this shard makes none. */
   placing?: { minCopies: number; hotCopies: number; expectedShards: number; firstWaitMs: number };
   hooks?: ShardHooks;
@@ -98,7 +101,9 @@ export class ShardNode implements AsyncDisposable {
     const service = rpcService(ExpertsBytesDefinition, {
       dispatch: (requests, context) => serveDispatch(deps, requests, context.signal),
     });
-    this.#server = this.#stack.use(createRpcServer({ host: o.host, port: o.port, services: [service], log }));
+    this.#server = this.#stack.use(
+      createRpcServer({ host: o.host, port: o.port, services: [service], maxRequestBytes: MAX_REQUEST_BYTES, log }),
+    );
   }
 
   /** What keeps it from serving its part of the placement. */
@@ -153,6 +158,7 @@ export class ShardNode implements AsyncDisposable {
   async #start(): Promise<void> {
     const { redis, model, placing, log, onCrash } = this.#o;
     this.#port = await this.#server.listen();
+    await this.#o.checkAddress?.(this.#port);
     this.#registration = this.#stack.use(new ShardRegistration({ redis, read: () => this.record, log, onCrash }));
     await this.#registration.registered;
     const { view, shape, fingerprint } = this;

@@ -68,8 +68,7 @@ function withoutOptional(topology: Topology): Topology {
 
 /** What of this topology the manifests don't know yet. */
 function unfitForKubernetes(topology: Topology): string | undefined {
-  if (modelsOf(topology).length > 1) return 'serve one model';
-  return topology.pools.some(({ role }) => role === 'expert') ? 'have no expert shards' : undefined;
+  return modelsOf(topology).length > 1 ? 'serve one model' : undefined;
 }
 
 /** deploy/prometheus/rules, written by hand: Compose mounts them, Kubernetes gets them as objects. */

@@ -69,7 +69,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   const served = [...new Map([...models.values()].map((model) => [model.name, { ...model }])).values()];
 
   out.line(`causeway up · ${modelNames(served)} · ${availableParallelism()} cores · logs in ${paths.logs}`);
-  for (const note of [...notes, ...plan.notes]) out.line(`  ${note}`);
+  for (const note of [...chosen.notes, ...emulatedChips(topology), ...notes, ...plan.notes]) out.line(`  ${note}`);
   let phase: RunState['phase'] = 'starting';
   const startedAt = new Date().toISOString();
   let saved = true;
@@ -173,6 +173,14 @@ function showEvent(out: Output, service: ServicePlan, event: ServiceEvent, width
       out.line(`  ${name} stopped in ${seconds(event.ms)}${endedWell(service, event.how) ? '' : ` (${event.how})`}`);
       return;
   }
+}
+
+/** That chips of the topology are imitated, if some are. */
+function emulatedChips({ pools }: ChosenModels['topology']): string[] {
+  const chips = [...new Set(pools.flatMap((pool) => ('emulated' in pool && pool.emulated === true ? [pool.chip] : [])))];
+  return chips.length === 0
+    ? []
+    : [`${chips.join(' and ')} emulated: computed on this machine's CPU, KV in the chips' own bytes`];
 }
 
 /** The key that the router of this plan wants. */

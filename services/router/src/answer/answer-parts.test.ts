@@ -22,6 +22,7 @@ function answer(more: Partial<AnswerOptions> = {}, parallel = true): Answer {
     stop: [],
     stopTokenIds: [],
     ignoreEos: false,
+    minTokens: 0,
     constraint: undefined,
     placement: undefined,
     detokenizer: { push: (id) => String.fromCharCode(id), flush: () => '' },

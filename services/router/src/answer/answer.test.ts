@@ -18,6 +18,7 @@ function answer(more: Partial<AnswerOptions> = {}): Answer {
     stop: [],
     stopTokenIds: [],
     ignoreEos: false,
+    minTokens: 0,
     constraint: undefined,
     placement: undefined,
     detokenizer: detokenizer(),
@@ -98,6 +99,17 @@ describe('Answer', () => {
       { text: '', end: 'stop' },
     ]);
     expect(subject.emitted).toEqual([0, 1]);
+  });
+
+  it('passes over stop strings within its least number of tokens', () => {
+    const subject = answer({ stop: ['b', 'd'], minTokens: 3 });
+    for (const position of [0, 1, 2, 3]) subject.offer(token(position), 1);
+    expect(drain(subject).map(({ text, end }) => [text, end])).toEqual([
+      ['a', undefined],
+      ['b', undefined],
+      ['c', undefined],
+      ['', 'stop'],
+    ]);
   });
 
   it('ends at max_tokens even when the worker goes on', () => {

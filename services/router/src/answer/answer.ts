@@ -21,6 +21,8 @@ export interface AnswerOptions {
   /** Tokens that end the answer beside the model's own; the workers look for them. */
   readonly stopTokenIds: readonly number[];
   readonly ignoreEos: boolean;
+  /** So many tokens at least: the workers see to it that none of them ends it, and stop strings within them are passed over. */
+  readonly minTokens: number;
   /** What the answer is held to; the workers see to it. */
   readonly constraint: Constraint | undefined;
   readonly placement: PlacementWish | undefined;
@@ -120,7 +122,8 @@ export class Answer {
     const offset = this.#characters;
     const added = reason === 'stop' ? '' : detokenizer.push(id);
     for (const _ of added) this.#characters++;
-    const match = this.#stops.push(reason === undefined ? added : added + detokenizer.flush());
+    const stoppable = this.#emitted.length > this.options.minTokens;
+    const match = this.#stops.push(reason === undefined ? added : added + detokenizer.flush(), stoppable);
     const textEnd = match.stopped ? 'stop' : reason;
     const held = textEnd !== undefined && !match.stopped ? this.#stops.flush() : '';
     const text = match.text + held;

@@ -16,6 +16,7 @@ function answer(stop: readonly string[] = [], maxTokens = 5): Answer {
     stop,
     stopTokenIds: [],
     ignoreEos: false,
+    minTokens: 0,
     constraint: undefined,
     placement: undefined,
     detokenizer,

@@ -26,6 +26,16 @@ describe('StopMatcher', () => {
     expect(matcher.push('ed')).toEqual({ text: '\n\nUsed', stopped: false });
   });
 
+  it('passes over what ends before it may stop, and finds what only begins there', () => {
+    const matcher = new StopMatcher(['ab', 'xyz']);
+    expect(matcher.push('ab-', false)).toEqual({ text: 'ab-', stopped: false });
+    expect(matcher.push('ab-xy', false)).toEqual({ text: 'ab-', stopped: false });
+    expect(matcher.push('z')).toEqual({ text: '', stopped: true });
+    const nested = new StopMatcher(['ab', 'abab']);
+    expect(nested.push('ab', false)).toEqual({ text: '', stopped: false });
+    expect(nested.push('c')).toEqual({ text: 'abc', stopped: false });
+  });
+
   it('takes the earliest of several stop strings, also inside one piece', () => {
     expect(run(['cd', 'bcx', 'b'], ['abcd'])).toEqual({ text: 'a', stopped: true });
   });

@@ -20,11 +20,14 @@ export class StopMatcher {
     this.#longest = Math.max(0, ...stops.map((stop) => stop.length));
   }
 
-  /** Takes the next piece; the earliest stop string ends the answer, itself left out. */
-  push(text: string): StopMatch {
+  /**
+   * Takes the next piece; the earliest stop string ends the answer, itself left out. Those that end in a piece that is not `stoppable` are
+   * passed over.
+   */
+  push(text: string, stoppable = true): StopMatch {
     if (this.#longest === 0) return { text, stopped: false };
     const all = this.#held + text;
-    const at = this.#earliest(all);
+    const at = stoppable ? this.#earliest(all, this.#held.length) : -1;
     if (at !== -1) {
       this.#held = '';
       return { text: all.slice(0, at), stopped: true };
@@ -41,8 +44,9 @@ export class StopMatcher {
     return text;
   }
 
-  #earliest(text: string): number {
-    const found = this.#stops.map((stop) => text.indexOf(stop)).filter((at) => at !== -1);
+  /** Of those that end after `from`: what ends before was passed over. */
+  #earliest(text: string, from: number): number {
+    const found = this.#stops.map((stop) => text.indexOf(stop, from - stop.length + 1)).filter((at) => at !== -1);
     return found.length === 0 ? -1 : Math.min(...found);
   }
 }

@@ -9,7 +9,7 @@ import type { Choices } from '../answer/choices.ts';
  * have one prompt only as long as their own tokens stay out of it: they are replayed either way.
  */
 export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): workerV1.Generation {
-  const { promptIds, stopTokenIds, ignoreEos, logprobs, constraint } = choices.shared;
+  const { promptIds, stopTokenIds, ignoreEos, minTokens, logprobs, constraint } = choices.shared;
   const { open } = choices;
   // Of an echo alone none is open; a worker gives one token at least, which nobody takes.
   const [choice, answer] = open[0] ?? [0, choices.answers[0] as Answer];
@@ -23,6 +23,7 @@ export function nextGeneration(choices: Choices, recovery: 'fast' | 'exact'): wo
     maxTokens: Math.max(1, answer.remainingTokens),
     stopTokenIds: [...stopTokenIds],
     ignoreEos,
+    minTokens,
     sampling: { ...answer.options.sampling },
     firstPosition: emitted.length,
     returnLogits: false,

@@ -83,16 +83,14 @@ function requireModel(model: string | undefined, served: string): void {
 }
 
 /** A document ends its answer: it can't be told to go on. */
-function checkEnd({ ignoreEos, format }: GenerationOptions): void {
-  if (!ignoreEos || format === undefined) return;
-  fail(
-    'invalid_argument',
-    'bad_request',
-    `'ignore_eos' can't be true together with '${format.field}': the document ends the answer`,
-    {
-      field: 'ignore_eos',
-    },
-  );
+function checkEnd({ ignoreEos, minTokens, format }: GenerationOptions): void {
+  if (format === undefined) return;
+  const refuse = (field: string, what: string): never =>
+    fail('invalid_argument', 'bad_request', `'${field}' ${what} together with '${format.field}': the document ends the answer`, {
+      field,
+    });
+  if (ignoreEos) refuse('ignore_eos', "can't be true");
+  if (minTokens > 0) refuse('min_tokens', "can't be given");
 }
 
 /** Compiles what the answer is held to: off the event loop. @throws ServiceError `bad_request`, `unsupported_parameter` */

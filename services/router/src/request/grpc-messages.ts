@@ -32,6 +32,7 @@ export function readGenerateRequest(body: Uint8Array): ReadRequest {
     stop: stopStrings(request.stop),
     stopTokenIds: stopTokenIds(request.stopTokenIds),
     ignoreEos: request.ignoreEos,
+    minTokens: minTokens(request),
     format: responseFormat(request.responseFormat),
     placement: placement(request.placement),
   };
@@ -74,6 +75,7 @@ export const NO_OPTIONS: GenerationOptions = {
   stop: [],
   stopTokenIds: [],
   ignoreEos: false,
+  minTokens: 0,
   format: undefined,
   stream: true,
   includeUsage: false,
@@ -119,6 +121,12 @@ function generatePrompt(request: inferenceV1.GenerateRequest): {
 function choiceCount(count: number): number {
   if (count <= MAX_CHOICES) return count || 1;
   fail('invalid_argument', 'bad_request', `n must be at most ${MAX_CHOICES}, not ${count}`, { field: 'n' });
+}
+
+function minTokens({ minTokens: least, maxTokens: most }: inferenceV1.GenerateRequest): number {
+  if (most === 0 || least <= most) return least;
+  const message = `min_tokens must be at most max_tokens, ${most}, not ${least}`;
+  return fail('invalid_argument', 'bad_request', message, { field: 'min_tokens' });
 }
 
 function logprobs(count: number | undefined): number | undefined {

@@ -102,6 +102,8 @@ export interface GenerateRequest {
   toolChoice: string;
   /** One call in an answer at most. */
   singleToolCall: boolean;
+  /** Tokens that each answer has at least: before, no token ends it, and stop strings are passed over. */
+  minTokens: number;
   /** Answers wanted, at most 16; 0 is 1. They share the prompt's prefill; answer i is that of a request with seed + i. */
   n: number;
   /** What the answer must look like. Unset: any text. */
@@ -787,6 +789,7 @@ function createBaseGenerateRequest(): GenerateRequest {
     logprobs: undefined,
     toolChoice: "",
     singleToolCall: false,
+    minTokens: 0,
     n: 0,
     responseFormat: undefined,
   };
@@ -838,6 +841,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.singleToolCall !== false) {
       writer.uint32(104).bool(message.singleToolCall);
+    }
+    if (message.minTokens !== 0) {
+      writer.uint32(112).uint32(message.minTokens);
     }
     if (message.n !== 0) {
       writer.uint32(120).uint32(message.n);
@@ -975,6 +981,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.singleToolCall = reader.bool();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.minTokens = reader.uint32();
+            continue;
+          }
           case 15: {
             if (tag !== 120) {
               break;
@@ -1040,6 +1054,7 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.logprobs = object.logprobs ?? undefined;
     message.toolChoice = object.toolChoice ?? "";
     message.singleToolCall = object.singleToolCall ?? false;
+    message.minTokens = object.minTokens ?? 0;
     message.n = object.n ?? 0;
     message.responseFormat = (object.responseFormat !== undefined && object.responseFormat !== null)
       ? ResponseFormat.fromPartial(object.responseFormat)

@@ -125,6 +125,8 @@ export interface Generation {
   exactResume: boolean;
   /** Every token carries the most likely ones at its position, so many, from the model's own logits. */
   topLogprobs: number;
+  /** Answer positions below this have no token that ends the answer. */
+  minTokens: number;
   /** Reading the prompt also tells how likely its own tokens are, each with so many of the most likely ones (prompt_scores events). */
   promptLogprobs?:
     | number
@@ -855,6 +857,7 @@ function createBaseGeneration(): Generation {
     returnLogits: false,
     exactResume: false,
     topLogprobs: 0,
+    minTokens: 0,
     promptLogprobs: undefined,
     choices: [],
     constraint: undefined,
@@ -904,6 +907,9 @@ export const Generation: MessageFns<Generation> = {
     }
     if (message.topLogprobs !== 0) {
       writer.uint32(80).uint32(message.topLogprobs);
+    }
+    if (message.minTokens !== 0) {
+      writer.uint32(88).uint32(message.minTokens);
     }
     if (message.promptLogprobs !== undefined) {
       writer.uint32(112).uint32(message.promptLogprobs);
@@ -1040,6 +1046,14 @@ export const Generation: MessageFns<Generation> = {
             message.topLogprobs = reader.uint32();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.minTokens = reader.uint32();
+            continue;
+          }
           case 14: {
             if (tag !== 112) {
               break;
@@ -1093,6 +1107,7 @@ export const Generation: MessageFns<Generation> = {
     message.returnLogits = object.returnLogits ?? false;
     message.exactResume = object.exactResume ?? false;
     message.topLogprobs = object.topLogprobs ?? 0;
+    message.minTokens = object.minTokens ?? 0;
     message.promptLogprobs = object.promptLogprobs ?? undefined;
     message.choices = object.choices?.map((e) => Choice.fromPartial(e)) || [];
     message.constraint = (object.constraint !== undefined && object.constraint !== null)
