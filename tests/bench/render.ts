@@ -3,6 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
+import { expertSections } from './render-experts.ts';
+import { longPromptSections } from './render-long-prompts.ts';
 import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
@@ -155,58 +157,6 @@ ${source(name, report)}
 `;
 }
 
-interface ExpertSummary {
-  runs: ({ shards: number; streams: number } & Record<
-    | 'tokensPerSecond'
-    | 'gapP50Ms'
-    | 'gapP95Ms'
-    | 'bytesPerToken'
-    | 'packMs'
-    | 'networkMs'
-    | 'queueMs'
-    | 'computeMs'
-    | 'combineMs',
-    Spread
-  >)[];
-  kills: { count: number; different: number; longestGapMs: Spread; undisturbedLongestGapMs: Spread };
-}
-
-function experts(name: string): string {
-  const report = read<ExpertSummary>(name);
-  const { runs, kills } = report.summary;
-  const gaps = (report.repeats as { kind: string; killed: string; longestGapMs: number }[])
-    .filter(({ kind, killed }) => kind === 'kill' && killed !== 'none')
-    .map(({ longestGapMs }) => longestGapMs.toFixed(0));
-  const speed = runs.map(
-    (row) =>
-      `| ${row.shards === 0 ? 'in process' : row.shards} | ${row.streams} | ${showSpread(row.tokensPerSecond, 0)} | ` +
-      `${showSpread(row.gapP50Ms, 1)} | ${showSpread(row.gapP95Ms, 1)} | ${row.shards === 0 ? '' : (row.bytesPerToken.median / 1024).toFixed(1)} |`,
-  );
-  const parts = runs
-    .filter(({ shards }) => shards > 0)
-    .map(
-      (row) =>
-        `| ${row.shards} | ${row.streams} | ${[row.packMs, row.networkMs, row.queueMs, row.computeMs, row.combineMs]
-          .map((part) => part.median.toFixed(3))
-          .join(' | ')} |`,
-    );
-  return `| shards | streams | tokens/s | ms between tokens, p50 | p95 | KiB per token to and from shards |
-| ---: | ---: | ---: | ---: | ---: | ---: |
-${speed.join('\n')}
-
-Where the time of a MoE layer goes, ms (medians; queue and compute are the slowest shard's, network is the rest of its answer's time):
-
-| shards | streams | pack | network | queue | compute | combine |
-| ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-${parts.join('\n')}
-
-SIGKILL of one of three shards, each expert on two, in the middle of 8 streams, ${kills.count} times: ${kills.different} answers differ from the
-undisturbed one. Longest gap between two tokens of any stream: ${showSpread(kills.longestGapMs, 0)} ms, without a kill ${showSpread(kills.undisturbedLongestGapMs, 0)} ms. All of them, ms: ${gaps.join(', ')}.
-
-${source(name, report)}
-`;
-}
-
 function conversions(name: string): string {
   const report = read<Record<string, { toWire: Spread; fromWire: Spread }>>(name);
   const rows = Object.entries(report.summary).map(
@@ -336,6 +286,7 @@ Two processes on one nats-server, 1 MiB parts. The transport checksums every par
 over the whole; raw NATS does none of that.
 
 ${transport('kv-transport')}
+${longPromptSections()}
 ## Pages to wire order and back
 
 GB of stored bytes for each second of processor time, one thread, and of the f32 numbers that a cast reads or writes, which are two (16 bits)
@@ -381,12 +332,7 @@ ${placement('placement')}
 What a worker may still do for a request after the client has gone: the rest of a shared step, or of an operator of its own run.
 
 ${cancel('cancel')}
-## Experts in shards
-
-tiny-moe (4 MoE layers of 16 experts, 192 wide) with its experts in the worker and in shards on the same two cores: processes that share
-cores can only lose by being apart, and a model this small loses most, since its layers compute for less time than a message takes.
-
-${experts('experts')}
+${expertSections()}
 ## What the built-in topology costs
 
 \`up\` without a file (two prefill workers as \`nvidia\`, two decode workers as \`ascend\`, two expert shards) beside \`topologies/minimal.yaml\` (one
