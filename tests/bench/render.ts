@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
 import { expertSections } from './render-experts.ts';
+import { longPromptSections } from './render-long-prompts.ts';
 import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
@@ -66,6 +67,34 @@ interface PlacementRow {
   tokens: number;
   local: { secondTokenMs: Spread; streamPauseMs: Spread };
   disaggregated: { secondTokenMs: Spread; streamPauseMs: Spread };
+}
+
+interface TopologyRow {
+  topology: string;
+  processes: number;
+  readySeconds: Spread;
+  residentMiB: Spread;
+  tokensPerSecondOne: Spread;
+  tokensPerSecondFour: Spread;
+  cpuMsPerTokenOne: Spread;
+  cpuMsPerTokenFour: Spread;
+  othersCores: Spread;
+}
+
+function topologies(name: string): string {
+  const report = read<TopologyRow[]>(name);
+  const rows = report.summary.map(
+    (row) =>
+      `| ${row.topology} | ${row.processes} | ${showSpread(row.readySeconds, 1)} | ${showSpread(row.residentMiB, 0)} | ` +
+      `${showSpread(row.tokensPerSecondOne, 0)} | ${showSpread(row.tokensPerSecondFour, 0)} | ` +
+      `${showSpread(row.cpuMsPerTokenOne, 1)} | ${showSpread(row.cpuMsPerTokenFour, 1)} | ${showSpread(row.othersCores, 1)} |`,
+  );
+  return `| topology | processes | ready after, s | memory, MiB | tokens/s, one request | four | CPU per token, ms: one | four | cores busy for others |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
 }
 
 function placement(name: string): string {
@@ -257,6 +286,7 @@ Two processes on one nats-server, 1 MiB parts. The transport checksums every par
 over the whole; raw NATS does none of that.
 
 ${transport('kv-transport')}
+${longPromptSections()}
 ## Pages to wire order and back
 
 GB of stored bytes for each second of processor time, one thread, and of the f32 numbers that a cast reads or writes, which are two (16 bits)
@@ -303,6 +333,14 @@ What a worker may still do for a request after the client has gone: the rest of 
 
 ${cancel('cancel')}
 ${expertSections()}
+## What the built-in topology costs
+
+\`up\` without a file (two prefill workers as \`nvidia\`, two decode workers as \`ascend\`, two expert shards) beside \`topologies/minimal.yaml\` (one
+of each on the CPU, with experts of their own), tiny-moe. Memory is resident, of all processes, shared pages counted in each. Processes that
+share cores gain nothing by being several; each token's experts cost messages. Other work kept the machine's cores busy meanwhile, as the last
+column says: times by the clock are several times those of an idle machine. CPU time is disturbed less; it holds what processes do without a request too.
+
+${topologies('topologies')}
 ## Cost of a cut between graph segments
 
 ${segments('segment-cut')}
