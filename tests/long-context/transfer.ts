@@ -30,6 +30,9 @@ export interface LongTransfer {
   receiverAboveIdle: number;
   senderIdle: number;
   receiverIdle: number;
+  /** How often each end lost a connection: one of bulk and control each, for one restart. */
+  senderDisconnections: number;
+  receiverDisconnections: number;
   /** Raw bytes in place when the server was killed. */
   killedAt: number;
   /** Receiver's pages are the sender's, byte by byte. */
@@ -41,7 +44,16 @@ type Message =
   | { kind: 'idle' }
   | { kind: 'ticket'; ticket: string }
   | { kind: 'progress'; bytes: number }
-  | { kind: 'done'; idle: number; peak: number; pages: string; sentBytes?: number; frames?: number; resentParts?: number };
+  | {
+      kind: 'done';
+      idle: number;
+      peak: number;
+      disconnections: number;
+      pages: string;
+      sentBytes?: number;
+      frames?: number;
+      resentParts?: number;
+    };
 
 /** @throws when either process fails, or the transfer does */
 export async function transferLongContext(tokens: number): Promise<LongTransfer> {
@@ -77,6 +89,8 @@ export async function transferLongContext(tokens: number): Promise<LongTransfer>
       receiverAboveIdle: received.peak - received.idle,
       senderIdle: sent.idle,
       receiverIdle: received.idle,
+      senderDisconnections: sent.disconnections,
+      receiverDisconnections: received.disconnections,
       killedAt,
       equal: sent.pages === received.pages,
     };
@@ -142,6 +156,7 @@ async function run(role: Role, servers: string, tokens: number): Promise<void> {
     rope: {},
     layers: DEEPSEEK_V4.layers,
   });
+  let disconnections = 0;
   const endpoint = await KvEndpoint.connect({
     servers,
     workerId: role,
@@ -150,6 +165,12 @@ async function run(role: Role, servers: string, tokens: number): Promise<void> {
     fingerprint: print,
     chip: 'cpu',
     codec: 'none',
+    log: {
+      info: () => undefined,
+      warn: (_, message) => {
+        if (message === 'the NATS connection is down') disconnections++;
+      },
+    },
   });
   const pages = pool.reserve(PAGES);
   if (pages === undefined) throw new Error('no pages');
@@ -168,7 +189,7 @@ async function run(role: Role, servers: string, tokens: number): Promise<void> {
     const timer = setInterval(() => say({ kind: 'progress', bytes: endpoint.counters.rawBytesReceived }), 20);
     await inbound.committed;
     clearInterval(timer);
-    say({ kind: 'done', idle, peak: resident('VmHWM'), pages: hash(inbound.ticket.objects) });
+    say({ kind: 'done', idle, peak: resident('VmHWM'), disconnections, pages: hash(inbound.ticket.objects) });
   } else {
     const ticket = ticketFromProto(kvV1.Ticket.decode(Buffer.from(order.ticket ?? '', 'base64')));
     pages.startFilling();
@@ -176,7 +197,16 @@ async function run(role: Role, servers: string, tokens: number): Promise<void> {
     const outbound: OutboundTransfer = endpoint.send({ ticket, pages, signal });
     for (let end = CHUNK_TOKENS; end < tokens; end += CHUNK_TOKENS) outbound.offer(end);
     const { sentBytes, frames, resentParts } = await outbound.finish({});
-    say({ kind: 'done', idle, peak: resident('VmHWM'), pages: hash(ticket.objects), sentBytes, frames, resentParts });
+    say({
+      kind: 'done',
+      idle,
+      peak: resident('VmHWM'),
+      disconnections,
+      pages: hash(ticket.objects),
+      sentBytes,
+      frames,
+      resentParts,
+    });
   }
   await once(process, 'disconnect');
 }

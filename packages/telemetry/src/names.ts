@@ -121,6 +121,13 @@ export const METRICS = {
     labels: ['codec', 'src_chip', 'dst_chip'],
     buckets: TRANSFER_BUCKETS,
   },
+  kvTransferTailSeconds: {
+    name: 'causeway_kv_transfer_tail_seconds',
+    kind: 'histogram',
+    help: "End of a prompt's prefill to the commit of its KV: what the transfer did not do while the prompt was computed.",
+    labels: ['codec', 'src_chip', 'dst_chip'],
+    buckets: TRANSFER_BUCKETS,
+  },
   kvConvertSeconds: {
     name: 'causeway_kv_convert_seconds',
     kind: 'histogram',

@@ -14,6 +14,7 @@ const KEYS = [
   'kvTransferBytes',
   'kvTransferRawBytes',
   'kvTransferSeconds',
+  'kvTransferTailSeconds',
   'kvConvertSeconds',
   'kvChecksumFailures',
   'kvStaleFrames',

@@ -62,8 +62,8 @@ export async function runConformance(options: ConformanceOptions): Promise<Confo
       hooks: () => ({ onError: (error) => void errors.push(error) }),
     });
     const subject: Subject = { loaded, golden, errors };
-    for (const { name, run } of CHECKS) {
-      const result = await resultOf(name, storageName(loaded.info.descriptor.storage), () => run(subject));
+    for (const check of CHECKS) {
+      const result = await resultOf(check.name, storageName(loaded.info.descriptor.storage), () => check.run(subject));
       results.push(result);
       options.onResult?.(result);
       errors.length = 0;
