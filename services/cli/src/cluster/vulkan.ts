@@ -18,6 +18,18 @@ export async function vulkanHere(out: Output, signal?: AbortSignal): Promise<Vul
   return place;
 }
 
+/**
+ * The folder that an engine of this chip family needs, undefined where the system's Vulkan serves or none is needed.
+ * @throws ServiceError `provider_missing` that says what to install
+ */
+export async function vulkanFor(chip: string, out: Output): Promise<string | undefined> {
+  if (chip !== 'webgpu') return undefined;
+  const place = await vulkanHere(out);
+  if (place.kind === 'folder') return place.folder;
+  if (place.kind === 'system') return undefined;
+  return fail('failed_precondition', 'provider_missing', `chip webgpu cannot be had here: ${place.why}`);
+}
+
 /** A topology without the optional pools that this machine has no chip for, and what its processes need to find theirs. */
 export interface ChipsHere {
   topology: Topology;

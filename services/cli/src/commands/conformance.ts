@@ -1,4 +1,5 @@
 import { fail } from '@causeway/errors';
+import { vulkanFor } from '../cluster/vulkan.ts';
 import { runConformance, type ConformanceResult } from '../conformance/run-conformance.ts';
 import { findModel } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
@@ -25,9 +26,11 @@ export async function conformance(flags: ConformanceFlags, deps: { out: Output }
     fail('not_found', 'file_unreadable', `there is no checkpoint "${flags.model}": neither a folder in models/ nor a path`);
   }
   const { chip, emulated, storages, threads } = flags;
+  const vulkanDir = emulated ? undefined : await vulkanFor(chip, out);
   const results = await runConformance({
     chip,
     emulated,
+    vulkanDir,
     dir,
     threads,
     storages,

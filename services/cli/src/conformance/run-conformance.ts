@@ -11,6 +11,8 @@ import { CHECKS, ConformanceFailure, type Subject } from './checks.ts';
 export interface ConformanceOptions {
   chip: string;
   emulated: boolean;
+  /** Folder of Vulkan's loader and driver, for `webgpu`; default the system's. */
+  vulkanDir?: string | undefined;
   /** Checkpoint with golden.json beside it. */
   dir: string;
   threads: number;
@@ -46,6 +48,7 @@ export async function runConformance(options: ConformanceOptions): Promise<Confo
       modelPath: dir,
       chip,
       chipEmulated: options.emulated ? 'on' : 'off',
+      vulkanDir: options.vulkanDir,
       threads: options.threads,
       precision: 'exact',
       kvBudgetBytes: KV_BUDGET_BYTES,
