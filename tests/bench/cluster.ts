@@ -170,7 +170,11 @@ const summary = {
     gapMs: spread(of('cluster', 'gapMs')),
     cpuMsPerToken: spread(of('cluster', 'cpuMsPerToken')),
   },
-  ratios: { ttft: spread(ratio('ttftMs')), tokensPerSecond: spread(ratio('tokensPerSecond')), cpuPerToken: spread(ratio('cpuMsPerToken')) },
+  ratios: {
+    ttft: spread(ratio('ttftMs')),
+    tokensPerSecond: spread(ratio('tokensPerSecond')),
+    cpuPerToken: spread(ratio('cpuMsPerToken')),
+  },
   othersCores: spread(observations.map(({ value }) => value.othersCores)),
 };
 

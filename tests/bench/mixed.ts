@@ -115,7 +115,9 @@ async function observe(arm: ArmName, { router: { http } }: Cluster, repeat: numb
   const othersCores = others.cores();
   ended.abort(new Error('measured'));
   await Promise.all(streams.map(({ done }) => done));
-  const gaps = moments.flatMap((times) => times.flatMap((at, i) => (at >= start && i > 0 ? [at - (times[i - 1] as number)] : [])));
+  const gaps = moments.flatMap((times) =>
+    times.flatMap((at, i) => (at >= start && i > 0 ? [at - (times[i - 1] as number)] : [])),
+  );
   const ttft = answers.map(({ startMs, times }) => (times[0] as number) - startMs);
   return {
     itlP50: quantile(gaps, 0.5),

@@ -8,7 +8,6 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { GraphBuilder } from '@causeway/onnx-graph';
 import { type Binding, NativeBuffer, Runtime, type Session, Tensor } from '@causeway/ort';
-import { runHere } from '@causeway/ort/internal';
 
 const { values } = parseArgs({
   options: { runs: { type: 'string', default: '2000' }, threads: { type: 'string', default: String(availableParallelism()) } },
@@ -56,7 +55,7 @@ const bind = (on: Session): Binding => on.createBinding().input('x', x1).output(
 const binding = stack.use(bind(session));
 const { signal } = new AbortController();
 
-const onThisThread = await measure(() => runHere(session, binding));
+const onThisThread = await measure(() => session.runHere(binding));
 const onThePool = await measure(() => session.run(binding));
 const withSignal = await measure(() => session.run(binding, { signal }));
 let turn = 0;

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
+import { routerSection } from './render-router.ts';
 import { DOCS, read, source } from './report-source.ts';
 
 interface ClusterArm {
@@ -294,6 +295,7 @@ figures below are below what separate machines give.
 
 ${cluster('cluster-smollm2-512')}
 ${cluster('cluster-tiny-moe-512')}
+${routerSection('router')}
 ## KV transport against raw NATS
 
 Two processes on one nats-server, 1 MiB parts. The transport checksums every part (CRC-32C), keeps its credits and commits by a digest

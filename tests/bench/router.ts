@@ -43,7 +43,12 @@ interface Observation {
 
 await using redis = await startRedis();
 const root = join(import.meta.dirname, '../..');
-const workers: ChildProcess = fork(join(import.meta.dirname, 'arms/mock-workers.ts'), [redis.url, String(tokens), String(paceMs), String(decoders)]);
+const workers: ChildProcess = fork(join(import.meta.dirname, 'arms/mock-workers.ts'), [
+  redis.url,
+  String(tokens),
+  String(paceMs),
+  String(decoders),
+]);
 using _workers = { [Symbol.dispose]: () => void workers.kill('SIGKILL') };
 const [{ prefill, decode }] = (await once(workers, 'message')) as [{ prefill: string; decode: string[] }];
 await using router = startProcess({
@@ -130,7 +135,8 @@ for (let repeat = -1; repeat < repeats; repeat++) {
 const of = (arm: keyof typeof ARMS, key: keyof Observation): number[] =>
   observations.filter((one) => one.arm === arm).map(({ value }) => value[key]);
 const keys = ['p50', 'p99', 'largest', 'firstP50', 'firstP99', 'routerCpuUs', 'othersCores'] as const;
-const summarise = (values: (key: (typeof keys)[number]) => number[]) => Object.fromEntries(keys.map((key) => [key, spread(values(key))]));
+const summarise = (values: (key: (typeof keys)[number]) => number[]) =>
+  Object.fromEntries(keys.map((key) => [key, spread(values(key))]));
 const added = (key: keyof Observation): number[] => of('router', key).map((value, i) => value - (of('direct', key)[i] as number));
 const summary = {
   direct: summarise((key) => of('direct', key)),

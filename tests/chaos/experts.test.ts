@@ -1,89 +1,13 @@
 /** Failures of expert shards, met by running answers: no request fails, no token differs. Processes and signals are real. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type Cluster, type ClusterWorker, eventually, startCluster } from '@causeway/testkit';
+import { type Cluster, startCluster } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { difference, MAX_TOKENS, PROMPT, type Reference } from './answers.ts';
-import { type Received, startAnswer } from './client.ts';
+import type { Reference } from './answers.ts';
+import { again, ask, disturbed, LIMIT_MS, MOST_ADDED_MS, shards, SHARED, undisturbed } from './expert-streams.ts';
 import { metric } from './metric.ts';
 
 const MODEL = fileURLToPath(new URL('../../models/tiny-moe', import.meta.url));
-const LIMIT_MS = 120_000;
-const STREAMS = 8;
-const SHORT_PROMPT = PROMPT.slice(-400);
-
-/** What a dead shard may cost beyond what an undisturbed run shows on the same machine. */
-const MOST_ADDED_MS = 1000;
-
-const SHARED = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_EXPERT_MODE: 'exact', CAUSEWAY_LEASE_MS: '1000' };
-
-let asked = 0;
-
-interface Timed {
-  received: Received;
-  /** Longest time between two tokens, in milliseconds. */
-  gapMs: number;
-}
-
-/** Asks for one answer and notes the longest gap between its tokens. */
-async function ask(cluster: Cluster, onToken: (tokens: number) => void = () => undefined): Promise<Timed> {
-  let last: number | undefined;
-  let gapMs = 0;
-  const received = await startAnswer(cluster.router, {
-    api: 'grpc',
-    prompt: SHORT_PROMPT,
-    maxTokens: MAX_TOKENS,
-    temperature: 0,
-    seed: 7,
-    placement: 'disaggregated',
-    requestId: `experts-${++asked}`,
-    signal: AbortSignal.timeout(LIMIT_MS),
-    onReceived: ({ ids }) => {
-      const now = performance.now();
-      if (last !== undefined) gapMs = Math.max(gapMs, now - last);
-      last = now;
-      onToken(ids.length);
-    },
-  }).done;
-  return { received, gapMs };
-}
-
-async function undisturbed(cluster: Cluster): Promise<Reference> {
-  const { received } = await ask(cluster);
-  expect(received.error).toBeUndefined();
-  return { ids: received.ids, text: received.text };
-}
-
-/** Runs streams, calls `disturb` when each has some tokens, and expects every answer to be the undisturbed one. */
-async function disturbed(cluster: Cluster, reference: Reference, disturb: () => Promise<void> | void): Promise<number> {
-  const begun = new Set<number>();
-  const all = Array.from({ length: STREAMS }, (_, stream) =>
-    ask(cluster, (tokens) => {
-      if (tokens >= 10) begun.add(stream);
-    }),
-  );
-  await eventually(() => begun.size === STREAMS, { what: 'every stream to be under way', timeoutMs: 60_000 });
-  await disturb();
-  const answers = await Promise.all(all);
-  for (const { received } of answers) {
-    expect(difference(received, reference, 'grpc')).toBeUndefined();
-    expect(received.attempts).toBe(1);
-  }
-  return Math.max(...answers.map(({ gapMs }) => gapMs));
-}
-
-const shards = (cluster: Cluster): ClusterWorker[] => cluster.workers.filter(({ role }) => role === 'expert');
-
-async function again(cluster: Cluster, shard: ClusterWorker): Promise<void> {
-  await cluster.startWorker('expert', shard.id);
-  const count = shards(cluster).length;
-  for (const worker of cluster.workers) {
-    if (worker.role === 'expert') continue;
-    await eventually(async () => (await metric(worker.observability, 'causeway_expert_shards_connected')) === count, {
-      what: `${worker.id} to reach every shard`,
-      timeoutMs: 30_000,
-    });
-  }
-}
 
 describe('experts that are on two shards', () => {
   let cluster: Cluster;
@@ -95,7 +19,7 @@ describe('experts that are on two shards', () => {
       model: MODEL,
       router: true,
       expert: 3,
-      workerEnv: { ...SHARED, CAUSEWAY_EXPERT_COPIES: '2', CAUSEWAY_MAX_SEQUENCES: '8' },
+      workerEnv: { ...SHARED, CAUSEWAY_EXPERT_COPIES: '2' },
     });
     reference = await undisturbed(cluster);
     calmMs = await disturbed(cluster, reference, () => undefined);
@@ -129,6 +53,23 @@ describe('experts that are on two shards', () => {
   );
 
   it(
+    'survive a shard that pauses for 200 ms, again and again',
+    async () => {
+      const [, , shard] = shards(cluster);
+      const gapMs = await disturbed(cluster, reference, async () => {
+        for (let pause = 0; pause < 3; pause++) {
+          shard?.process.signal('STOP');
+          await sleep(200);
+          shard?.process.signal('CONT');
+          await sleep(100);
+        }
+      });
+      expect(gapMs).toBeLessThan(calmMs + MOST_ADDED_MS);
+    },
+    LIMIT_MS,
+  );
+
+  it(
     'are used by the last placement while Redis is away',
     async () => {
       const gapMs = await disturbed(cluster, reference, () => cluster.redis.signal('KILL'));
@@ -147,7 +88,7 @@ describe('experts that are on one shard each', () => {
       model: MODEL,
       router: true,
       expert: 3,
-      workerEnv: { ...SHARED, CAUSEWAY_MAX_SEQUENCES: '8', CAUSEWAY_EXPERT_WAIT_MS: '10000' },
+      workerEnv: { ...SHARED, CAUSEWAY_EXPERT_WAIT_MS: '10000' },
     });
     reference = await undisturbed(cluster);
   }, LIMIT_MS);

@@ -100,11 +100,18 @@ describe.skipIf(python === undefined)('the official Python client', () => {
     const held = new AbortController();
     const holders = [1, 2].map(() =>
       cluster.harness.openai.chat.completions
-        .create({ model: 'tiny-moe', messages: [{ role: 'user', content: 'x' }] }, { signal: held.signal, headers: { authorization: `Bearer ${KEY}` } })
+        .create(
+          { model: 'tiny-moe', messages: [{ role: 'user', content: 'x' }] },
+          { signal: held.signal, headers: { authorization: `Bearer ${KEY}` } },
+        )
         .catch((error: unknown) => error),
     );
     await expect.poll(() => cluster.harness.fabric.of('prefill').length).toBe(2);
-    expect(await client.play('refused')).toMatchObject({ class: 'RateLimitError', status_code: 429, code: 'rate_limit_exceeded' });
+    expect(await client.play('refused')).toMatchObject({
+      class: 'RateLimitError',
+      status_code: 429,
+      code: 'rate_limit_exceeded',
+    });
     held.abort();
     await Promise.all(holders);
     await cluster.harness.quiet();

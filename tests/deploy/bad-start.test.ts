@@ -18,7 +18,7 @@ async function servers(): Promise<{ CAUSEWAY_NATS_URL: string; redis: (password:
   return { CAUSEWAY_NATS_URL: nats.url, redis: (password) => redis.url.replace('//', `//w:${password}@`) };
 }
 
-function start(service: 'router' | 'prefill' | 'decode', env: Record<string, string>): ServiceProcess {
+function start(service: 'router' | 'prefill' | 'decode' | 'expert', env: Record<string, string>): ServiceProcess {
   const own = service === 'router' ? { CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_GRPC_PORT: '0' } : { CAUSEWAY_WORKER_ID: 'w' };
   return stack.use(
     startProcess({
@@ -31,9 +31,9 @@ function start(service: 'router' | 'prefill' | 'decode', env: Record<string, str
 const nats = (password: string) => ({ CAUSEWAY_NATS_USER: 'w', CAUSEWAY_NATS_PASSWORD: password });
 
 describe('a wrong password', () => {
-  test.each(['router', 'prefill', 'decode'] as const)('at Redis: %s says so and ends', async (service) => {
+  test.each(['router', 'prefill', 'decode', 'expert'] as const)('at Redis: %s says so and ends', async (service) => {
     const { CAUSEWAY_NATS_URL, redis } = await servers();
-    const own = service === 'router' ? {} : { CAUSEWAY_NATS_URL, ...nats('right') };
+    const own = service === 'router' || service === 'expert' ? {} : { CAUSEWAY_NATS_URL, ...nats('right') };
     const process = start(service, { ...own, CAUSEWAY_REDIS_URL: redis('wrong-secret') });
     expect(await process.exited).toMatchObject({ code: 2 });
     expect(process.tail()).toMatch(/Redis at redis:\/\/127\.0\.0\.1:\d+ refused.*WRONGPASS/);
@@ -56,15 +56,32 @@ test('a database that Redis has not is refused, not replaced by another', async 
   expect(process.tail()).toContain('DB index');
 });
 
-test('an address that does not lead to the worker is refused before anybody is told of it', async () => {
-  const { CAUSEWAY_NATS_URL, redis } = await servers();
-  const process = start('decode', {
-    CAUSEWAY_NATS_URL,
-    ...nats('right'),
-    CAUSEWAY_REDIS_URL: redis('right'),
-    CAUSEWAY_ADVERTISE_HOST: 'no-such-host.invalid',
-  });
-  expect(await process.exited).toMatchObject({ code: 2 });
-  expect(process.tail()).toContain('no-such-host.invalid');
-  expect(process.tail()).toContain('CAUSEWAY_ADVERTISE_HOST');
+test.each(['decode', 'expert'] as const)(
+  'an address that does not lead to the %s process is refused before anybody is told of it',
+  async (role) => {
+    const { CAUSEWAY_NATS_URL, redis } = await servers();
+    const process = start(role, {
+      ...(role === 'expert' ? {} : { CAUSEWAY_NATS_URL, ...nats('right') }),
+      CAUSEWAY_REDIS_URL: redis('right'),
+      CAUSEWAY_ADVERTISE_HOST: 'no-such-host.invalid',
+    });
+    expect(await process.exited).toMatchObject({ code: 2 });
+    expect(process.tail()).toContain('no-such-host.invalid');
+    expect(process.tail()).toContain('CAUSEWAY_ADVERTISE_HOST');
+  },
+);
+
+test('a worker whose KV does not come through NATS ends, though it is connected: nobody is told of it', async () => {
+  // Its subjects for control are open, those of its KV are not.
+  const users =
+    '[ { user: "w", password: "right", permissions: { publish: { deny: "causeway.>" }, subscribe: { deny: "causeway.>" } } } ]';
+  const server = stack.use(
+    await startNats({ extraConfig: `authorization { users = ${users} }`, login: { user: 'w', password: 'right' } }),
+  );
+  const redis = stack.use(await startRedis());
+  const process = start('decode', { CAUSEWAY_NATS_URL: server.url, ...nats('right'), CAUSEWAY_REDIS_URL: redis.url });
+  const { code } = await process.exited;
+  expect(code).toBe(2);
+  expect(process.tail()).toMatch(/KV that this worker sent to itself did not arrive .*NATS users/);
+  expect(process.tail()).not.toMatch(/"msg":"ready"/);
 });

@@ -6,6 +6,7 @@ import { Child, type Cluster, eventually, findBinary, freePort, startCluster, st
 import { DASHBOARDS, defaultTopology, type Panel, renderPrometheus } from '@causeway/topology';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
+import { grafanaProblems } from './grafana-schema.ts';
 import { ROOT } from './manifests.ts';
 import { queryProblems, recordedNames } from './rules.ts';
 
@@ -48,6 +49,18 @@ describe.each(dashboards)('dashboard %s', (name, dashboard) => {
   });
 });
 
+test("every dashboard is what Grafana's schema takes, and a wrong one is found", () => {
+  const all = dashboards.map(([name]) => json(name));
+  expect(grafanaProblems(all)).toEqual([]);
+  const changed = (edit: (panel: Record<string, unknown>) => void): object => {
+    const copy = structuredClone(json('overview'));
+    edit(copy.panels[0] as unknown as Record<string, unknown>);
+    return copy;
+  };
+  expect(grafanaProblems([changed((panel) => (panel['gridPosition'] = {}))]).join()).toContain('gridPosition');
+  expect(grafanaProblems([changed((panel) => (panel['options'] = { legend: { displayMode: 'lists' } }))])).not.toEqual([]);
+});
+
 test('no two dashboards share an id', () => {
   expect(new Set(dashboards.map(([, { uid }]) => uid)).size).toBe(dashboards.length);
 });
@@ -60,8 +73,22 @@ describe('queries of the dashboards, against a Prometheus that scrapes a cluster
   beforeAll(async () => {
     const folder = mkdtempSync(join(tmpdir(), 'causeway-prometheus-'));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
+    const monitoring = `127.0.0.1:${await freePort()}`;
     const cluster = stack.use(
-      await startCluster({ model: join(ROOT, 'models/tiny-moe'), modelName: 'tiny-moe', router: true, prefill: 1, decode: 1 }),
+      await startCluster({
+        model: join(ROOT, 'models/tiny-moe'),
+        modelName: 'tiny-moe',
+        router: true,
+        expert: 2,
+        nats: { monitoring: false, extraConfig: `http: "${monitoring}"` },
+        // Families whose storages differ, as in the built-in topology: KV is converted.
+        env: { 'prefill-1': { CAUSEWAY_CHIP: 'nvidia' }, 'decode-1': { CAUSEWAY_CHIP: 'ascend' } },
+        workerEnv: {
+          CAUSEWAY_CHIP_EMULATED: 'on',
+          CAUSEWAY_NATS_MONITORING_URL: `http://${monitoring}`,
+          CAUSEWAY_EXPERT_HOT_COPIES: '1',
+        },
+      }),
     );
     const port = await freePort();
     writeFileSync(join(folder, 'prometheus.yml'), configuration(cluster));
@@ -87,6 +114,12 @@ describe('queries of the dashboards, against a Prometheus that scrapes a cluster
     const answered = async (): Promise<boolean> =>
       Number((await range('vllm:request_success_total')).flatMap(({ values }) => values).at(-1)?.[1] ?? 0) > 60;
     await eventually(answered, { timeoutMs: 120_000, intervalMs: 1000, what: 'answers to the load' });
+    // A third shard joins: the experts are placed anew, under load.
+    const epoch = async (): Promise<number> =>
+      Number((await range('max(causeway_expert_placement_epoch)')).flatMap(({ values }) => values).at(-1)?.[1] ?? 0);
+    const first = await epoch();
+    await cluster.startWorker('expert', 'expert-3');
+    await eventually(async () => (await epoch()) > first, { timeoutMs: 60_000, intervalMs: 500, what: 'another placement' });
     // Rules are evaluated every 15 s, each group in its turn.
     const recorded = async (): Promise<boolean> =>
       (await Promise.all(recordedNames().map(range))).every((series) => series.length > 0);

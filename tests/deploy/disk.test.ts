@@ -66,7 +66,7 @@ describe.skipIf(!mountable)('up', () => {
 
   test('goes on when the disk fills up, and still drains', async () => {
     const folder = mount('size=8m');
-    const run = up(folder);
+    const run = up(folder, ['--topology', join(ROOT, 'topologies/minimal.yaml')]);
     const deadline = Date.now() + 90_000;
     while (!run.output().includes('Ctrl-C') && Date.now() < deadline) await new Promise((done) => setTimeout(done, 100));
     mkdirSync(join(folder, 'full'));

@@ -4,7 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, startCluster, startNats, startRedis } from '@causeway/testkit';
+import { eventually, freePort, startCluster, startNats, startRedis } from '@causeway/testkit';
 import { afterAll, expect, test } from 'vitest';
 import { ROOT } from './manifests.ts';
 
@@ -60,7 +60,9 @@ test('a cluster that is well has no problems; one with another checkpoint, or wi
   await cluster.startWorker('prefill', 'prefill-2', { CAUSEWAY_MODEL_PATH: other });
   const mixed = await doctor(at);
   expect(mixed.code).toBe(1);
-  expect(problems(mixed.findings)).toMatchObject([{ what: 'fingerprints', found: expect.stringMatching(/differ in weights/) }]);
+  expect(problems(mixed.findings)).toMatchObject([
+    { what: 'fingerprints of tiny-moe', found: expect.stringMatching(/differ in weights/) },
+  ]);
 
   await cluster.worker('decode-1').process.stop();
   await cluster.worker('prefill-2').process.stop();
@@ -68,6 +70,32 @@ test('a cluster that is well has no problems; one with another checkpoint, or wi
   expect(problems(without.findings).map(({ what }) => what)).toEqual(['decode workers']);
   const elsewhere = await doctor([...at, '--namespace', 'other']);
   expect(problems(elsewhere.findings)).toMatchObject([{ what: 'workers', todo: expect.stringContaining('namespace') }]);
+}, 120_000);
+
+test('shards: every expert on a live one is well, on none a problem', async () => {
+  await using cluster = await startCluster({ model: MODEL, modelName: 'tiny-moe', expert: 2 });
+  const at = ['--json', '--nats-url', cluster.nats.url, '--redis-url', cluster.redis.url];
+  const well = await doctor(at);
+  expect(problems(well.findings)).toEqual([]);
+  expect(well.findings).toContainEqual(
+    expect.objectContaining({
+      level: 'ok',
+      what: 'experts of tiny-moe',
+      found: expect.stringMatching(/^2 shards, 1\.00 copies/),
+    }),
+  );
+  expect(well.findings.map(({ what }) => what).join()).toContain('expert-2, gRPC at 127.0.0.1');
+
+  // Both at once: nobody is left to take their experts over.
+  await Promise.all(['expert-1', 'expert-2'].map((id) => cluster.worker(id).process.kill()));
+  const without = await eventually(
+    async () => {
+      const { findings } = await doctor(at);
+      return problems(findings).some(({ what }) => what === 'experts of tiny-moe') ? findings : undefined;
+    },
+    { timeoutMs: 30_000, intervalMs: 500, what: 'leases that have ended' },
+  );
+  expect(problems(without)).toMatchObject([{ found: expect.stringMatching(/^0 shards, .* 0 of the expert with fewest/) }]);
 }, 120_000);
 
 test('servers that are away, are something else, or refuse the password', async () => {

@@ -10,6 +10,7 @@ import { defaultTopology, parseTopology, renderKubernetes, SCALING_METRICS, SECR
 import { workerConfig } from '@causeway/worker-runtime';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { expertConfig } from '../../services/expert/src/config.ts';
 import { routerConfig } from '../../services/router/src/config.ts';
 import {
   kinds,
@@ -150,7 +151,7 @@ describe.each([...rendered])('kubernetes %s', (name, manifests) => {
       };
       return admits(to, 'ingress', from) && (from === undefined || admits(from, 'egress', to));
     };
-    const { router = {}, prefill = {}, decode = {}, nats = {}, redis = {} } = pods;
+    const { router = {}, prefill = {}, decode = {}, expert = {}, nats = {}, redis = {} } = pods;
     expect(allowed(undefined, router, 8000)).toBe(true);
     expect(allowed(undefined, router, 50_051)).toBe(true);
     for (const worker of [prefill, decode]) {
@@ -158,13 +159,18 @@ describe.each([...rendered])('kubernetes %s', (name, manifests) => {
       expect(allowed(worker, nats, 4222)).toBe(true);
       expect(allowed(worker, redis, 6379)).toBe(true);
       expect(allowed(undefined, worker, 50_061)).toBe(false);
+      expect(allowed(worker, expert, 50_061)).toBe(true);
+      expect(allowed(expert, worker, 50_061)).toBe(false);
     }
+    expect(allowed(expert, redis, 6379)).toBe(true);
+    expect(allowed(expert, nats, 4222)).toBe(false);
+    for (const from of [router, undefined]) expect(allowed(from, expert, 50_061)).toBe(false);
     expect(allowed(router, redis, 6379)).toBe(true);
     expect(allowed(router, nats, 4222)).toBe(false);
     expect(allowed(undefined, nats, 4222)).toBe(false);
     expect(allowed(undefined, redis, 6379)).toBe(false);
     const prometheus = { 'app.kubernetes.io/name': 'prometheus' };
-    for (const target of [router, prefill, decode]) {
+    for (const target of [router, prefill, decode, expert]) {
       const open = policies.some(
         ({ spec }) =>
           selects(spec.podSelector, target) &&
@@ -178,11 +184,11 @@ describe.each([...rendered])('kubernetes %s', (name, manifests) => {
   });
 
   test('gives services only variables that they read, every one that they must have, and ports that they open', () => {
-    expect(ours.length).toBeGreaterThanOrEqual(3);
+    expect(ours.length).toBeGreaterThanOrEqual(4);
     for (const workload of ours) {
       const container = containers(workload).find(({ args }) => args !== undefined);
       const router = container?.name === 'router';
-      const fields = Object.values(router ? routerConfig : workerConfig);
+      const fields = Object.values({ router: routerConfig, expert: expertConfig }[container?.name ?? ''] ?? workerConfig);
       const env = new Map((container?.env ?? []).map((entry) => [entry.name, entry.value]));
       const known = new Set([...fields.map((field) => field.env), 'UV_THREADPOOL_SIZE']);
       expect(
@@ -243,7 +249,8 @@ describe.each([...rendered])('kubernetes %s', (name, manifests) => {
         ? read('deploy/kubernetes/base/nats.conf')
         : (manifests.find(({ data }) => data?.['nats.conf'])?.data?.['nats.conf'] ?? '');
     const users = [...conf.matchAll(/user: "([^"]+)"/g)].map((match) => match[1]);
-    const scaled = kinds(manifests, 'StatefulSet').flatMap(({ metadata }) => {
+    const workers = kinds(manifests, 'StatefulSet').filter((set) => podLabels(set)['app.kubernetes.io/component'] !== 'expert');
+    const scaled = workers.flatMap(({ metadata }) => {
       const max = kinds(manifests, 'HorizontalPodAutoscaler').find((scaler) => scaler.metadata.name === metadata.name)?.spec
         .maxReplicas as number;
       return Array.from({ length: max }, (_, index) => `${metadata.name}-${index}`);
@@ -288,7 +295,7 @@ describe.skipIf(!kubectlPossible())('kubectl kustomize', () => {
     const of = Object.fromEntries(
       kinds(manifests, 'StatefulSet').map(({ metadata, spec }) => [metadata.name, spec.template.spec]),
     );
-    expect(Object.keys(of).toSorted()).toEqual(['decode', 'decode-cambricon', 'prefill']);
+    expect(Object.keys(of).toSorted()).toEqual(['decode', 'decode-cambricon', 'expert', 'prefill']);
     for (const [pool, resource] of [
       ['prefill', 'nvidia.com/gpu'],
       ['decode', 'huawei.com/Ascend910'],

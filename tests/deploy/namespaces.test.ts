@@ -30,6 +30,7 @@ describe('namespaces', () => {
         models: new Map([['tiny-moe', { name: 'tiny-moe', path: MODEL }]]),
         machineCores: 1,
         natsUrl,
+        natsMonitoringUrl: '',
         natsPassword: (worker) => `${namespace}-${worker}`,
         redisUrl,
         host: '127.0.0.1',

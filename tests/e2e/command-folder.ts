@@ -9,7 +9,7 @@ export const MAIN = resolve(import.meta.dirname, '../../services/cli/src/main.ts
 
 /** The line that `up` prints of its first answer. */
 export const FIRST_LINE =
-  /^prefill(?:-\d+)? \(cpu\) read \d+ tokens and sent [\d.]+ [KM]iB of KV cache \(.+\) over NATS in [\d.]+ m?s to decode \(cpu\), which wrote \d+ tokens(?:, calling experts of .+)?; first token after [\d.]+ m?s, then \d+ tokens\/s$/;
+  /^prefill(?:-\d+)? \((?:cpu|nvidia, emulated)\) read \d+ tokens and sent [\d.]+ [KM]iB of KV cache \(.+\) over NATS in [\d.]+ m?s to decode(?:-\d+)? \((?:cpu|ascend, emulated)\), which wrote \d+ tokens(?:, calling experts of .+)?; first token after [\d.]+ m?s, then \d+ tokens\/s$/;
 
 /** `status --json`, the fields that tests read. */
 export interface Status {

@@ -2,10 +2,13 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { eventually, freePort } from '@causeway/testkit';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { alive, CommandFolder, FIRST_LINE, processState, type Status } from './command-folder.ts';
+
+/** One worker of a kind: quick to start where the processes themselves are not what is tested. */
+const MINIMAL = ['--topology', resolve(import.meta.dirname, '../../topologies/minimal.yaml')];
 
 let at: CommandFolder;
 
@@ -28,7 +31,9 @@ test('up answers a first prompt through two workers, heals, refuses a second up,
   const bystander = spawn('sleep', ['600']);
   const up = at.start(['up']);
   const line = await up.waitForLine(FIRST_LINE, 120_000);
-  expect(line).toMatch(FIRST_LINE);
+  expect(line).toMatch(
+    /^prefill-\d \(nvidia, emulated\) read \d+ tokens and sent [\d.]+ KiB of KV cache .* over NATS in [\d.]+ ms to decode-\d \(ascend, emulated\), which wrote \d+ tokens, calling experts of expert-\d \d+ times and of expert-\d \d+ times; first token after/,
+  );
   await up.waitForLine(/^ready {2}HTTP/, 10_000);
   expect(up.lines.join('\n')).toMatch(/model The capital of France is Paris/);
 
@@ -38,12 +43,18 @@ test('up answers a first prompt through two workers, heals, refuses a second up,
     ['nats', true],
     ['redis', true],
     ['router', true],
-    ['prefill', true],
-    ['decode', true],
+    ['prefill-0', true],
+    ['prefill-1', true],
+    ['decode-0', true],
+    ['decode-1', true],
+    ['expert-0', true],
+    ['expert-1', true],
   ]);
   expect(first.workers.map((worker) => [worker.id, worker.role, worker.chip])).toEqual([
-    ['decode', 'decode', 'cpu'],
-    ['prefill', 'prefill', 'cpu'],
+    ['decode-0', 'decode', 'ascend'],
+    ['decode-1', 'decode', 'ascend'],
+    ['prefill-0', 'prefill', 'nvidia'],
+    ['prefill-1', 'prefill', 'nvidia'],
   ]);
   for (const worker of first.workers) expect(worker.freePages).toBe(worker.totalPages);
 
@@ -57,16 +68,16 @@ test('up answers a first prompt through two workers, heals, refuses a second up,
   expect(chat.code).toBe(0);
   expect(chat.output).toMatch(/white/i);
 
-  const victim = first.services.find((service) => service.name === 'decode')?.pid ?? 0;
+  const victim = first.services.find((service) => service.name === 'decode-0')?.pid ?? 0;
   process.kill(victim, 'SIGKILL');
-  await up.waitForLine(/decode {4} died \(pid \d+, signal SIGKILL\); starting it again/, 10_000);
+  await up.waitForLine(/decode-0 {2} died \(pid \d+, signal SIGKILL\); starting it again/, 10_000);
   await eventually(
     async () => {
       const now = await at.status();
-      const healed = now.services.find((service) => service.name === 'decode');
-      return healed?.ready === true && healed.restarts === 1 && now.workers.length === 2;
+      const healed = now.services.find((service) => service.name === 'decode-0');
+      return healed?.ready === true && healed.restarts === 1 && now.workers.length === 4;
     },
-    { timeoutMs: 60_000, intervalMs: 300, what: 'decode ready again' },
+    { timeoutMs: 60_000, intervalMs: 300, what: 'decode-0 ready again' },
   );
 
   const pids = (await at.status()).services.map((service) => service.pid);
@@ -77,7 +88,8 @@ test('up answers a first prompt through two workers, heals, refuses a second up,
   up.signal('INT');
   expect(await up.exited).toEqual({ code: 0, signal: null });
   const order = up.lines.filter((text) => / stopped in /.test(text)).map((text) => text.trim().split(' ')[0]);
-  expect(order.slice(0, 3)).toEqual(['router', 'prefill', 'decode']);
+  const roles = order.map((name) => name?.replace(/-\d$/, ''));
+  expect(roles.slice(0, 7)).toEqual(['router', 'prefill', 'prefill', 'decode', 'decode', 'expert', 'expert']);
   expect(pids.filter(alive)).toEqual([]);
   expect(alive(bystander.pid ?? 0)).toBe(true);
   bystander.kill('SIGKILL');
@@ -97,7 +109,7 @@ test('a taken default port is reported with its holder and replaced; a taken por
     new RegExp(`port ${taken} \\(--http-port\\) is taken by .*\\(pid ${process.pid}\\); name another or stop it`),
   );
 
-  const up = at.start(['up', '--no-prompt', '--wait', '60']);
+  const up = at.start(['up', '--no-prompt', '--wait', '60', ...MINIMAL]);
   const note = await up.waitForLine(/port 8000 is taken by .* HTTP is on \d+ instead/, 60_000);
   await up.waitForLine(/^ready {2}HTTP/, 90_000);
   const { http } = await at.status();
@@ -108,7 +120,7 @@ test('a taken default port is reported with its holder and replaced; a taken por
 }, 180_000);
 
 test('up --detach returns when it is ready; what a killed one leaves is cleaned up by down', async () => {
-  const detached = await at.run(['up', '--detach', '--http-port', String(await freePort())]);
+  const detached = await at.run(['up', '--detach', '--http-port', String(await freePort()), ...MINIMAL]);
   expect(detached.output).toMatch(/running in the background \(pid (\d+)\)/);
   expect(detached.code).toBe(0);
   expect(detached.output.split('\n').some((line) => FIRST_LINE.test(line))).toBe(true);
@@ -128,7 +140,7 @@ test('up --detach returns when it is ready; what a killed one leaves is cleaned 
 }, 180_000);
 
 test('a second Ctrl-C kills at once what would go on draining, a suspended worker too', async () => {
-  const up = at.start(['up', '--no-prompt']);
+  const up = at.start(['up', '--no-prompt', ...MINIMAL]);
   await up.waitForLine(/^ready {2}HTTP/, 120_000);
   const { http, services } = await at.status();
   const named = (name: string): Status['services'][number] => {

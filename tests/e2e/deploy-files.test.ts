@@ -4,8 +4,20 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 
 interface Compose {
-  services: Record<string, { command?: string[]; environment?: Record<string, string>; depends_on?: string[] | object }>;
+  services: Record<
+    string,
+    {
+      command?: string[];
+      environment?: Record<string, string>;
+      depends_on?: string[] | object;
+      networks?: string[];
+      healthcheck?: object;
+    }
+  >;
 }
+
+const WORKERS = ['prefill-0', 'prefill-1', 'decode-0', 'decode-1'];
+const SHARDS = ['expert-0', 'expert-1'];
 
 describe('docker-compose.yml', () => {
   test('runs NATS, Redis, every process of the topology, Prometheus and Grafana', () => {
@@ -14,20 +26,44 @@ describe('docker-compose.yml', () => {
       'nats',
       'redis',
       'router',
-      'prefill',
-      'decode',
+      ...WORKERS,
+      ...SHARDS,
       'prometheus',
       'grafana',
       'load',
       'jaeger',
     ]);
-    for (const name of ['router', 'prefill', 'decode']) {
-      expect(services[name]?.command).toEqual([`services/${name}/src/main.ts`]);
+    for (const name of ['router', ...WORKERS, ...SHARDS]) {
+      expect(services[name]?.command).toEqual([`services/${name.replace(/-\d$/, '')}/src/main.ts`]);
       expect(services[name]?.environment).toMatchObject({
-        ...(name === 'router' ? {} : { CAUSEWAY_NATS_URL: 'nats://nats:4222', CAUSEWAY_ADVERTISE_HOST: name }),
+        ...(name === 'router' ? {} : { CAUSEWAY_ADVERTISE_HOST: name }),
+        ...(WORKERS.includes(name) ? { CAUSEWAY_NATS_URL: 'nats://nats:4222', CAUSEWAY_EXPERTS: 'remote' } : {}),
         CAUSEWAY_HOST: '0.0.0.0',
         CAUSEWAY_OBSERVABILITY_PORT: '9100',
       });
+    }
+    expect(services['prefill-0']?.environment).toMatchObject({ CAUSEWAY_CHIP: 'nvidia', CAUSEWAY_CHIP_EMULATED: 'on' });
+    expect(services['decode-1']?.environment).toMatchObject({ CAUSEWAY_CHIP: 'ascend', CAUSEWAY_CHIP_EMULATED: 'on' });
+  });
+
+  test('starts shards before workers, workers before the router; shards know neither NATS nor its plane', () => {
+    const { services } = parse(renderCompose(defaultTopology())) as Compose;
+    const after = (name: string): string[] => Object.keys(services[name]?.depends_on ?? {});
+    for (const name of SHARDS) {
+      expect(after(name)).toEqual(['redis']);
+      expect(services[name]?.networks).toEqual(['control']);
+      expect(Object.keys(services[name]?.environment ?? {}).filter((key) => key.includes('NATS'))).toEqual([]);
+    }
+    for (const name of WORKERS) expect(after(name)).toEqual(['nats', 'redis', ...SHARDS]);
+    expect(after('router')).toEqual(['redis', ...WORKERS]);
+  });
+
+  test('gives every container a health check, limits, a read-only root and a user without rights', () => {
+    const { services } = parse(renderCompose(defaultTopology())) as Compose;
+    for (const [name, service] of Object.entries(services)) {
+      expect(service, name).toMatchObject({ read_only: true, cap_drop: ['ALL'], pids_limit: 512, mem_limit: expect.any(String) });
+      // Jaeger's image has nothing to ask with.
+      if (name !== 'jaeger') expect(service.healthcheck, name).toBeDefined();
     }
   });
 
@@ -36,6 +72,6 @@ describe('docker-compose.yml', () => {
       scrape_configs: { static_configs: { targets: string[] }[] }[];
     };
     const targets = config.scrape_configs.flatMap((job) => job.static_configs.flatMap((entry) => entry.targets));
-    expect(targets).toEqual(['router:9100', 'prefill:9100', 'decode:9100']);
+    expect(targets).toEqual(['router', ...WORKERS, ...SHARDS].map((name) => `${name}:9100`));
   });
 });

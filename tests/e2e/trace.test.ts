@@ -1,48 +1,14 @@
 /** One request is one OpenTelemetry trace over three processes, taken by an OTLP/HTTP receiver; without an endpoint nothing is sent. */
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { type Cluster, eventually, freePort, startCluster } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { attribute, type Span, TraceReceiver } from './trace-receiver.ts';
 
-interface Span {
-  traceId: string;
-  spanId: string;
-  parentSpanId: string;
-  name: string;
-  startTimeUnixNano: string;
-  endTimeUnixNano: string;
-  status: { code?: number };
-  attributes: { key: string; value: { stringValue?: string; intValue?: number; boolValue?: boolean } }[];
-  service: string;
-}
-
-interface Export {
-  resourceSpans: {
-    resource: { attributes: { key: string; value: { stringValue: string } }[] };
-    scopeSpans: { spans: Omit<Span, 'service'>[] }[];
-  }[];
-}
-
-const spans: Span[] = [];
-const receiver = createServer((request, response) => {
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.on('end', () => {
-    for (const { resource, scopeSpans } of (JSON.parse(Buffer.concat(chunks).toString()) as Export).resourceSpans) {
-      const service = resource.attributes.find(({ key }) => key === 'service.name')?.value.stringValue ?? '';
-      for (const scope of scopeSpans) spans.push(...scope.spans.map((span) => ({ ...span, service })));
-    }
-    response.setHeader('content-type', 'application/json').end('{}');
-  });
-});
-
+const receiver = new TraceReceiver();
+const { spans } = receiver;
 let cluster: Cluster;
 
 beforeAll(async () => {
-  await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
-  const traced = {
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/v1/traces`,
-  };
+  const traced = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: await receiver.listen() };
   cluster = await startCluster({
     model: 'models/tiny-moe',
     router: true,
@@ -52,7 +18,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(async () => {
   await cluster[Symbol.asyncDispose]();
-  await new Promise((resolve) => receiver.close(resolve));
+  await receiver[Symbol.asyncDispose]();
 });
 
 function ask(content: string, headers: Record<string, string> = {}): Promise<Response> {
@@ -63,18 +29,6 @@ function ask(content: string, headers: Record<string, string> = {}): Promise<Res
   });
 }
 
-/** The spans of a trace once its root has come; children end and are sent before it, or a second later. */
-async function traceOf(id: string, count: number): Promise<Span[]> {
-  const found = (): Span[] => spans.filter(({ traceId }) => traceId === id);
-  await eventually(() => Promise.resolve(found().length >= count), { what: `${count} spans of trace ${id}` });
-  return found();
-}
-
-const attribute = (span: Span | undefined, name: string): unknown => {
-  const value = span?.attributes.find(({ key }) => key === name)?.value;
-  return value?.stringValue ?? value?.intValue ?? value?.boolValue;
-};
-
 describe('traces', () => {
   it('show queue, prefill chunks, transfer, handoff and decode of one request', async () => {
     const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -84,7 +38,7 @@ describe('traces', () => {
     const { usage } = (await response.json()) as {
       usage: { prompt_tokens: number; completion_tokens: number; causeway: { bytes_sent: number } };
     };
-    const trace = await traceOf(traceId, 14);
+    const trace = await receiver.traceOf(traceId, 14);
     const named = (name: string, service: string): Span[] =>
       trace.filter((span) => span.name === name && span.service === `causeway-${service}`);
     const one = (name: string, service: string): Span => {
@@ -148,7 +102,7 @@ describe('traces', () => {
     expect((await ask('Who are you?', { traceparent: `00-${traceId}-b7ad6b7169203331-00` })).status).toBe(200);
     const later = '1af7651916cd43dd8448eb211c80319c';
     expect((await ask('Who are you?', { traceparent: `00-${later}-b7ad6b7169203331-01` })).status).toBe(200);
-    await traceOf(later, 13);
+    await receiver.traceOf(later, 13);
     expect(spans.filter((span) => span.traceId === traceId)).toEqual([]);
   });
 

@@ -10,6 +10,7 @@ import { alive, CommandFolder, FIRST_LINE } from './command-folder.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const SMOLLM2 = resolve(ROOT, '../shared/models/smollm2-135m-instruct');
+const MINIMAL = join(ROOT, 'topologies/minimal.yaml');
 const READY = /^ready {2}HTTP/;
 
 let at: CommandFolder;
@@ -57,6 +58,7 @@ describe.skipIf(!existsSync(SMOLLM2))('SmolLM2 (GGUF Q4_1)', () => {
     await up.waitForLine(FIRST_LINE, 180_000);
     await up.waitForLine(READY, 10_000);
     const shown = up.lines.join('\n');
+    expect(shown).toContain('smollm2-135m-instruct has no experts: it runs without expert shards');
     expect(shown).toMatch(/you {3}What is the capital of France\?\nmodel .*Paris/);
     expect(shown).toContain(`ready  HTTP http://127.0.0.1:${http}/v1  ·  gRPC 127.0.0.1:${grpc}`);
     expect(await listed(`127.0.0.1:${grpc}`)).toEqual(['smollm2-135m-instruct']);
@@ -134,7 +136,7 @@ test.skipIf(!hasIpv6)(
   'up --host ::1 serves on IPv6, where chat --url finds its model; down ends a suspended supervisor',
   async () => {
     const port = await freePort();
-    const up = at.start(['up', '--no-prompt', '--host', '::1', '--http-port', String(port)]);
+    const up = at.start(['up', '--no-prompt', '--host', '::1', '--http-port', String(port), '--topology', MINIMAL]);
     await up.waitForLine(READY, 120_000);
     const { http, grpc, services, supervisorPid } = await at.status();
     expect(http).toBe(`http://[::1]:${port}`);

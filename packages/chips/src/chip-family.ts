@@ -4,6 +4,7 @@ import { ascend } from './ascend/ascend.ts';
 import { cambricon } from './cambricon/cambricon.ts';
 import { cpu } from './cpu/cpu.ts';
 import { nvidia } from './nvidia/nvidia.ts';
+import { webgpu } from './webgpu/webgpu.ts';
 
 /** A chip family: how ONNX Runtime reaches it and how it stores KV in its pages. */
 export interface ChipFamily {
@@ -20,6 +21,17 @@ export interface ChipFamily {
   blockTokens: readonly number[];
   /** MLA's latent and rotary part lie apart. */
   splitLatent?: boolean;
+  /**
+   * Called before its provider is first used. Families without it are imitated on the CPU only.
+   * @throws ServiceError `provider_missing` that says what to install
+   */
+  prepare?(settings: ProviderSettings): void;
+}
+
+/** What providers need to know of the machine. */
+export interface ProviderSettings {
+  /** Folder of Vulkan's loader and driver; default the system's. */
+  vulkanDir?: string | undefined;
 }
 
 /** What a configuration may choose; what is left out is the family's default. */
@@ -32,7 +44,7 @@ export interface StorageChoice {
 }
 
 /** Families by name; one folder each. */
-const FAMILIES: Readonly<Record<string, ChipFamily>> = { cpu, nvidia, ascend, cambricon };
+const FAMILIES: Readonly<Record<string, ChipFamily>> = { cpu, webgpu, nvidia, ascend, cambricon };
 
 /** What a configuration may name. */
 export const CHIP_NAMES = Object.keys(FAMILIES) as [string, ...string[]];
@@ -69,6 +81,16 @@ export function chipStorage(family: ChipFamily, choice: StorageChoice): KvStorag
 }
 
 /**
+ * The provider that a worker of this family computes with, made ready; undefined: the CPU's.
+ * @throws ServiceError `provider_missing` that says what to install
+ */
+export function chipProvider(family: ChipFamily, emulated: boolean, settings: ProviderSettings): string | undefined {
+  if (emulated || family.prepare === undefined) return undefined;
+  family.prepare(settings);
+  return family.provider;
+}
+
+/**
  * Whether a worker of this family imitates it on the CPU.
  * @param providers execution providers of this build of ONNX Runtime
  * @throws ServiceError `provider_missing` when the family's provider is not there and imitation was not asked for, or was asked of the CPU
@@ -80,8 +102,9 @@ export function chipEmulated(family: ChipFamily, wanted: boolean, providers: rea
     return false;
   }
   if (wanted) return true;
+  if (family.prepare !== undefined && providers.includes(provider)) return false;
   const there = providers.includes(provider)
-    ? `is there, but the engine computes on the CPU's only so far`
+    ? `is there, but the engine computes with ${cpu.provider} and ${webgpu.provider} only so far`
     : `is not in this ONNX Runtime`;
   const remedy = providers.includes(provider) || install === undefined ? '' : `install ${install}, or `;
   return fail(

@@ -1,10 +1,13 @@
 import { fail } from '@causeway/errors';
-import { isWireOrder, keepsTokens, type LayerGeometry } from '@causeway/kv';
+import { isWireOrder, keepsTokens, type LayerGeometry, type LayerRange } from '@causeway/kv';
 import { ReservationLine } from './admission.ts';
 import { LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 import { RunningEngine } from './engine.ts';
 import { EngineLoop } from './engine-loop.ts';
 import { checkBlocks, type EngineParts } from './engine-parts.ts';
+import { attentionLimits } from './device-attention.ts';
+import { DevicePacker } from './device-packing.ts';
+import { EngineDevice } from './engine-device.ts';
 import { Executor } from './executor.ts';
 import { AnswerLengths } from './growth.ts';
 import { LoopTime } from './loop-time.ts';
@@ -13,6 +16,7 @@ import { Packer } from './packing.ts';
 import { PageStage } from './page-stage.ts';
 import { PromptScorer } from './prompt-scorer.ts';
 import { Sampler } from './sampler.ts';
+import type { SlotPacker } from './slot-packer.ts';
 import { Slots } from './slots.ts';
 import { storedLayers } from './stored-layers.ts';
 import type { Engine, Sampling } from './types.ts';
@@ -29,26 +33,39 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { blockTokens, dtype } = pool.descriptor.storage;
   checkLayers(pool.descriptor.layers);
   const maxContext = Math.min(options.maxContext, info.contextLength, pool.totalPages * blockTokens);
-  const chunkTokens = usedChunkTokens(options.chunkTokens, maxContext);
   const time = new LoopTime();
   const debug = options.debug ?? {};
   await using resources = new AsyncDisposableStack();
+  const device = options.provider === undefined ? undefined : resources.use(await EngineDevice.open(runtime, options.provider));
+  const limits = device && (await attentionLimits(runtime, device, pool.descriptor.layers, options.chunkTokens));
+  const chunkTokens = usedChunkTokens(limits?.chunkTokens ?? options.chunkTokens, maxContext);
+
+  const apart = limits?.together === false;
   const slots = resources.use(
     new Slots(
       {
         descriptor: pool.descriptor,
         maxSequences: options.maxSequences,
         capacity: Math.ceil(maxContext / blockTokens) * blockTokens,
+        device: device?.memory,
+        apart,
       },
       time,
     ),
   );
-  const stage = isWireOrder(pool.descriptor.storage) ? undefined : resources.use(new PageStage(pool, STAGE_BYTES));
-  const packer = resources.use(await Packer.create({ runtime, slots, pool, time, stage, compare: debug.checkPages === true }));
-  const stored = await storedLayers(
-    { runtime, model, slots, pool, time, stage, groups: options.layerGroups ?? 1, whole: packer },
-    resources,
-  );
+  await device?.touch(slots);
+  const newStage = (): PageStage => resources.use(new PageStage(pool, STAGE_BYTES));
+  let pack: (compare: boolean, layers?: LayerRange) => Promise<SlotPacker>;
+  if (device === undefined) {
+    const stage = isWireOrder(pool.descriptor.storage) ? undefined : newStage();
+    pack = (compare, layers) => Packer.create({ runtime, slots, pool, time, stage, compare, ...(layers && { layers }) });
+  } else {
+    const stage = newStage();
+    pack = (_, layers) => DevicePacker.create({ runtime, provider: device.provider, slots, blockTokens, time, stage, layers });
+  }
+  const packer = resources.use(await pack(debug.checkPages === true));
+  const groups = options.layerGroups ?? 1;
+  const stored = await storedLayers({ model, groups, whole: packer, packer: (layers) => pack(false, layers) }, resources);
   const largest = [
     { batch: options.maxSequences, tokens: 1, logitRows: options.maxSequences },
     { batch: 1, tokens: chunkTokens, logitRows: chunkTokens },
@@ -63,6 +80,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       experts: options.experts,
       threads: options.threads,
       profile: debug.profile,
+      provider: device?.provider,
+      apart,
     }),
   );
   const scorer = resources.use(await PromptScorer.create({ runtime, vocabSize: model.vocabSize, time }));

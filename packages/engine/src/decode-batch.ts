@@ -2,7 +2,7 @@ import { ServiceError } from '@causeway/errors';
 import type { ConstrainedText, TokenMask } from '@causeway/grammar';
 import { anyMask, StepMasks } from './constrained.ts';
 import type { EngineParts } from './engine-parts.ts';
-import type { BlockPlace } from './packing.ts';
+import type { BlockPlace } from './slot-packer.ts';
 import { addCalls } from './remote-experts.ts';
 import { sampleToken } from './sample-token.ts';
 import type { Sequence } from './sequence.ts';
@@ -131,7 +131,7 @@ export class DecodeBatch {
 
   /** Fills a row from the sequence's pages and gives it to the sequence. */
   async #fill(sequence: Sequence, row: number): Promise<void> {
-    const { slots, packer, debug } = this.#parts;
+    const { packer, debug } = this.#parts;
     const pages = sequence.pages;
     if (sequence.left || pages === undefined) return;
     // Taken before the wait, so that leaving meanwhile finds it.
@@ -139,7 +139,7 @@ export class DecodeBatch {
     this.#used = Math.max(this.#used, row + 1);
     try {
       using _hold = pages.hold();
-      if (debug.fillNaN === true) await slots.poison(row);
+      if (debug.fillNaN === true) await packer.poison(row);
       await packer.unpack(this.#blocks(sequence, row, 0, sequence.cached + (sequence.recompute ? 1 : 0)));
     } catch (error) {
       this.#events.failed(sequence, ServiceError.from(error));
@@ -169,8 +169,11 @@ export class DecodeBatch {
     // A run that serves one request ends with it; a shared one finishes its step.
     const signal = batch.length === 1 ? batch[0]?.signal : undefined;
     this.runs++;
-    const calls = await executor.run(0, rows, [...rows.keys()], signal);
-    for (const [row, sequence] of batch.entries()) addCalls(sequence.expertCalls, calls[row]);
+    const { calls, layers } = await executor.run(0, rows, [...rows.keys()], signal);
+    for (const [row, sequence] of batch.entries()) {
+      addCalls(sequence.expertCalls, calls[row]);
+      sequence.expertLayers = layers;
+    }
   }
 
   /**

@@ -3,7 +3,7 @@ import type { TokenConstraints } from '@causeway/grammar';
 import type { Executor } from './executor.ts';
 import type { LoopTime } from './loop-time.ts';
 import type { EngineDebug, EngineHooks } from './options.ts';
-import type { BlockPlace, Packer } from './packing.ts';
+import type { BlockPlace, SlotPacker } from './slot-packer.ts';
 import type { PromptScorer } from './prompt-scorer.ts';
 import type { Sampler } from './sampler.ts';
 import type { Slots } from './slots.ts';
@@ -13,7 +13,7 @@ import type { StoredLayers } from './stored-layers.ts';
 export interface EngineParts {
   executor: Executor;
   /** Of all layers. */
-  packer: Packer;
+  packer: SlotPacker;
   /** What prefill stores after which segment; at least one group, all layers together. */
   stored: readonly StoredLayers[];
   slots: Slots;
@@ -37,7 +37,7 @@ export interface EngineParts {
 }
 
 /** The debug check behind EngineParts.checkBlocks. */
-export async function checkBlocks(packer: Packer, blocks: readonly BlockPlace[]): Promise<void> {
+export async function checkBlocks(packer: SlotPacker, blocks: readonly BlockPlace[]): Promise<void> {
   const wrong = await packer.difference(blocks);
   if (wrong === undefined) return;
   fail('internal', 'internal', `slot row ${wrong.row}, block at token ${wrong.token}: differs from page ${wrong.page}`);

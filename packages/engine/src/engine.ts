@@ -95,7 +95,7 @@ export class RunningEngine implements Engine {
     generations: readonly Generation[],
     pages: SequencePages,
     signal: AbortSignal,
-    { onTokens, onScores }: PrefillListeners = {},
+    { onTokens, onScores, onExperts }: PrefillListeners = {},
   ): Promise<ChoicesPrefillResult> {
     const { parts, loop } = this.#state;
     this.#checkAll(generations);
@@ -119,6 +119,7 @@ export class RunningEngine implements Engine {
       signal,
       onTokens,
       expertCalls,
+      onExperts,
       ...(tops === undefined || onScores === undefined ? {} : { chunkTokens: SCORED_CHUNK_TOKENS, scores: { tops, onScores } }),
       onLast: generations.flatMap((generation, choice) =>
         generation.replayIds.length === 0 ? [sample(generation, choice)] : [],

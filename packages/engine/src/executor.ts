@@ -2,7 +2,7 @@ import { fail } from '@causeway/errors';
 import type { LoadedModel, Segment } from '@causeway/models';
 import type { Binding, Runtime, Session, SessionThreads, Tensor } from '@causeway/ort';
 import type { LoopTime } from './loop-time.ts';
-import { addCalls, type ExpertCalls, type RemoteExperts, type StartedExpertRun } from './remote-experts.ts';
+import { addCalls, type ExpertCalls, type ExpertLayer, type RemoteExperts, type StartedExpertRun } from './remote-experts.ts';
 import type { Slots } from './slots.ts';
 import { type RunSize, Workspace } from './workspace.ts';
 
@@ -15,6 +15,14 @@ export interface RunRow {
   ids: ArrayLike<number>;
   /** Position of the first of them: KV before it is in the slot. */
   position: number;
+}
+
+/** What experts elsewhere were asked in one run. */
+export interface RunExperts {
+  /** Calls of each row. */
+  calls: readonly ExpertCalls[];
+  /** Layers, in order. */
+  layers: readonly ExpertLayer[];
 }
 
 interface BoundSegment {
@@ -44,6 +52,8 @@ export class Executor implements AsyncDisposable {
   readonly #slots: Slots;
   readonly #workspace: Workspace;
   readonly #time: LoopTime;
+  /** Each sequence of a decode step has a run of its own. */
+  readonly #apart: boolean;
   readonly #bound = new Map<string, BoundModel>();
 
   /**
@@ -63,11 +73,16 @@ export class Executor implements AsyncDisposable {
     threads?: SessionThreads | undefined;
     /** As of EngineDebug. */
     profile?: string | undefined;
+    /** Execution provider; default the CPU's. */
+    provider?: string | undefined;
+    /** Each sequence of a decode step has a run of its own. Default false. */
+    apart?: boolean;
   }): Promise<Executor> {
     const sessions: (Session | undefined)[] = [];
     const settings = {
       ...(o.threads === undefined || o.model.segments.length > 1 ? {} : { threads: o.threads }),
       ...(o.profile === undefined ? {} : { profile: o.profile }),
+      ...(o.provider === undefined ? {} : { provider: o.provider }),
     };
     let next = o.model.segments[0]?.weights();
     try {
@@ -97,7 +112,7 @@ export class Executor implements AsyncDisposable {
   }
 
   private constructor(
-    o: { model: LoadedModel; slots: Slots; time: LoopTime; experts?: RemoteExperts | undefined },
+    o: { model: LoadedModel; slots: Slots; time: LoopTime; experts?: RemoteExperts | undefined; apart?: boolean },
     sessions: (Session | undefined)[],
     workspace: Workspace,
   ) {
@@ -108,6 +123,7 @@ export class Executor implements AsyncDisposable {
     this.#workspace = workspace;
     this.#time = o.time;
     this.#experts = o.experts;
+    this.#apart = o.apart === true;
   }
 
   /** Address space of inputs, intermediates and logits. */
@@ -117,8 +133,8 @@ export class Executor implements AsyncDisposable {
 
   /**
    * Runs `rows` on the slots from `firstRow` on and computes the logits of `logitRows` (row * tokens + token). The next segment
-   * waits for `afterSegment`. Segments that don't need the answers of experts elsewhere run meanwhile. Gives each row's expert calls
-   * elsewhere.
+   * waits for `afterSegment`. Segments that don't need the answers of experts elsewhere run meanwhile. Tells what experts
+   * elsewhere were asked.
    * @throws ServiceError `cancelled` when the signal ended the run, `expert_unavailable`, or `runtime` with ONNX Runtime's message.
    */
   async run(
@@ -127,18 +143,39 @@ export class Executor implements AsyncDisposable {
     logitRows: readonly number[],
     signal?: AbortSignal,
     afterSegment?: (segment: number) => Promise<void>,
-  ): Promise<readonly ExpertCalls[]> {
+  ): Promise<RunExperts> {
+    if (!this.#apart || rows.length === 1) return this.#run(firstRow, rows, logitRows, signal, afterSegment);
+    if (logitRows.length !== rows.length) fail('internal', 'internal', 'sequences that run apart have one row of logits each');
+    const runs: RunExperts[] = [];
+    // Each run leaves its logits in the first row; the first sequence's stay there.
+    for (const [i, row] of [...rows.entries()].toReversed()) {
+      runs.unshift(await this.#run(firstRow + i, [row], [0], signal, undefined));
+      if (i > 0) this.#time.section('keep logits', () => this.logits(i).set(this.logits(0)));
+    }
+    return { calls: runs.flatMap(({ calls }) => calls), layers: runs.flatMap(({ layers }) => layers) };
+  }
+
+  async #run(
+    firstRow: number,
+    rows: readonly RunRow[],
+    logitRows: readonly number[],
+    signal: AbortSignal | undefined,
+    afterSegment: ((segment: number) => Promise<void>) | undefined,
+  ): Promise<RunExperts> {
     const size = { batch: rows.length, tokens: rows[0]?.ids.length ?? 0, logitRows: logitRows.length };
     const bound = this.#time.section('bind', () => {
       this.#writeInputs(rows, logitRows);
       return this.#bind(firstRow, size);
     });
     const calls = rows.map(() => new Map<string, number>());
+    const layers: ExpertLayer[] = [];
     let remote: { output: string; run: StartedExpertRun } | undefined;
     const answered = async (): Promise<void> => {
-      const byRow = (await remote?.run.done) ?? [];
-      for (const [row, ofRow] of byRow.entries()) addCalls(calls[row] as Map<string, number>, ofRow);
+      const answers = await remote?.run.done;
       remote = undefined;
+      if (answers === undefined) return;
+      for (const [row, ofRow] of answers.calls.entries()) addCalls(calls[row] as Map<string, number>, ofRow);
+      layers.push(answers.layer);
     };
     try {
       for (const [index, { segment, graph }] of bound.segments.entries()) {
@@ -159,7 +196,7 @@ export class Executor implements AsyncDisposable {
       await remote?.run.done.catch(() => undefined);
       throw error;
     }
-    return calls;
+    return { calls, layers };
   }
 
   /** Logits of the last run's `index`-th logit row: f32 [vocabSize], a view that the next run overwrites. */

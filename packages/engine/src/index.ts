@@ -1,7 +1,7 @@
 export { chunkEnds, LEAST_CHUNK_TOKENS, usedChunkTokens } from './chunks.ts';
 export { createEngine } from './create-engine.ts';
 export { addCalls } from './remote-experts.ts';
-export type { ExpertCalls, ExpertRun, RemoteExperts, StartedExpertRun } from './remote-experts.ts';
+export type { ExpertAnswers, ExpertCalls, ExpertLayer, ExpertRun, RemoteExperts, StartedExpertRun } from './remote-experts.ts';
 export type { EngineDebug, EngineHooks, EngineOptions } from './options.ts';
 export type {
   ChoicesPrefillResult,

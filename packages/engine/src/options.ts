@@ -55,6 +55,11 @@ export interface EngineOptions {
    * 50 µs, and waking a thread takes as long. Only for a model of one segment; others run one after another in the Runtime's threads.
    */
   threads?: SessionThreads | undefined;
+  /**
+   * ONNX Runtime's execution provider that computes; slots lie in its device's memory. Default: the CPU's. Its graphs may give a row
+   * other bits in another batch. What it has no operator for runs on the CPU.
+   */
+  provider?: string | undefined;
   hooks?: EngineHooks;
   /** Holds answers to formats; stays the caller's. Without it generations with a constraint are refused. */
   constraints?: Pick<TokenConstraints, 'open'>;

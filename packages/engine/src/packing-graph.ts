@@ -77,7 +77,26 @@ export function packGraph(shape: PackingShape): Uint8Array {
  */
 export function unpackGraph(shape: PackingShape): Uint8Array {
   const graph = new GraphBuilder('unpack');
-  const values = pageBlocks(graph, shape);
+  scatterBlocks(graph, shape, pageBlocks(graph, shape));
+  return graph.serialize();
+}
+
+/** Slots of a device to `blocks` f32 [n, moved elements], in page order. Inputs: arenas, `rows`, `tokens` as above. */
+export function gatherGraph(shape: PackingShape): Uint8Array {
+  const graph = new GraphBuilder('gather');
+  graph.output(graph.rename(slotBlocks(graph, shape), 'blocks'), 'f32', ['n', movedElements(shape)]);
+  return graph.serialize();
+}
+
+/** The reverse: `blocks`, `rows` and `tokens` to slots. Outputs: `<arena>_out`, bound to the arenas. */
+export function scatterGraph(shape: PackingShape): Uint8Array {
+  const graph = new GraphBuilder('scatter');
+  scatterBlocks(graph, shape, graph.input('blocks', 'f32', ['n', movedElements(shape)]));
+  return graph.serialize();
+}
+
+/** Writes f32 [n, moved elements] into the named blocks of the slots. */
+function scatterBlocks(graph: GraphBuilder, shape: PackingShape, values: Value): void {
   const sizes = shape.sections.map((section) => section.heads * section.pageWidth * shape.blockTokens);
   const parts = graph.node('Split', [values, graph.int64s(...sizes)], {
     outputs: shape.sections.map((section) => `${section.name}_part`),
@@ -95,7 +114,6 @@ export function unpackGraph(shape: PackingShape): Uint8Array {
     graph.node('ScatterND', [arena, index, update], { outputs: [`${section.name}_out`] });
     graph.output(`${section.name}_out`, 'f32', [`${section.name}_rows`, section.slotWidth]);
   });
-  return graph.serialize();
 }
 
 /**

@@ -1,5 +1,5 @@
 import { type KvDescriptor, type FloatDtype, type LayerGeometry, layerSections, PageLayout, PagePool } from '@causeway/kv';
-import { Runtime } from '@causeway/ort';
+import { NativeBuffer, Runtime } from '@causeway/ort';
 import { afterAll, describe, expect, it } from 'vitest';
 import { LoopTime } from './loop-time.ts';
 import { Packer } from './packing.ts';
@@ -23,7 +23,9 @@ async function start(dtype: FloatDtype, layers = LAYERS, o = { capacity: 24, blo
   const slots = stack.use(new Slots({ descriptor, maxSequences: 3, capacity: o.capacity }, time));
   const packer = stack.use(await Packer.create({ runtime, slots, pool, time, compare: true }));
   const arena = (i: number): Float32Array => {
-    const bytes = slots.sections[i]?.buffer.bytes() as Uint8Array;
+    const memory = slots.sections[i]?.memories[0];
+    if (!(memory instanceof NativeBuffer)) throw new Error(`section ${i} has no memory of the host`);
+    const bytes = memory.bytes();
     return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   };
   return { pool, slots, packer, arena, descriptor, time, [Symbol.asyncDispose]: () => stack.disposeAsync() };

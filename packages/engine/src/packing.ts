@@ -11,21 +11,14 @@ import {
   poolLines,
   unpackGraph,
 } from './packing-graph.ts';
-import type { PageStage } from './page-stage.ts';
+import type { PageStage, StagedPart } from './page-stage.ts';
+import type { BlockPlace, SlotPacker } from './slot-packer.ts';
 import type { Slots, SlotSection } from './slots.ts';
 
 /** Temporary memory of one packing run, in bytes of f32. */
 const RUN_BYTES = 8 << 20;
 const MAX_BLOCKS = 1024;
 const I64 = 8;
-
-/** One block of one slot and the page that holds it. */
-export interface BlockPlace {
-  row: number;
-  /** First token of the block. */
-  token: number;
-  page: number;
-}
 
 export interface PackerOptions {
   runtime: Runtime;
@@ -40,17 +33,15 @@ export interface PackerOptions {
   stage?: PageStage | undefined;
 }
 
-/**
- * Moves KV of some layers between slots (f32) and pages (storage dtype) in ONNX Runtime's threads. Blocks are moved whole: of a block that is not
- * full yet, what lies past its last token is rubbish in either place and read by nobody. Not reentrant: the engine's loop is its
- * only caller. Callers hold the pages (PageSet.hold) while a call runs.
- */
-export class Packer implements AsyncDisposable {
+/** Moves KV between slots and pages in this process's memory, in ONNX Runtime's threads. */
+export class Packer implements SlotPacker {
   readonly #time: LoopTime;
   readonly #shape: PackingShape;
   readonly #maxBlocks: number;
   readonly #stage: PageStage | undefined;
-  readonly #layers: LayerRange | undefined;
+  readonly #slots: Slots;
+  /** Whole pages are staged, of which the layers' part is moved. */
+  readonly #part: StagedPart;
   readonly #rows: NativeBuffer;
   readonly #tokens: NativeBuffer;
   readonly #pages: NativeBuffer;
@@ -82,7 +73,8 @@ export class Packer implements AsyncDisposable {
     this.#time = o.time;
     this.#shape = shape;
     this.#stage = o.stage;
-    this.#layers = o.layers;
+    this.#slots = o.slots;
+    this.#part = { layers: o.layers, stride: o.stage?.pageBytes ?? 0, before: 0 };
     this.#maxBlocks = Math.min(MAX_BLOCKS, o.stage?.blocks ?? MAX_BLOCKS, Math.max(1, Math.floor(RUN_BYTES / (elements * 4))));
     const allocate = (bytes: number) => resources.use(NativeBuffer.allocate(bytes));
     this.#rows = allocate(this.#maxBlocks * I64);
@@ -90,7 +82,7 @@ export class Packer implements AsyncDisposable {
     this.#pages = allocate(this.#maxBlocks * I64);
     const pages = o.stage === undefined ? o.pool.totalPages : o.stage.blocks;
     const buffer = o.stage?.buffer ?? o.pool.buffer;
-    const pool = resources.use(Tensor.of(buffer, 0, shape.dtype, [pages * perPage, width]));
+    const pool = resources.use(Tensor.of(buffer, o.stage?.start ?? 0, shape.dtype, [pages * perPage, width]));
     const arenas = sections.map((section) => ({ name: section.name, tensor: resources.use(o.slots.arena(section)) }));
     const [pack, unpack, compare] = sessions.map((session) => {
       resources.use(session);
@@ -112,15 +104,13 @@ export class Packer implements AsyncDisposable {
     }
   }
 
-  /** Slots to pages: rounds to the storage dtype (to nearest, ties to even). */
   async pack(blocks: readonly BlockPlace[]): Promise<void> {
     for (const group of this.#groups(blocks)) {
       await this.#run(this.#pack, group);
-      if (this.#stage !== undefined) await this.#time.elsewhere(this.#stage.store(group, this.#layers));
+      if (this.#stage !== undefined) await this.#time.elsewhere(this.#stage.store(group, this.#part));
     }
   }
 
-  /** Pages to slots: exact. */
   async unpack(blocks: readonly BlockPlace[]): Promise<void> {
     for (const group of this.#groups(blocks)) {
       await this.#load(group);
@@ -128,7 +118,6 @@ export class Packer implements AsyncDisposable {
     }
   }
 
-  /** Debug: the first block whose slot differs from its decoded page in any bit; undefined when all are equal. */
   async difference(blocks: readonly BlockPlace[]): Promise<BlockPlace | undefined> {
     const elements = movedElements(this.#shape);
     for (const group of this.#groups(blocks)) {
@@ -149,6 +138,10 @@ export class Packer implements AsyncDisposable {
     return undefined;
   }
 
+  poison(row: number): Promise<void> {
+    return this.#slots.poison(row);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const conversion of [this.#pack, this.#unpack, this.#compare]) {
       for (const tensor of conversion?.tensors.splice(0) ?? []) tensor[Symbol.dispose]();
@@ -157,7 +150,7 @@ export class Packer implements AsyncDisposable {
   }
 
   async #load(blocks: readonly BlockPlace[]): Promise<void> {
-    if (this.#stage !== undefined) await this.#time.elsewhere(this.#stage.load(blocks, this.#layers));
+    if (this.#stage !== undefined) await this.#time.elsewhere(this.#stage.load(blocks, this.#part));
   }
 
   async #run(conversion: Conversion, blocks: readonly BlockPlace[]): Promise<void> {
@@ -194,7 +187,8 @@ interface Conversion {
   tensors: Tensor[];
 }
 
-function sectionsOf(slots: Slots, layers: LayerRange | undefined): readonly SlotSection[] {
+/** The sections of some layers, all by default. */
+export function sectionsOf(slots: Slots, layers: LayerRange | undefined): readonly SlotSection[] {
   if (layers === undefined) return slots.sections;
   const end = layers.firstLayer + layers.layerCount;
   return slots.sections.filter(({ layer }) => layer >= layers.firstLayer && layer < end);

@@ -2,7 +2,7 @@ import { fail, ServiceError } from '@causeway/errors';
 import type { PageSet } from '@causeway/kv';
 import { nextChunk } from './chunks.ts';
 import type { EngineParts } from './engine-parts.ts';
-import type { BlockPlace } from './packing.ts';
+import type { BlockPlace } from './slot-packer.ts';
 import { addCalls } from './remote-experts.ts';
 import type { StoredLayers } from './stored-layers.ts';
 import type { PrefillListeners } from './types.ts';
@@ -16,6 +16,7 @@ export interface PrefillJob {
   arrival?: number;
   /** Takes the calls of experts elsewhere, by shard. */
   expertCalls?: Map<string, number>;
+  onExperts?: PrefillListeners['onExperts'];
   /** Tokens per chunk; default the engine's. */
   chunkTokens?: number;
   /** Pages hold the tokens [0, end) of these layers. What it returns is awaited. */
@@ -106,20 +107,21 @@ export class PrefillQueue {
   }
 
   async #chunk(entry: Queued): Promise<void> {
-    const { executor, slots, chunkTokens, hooks, debug } = this.#parts;
+    const { executor, packer, slots, chunkTokens, hooks, debug } = this.#parts;
     const { job, done } = entry;
     const start = performance.now();
     if (entry.startedAt === undefined) {
       entry.startedAt = start;
-      if (debug.fillNaN === true) await slots.poison(slots.prefillRow);
+      if (debug.fillNaN === true) await packer.poison(slots.prefillRow);
     }
     const count = nextChunk(done, job.ids.length, Math.min(chunkTokens, job.chunkTokens ?? chunkTokens));
     const row = { ids: job.ids.subarray(done, done + count), position: done };
     const all = job.onLogits !== undefined || job.scores !== undefined;
     const wanted = all ? Array.from({ length: count }, (_, t) => t) : [count - 1];
     const store = (segment: number): Promise<void> => this.#store(entry, segment, done + count);
-    const [calls] = await executor.run(slots.prefillRow, [row], wanted, job.signal, store);
-    if (job.expertCalls !== undefined) addCalls(job.expertCalls, calls);
+    const { calls, layers } = await executor.run(slots.prefillRow, [row], wanted, job.signal, store);
+    if (job.expertCalls !== undefined) addCalls(job.expertCalls, calls[0]);
+    if (layers.length > 0) job.onExperts?.(layers);
     if (this.#queue[0] !== entry) return;
     entry.done += count;
     this.tokens += count;

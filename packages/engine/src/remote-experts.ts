@@ -18,14 +18,36 @@ export interface ExpertRun {
   signal: AbortSignal | undefined;
 }
 
+/** How one layer's experts elsewhere were asked, once. */
+export interface ExpertLayer {
+  layer: number;
+  /** Times of `performance.now()`. */
+  startedAt: number;
+  endedAt: number;
+  /** Tokens of all sequences. */
+  tokens: number;
+  /** Shards that answered. */
+  shards: readonly string[];
+  /** Of the slowest answer: milliseconds on the way, in the shard's line and in its run. */
+  networkMs: number;
+  queueMs: number;
+  computeMs: number;
+}
+
+export interface ExpertAnswers {
+  /** Calls of each sequence. */
+  calls: readonly ExpertCalls[];
+  layer: ExpertLayer;
+}
+
 export interface StartedExpertRun {
   /** `ids` and `weights` were read; `rows` rest until the end. */
   sent: Promise<void>;
   /**
-   * The sums are in `output`; gives the calls of each sequence. Rejects with ServiceError `unavailable/expert_unavailable` naming layer
+   * The sums are in `output`. Rejects with ServiceError `unavailable/expert_unavailable` naming layer
    * and expert when nobody has one that a token needs. Whatever becomes of it, no memory of the run is used any more afterwards.
    */
-  done: Promise<readonly ExpertCalls[]>;
+  done: Promise<ExpertAnswers>;
 }
 
 /** Computes routed experts for an engine whose model has them elsewhere. One run at a time. */

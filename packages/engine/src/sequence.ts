@@ -1,5 +1,6 @@
 import type { ConstrainedText } from '@causeway/grammar';
 import type { PageSet } from '@causeway/kv';
+import type { ExpertLayer } from './remote-experts.ts';
 import { answerStart } from './sample-token.ts';
 import type { TokenStream } from './token-stream.ts';
 import type { FinishReason, GeneratedToken, Generation, KnownTokens, SampledToken } from './types.ts';
@@ -52,6 +53,8 @@ export class Sequence {
   preemptions = 0;
   /** Calls of experts elsewhere, by shard. */
   readonly expertCalls = new Map<string, number>();
+  /** Layers of experts elsewhere in its last step. */
+  expertLayers: readonly ExpertLayer[] = [];
   /** The mask of its next token was not there in this step. */
   late = false;
   /** Ended, failed or cancelled: nothing more is computed or emitted. */
@@ -102,9 +105,10 @@ export class Sequence {
     this.ids.push(token.id);
     const position = this.generation.firstPosition + this.generated++;
     const reason = finishReason(this.generation, limits, token.id, this.generated, this.ids.length);
+    const given = { ...token, position, ...(this.expertLayers.length === 0 ? {} : { expertLayers: this.expertLayers }) };
     return reason === undefined
-      ? { ...token, position }
-      : { ...token, position, finishReason: reason, preemptions: this.preemptions, expertCalls: this.expertCalls };
+      ? given
+      : { ...given, finishReason: reason, preemptions: this.preemptions, expertCalls: this.expertCalls };
   }
 
   /** Answer position of the next token to be sampled. */

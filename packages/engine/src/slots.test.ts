@@ -1,4 +1,5 @@
 import type { LayerGeometry } from '@causeway/kv';
+import type { NativeBuffer } from '@causeway/ort';
 import { describe, expect, it } from 'vitest';
 import { LoopTime } from './loop-time.ts';
 import { Slots } from './slots.ts';
@@ -30,7 +31,8 @@ describe('Slots', () => {
     using slots = new Slots({ descriptor: { layers }, maxSequences: 3, capacity: 256 }, new LoopTime());
     for (let row = 0; row < slots.rows; row++) await slots.poison(row);
     await slots.discard(1);
-    for (const { buffer } of slots.sections) {
+    for (const { memories } of slots.sections) {
+      const buffer = memories[0] as NativeBuffer;
       const rowBytes = buffer.byteLength / slots.rows;
       const values = (row: number) => new Set(new Float32Array(buffer.bytes(row * rowBytes, rowBytes).slice().buffer));
       expect(values(1)).toEqual(new Set([0]));

@@ -1,17 +1,13 @@
-import { type LayerRange, layerGroups, type PagePool } from '@causeway/kv';
+import { type LayerRange, layerGroups } from '@causeway/kv';
 import type { LoadedModel } from '@causeway/models';
-import type { Runtime } from '@causeway/ort';
-import type { LoopTime } from './loop-time.ts';
-import { Packer } from './packing.ts';
-import type { PageStage } from './page-stage.ts';
-import type { Slots } from './slots.ts';
+import type { SlotPacker } from './slot-packer.ts';
 
 /** Layers of a prompt whose KV goes to pages together. */
 export interface StoredLayers {
   layers: LayerRange;
   /** Index of the model's segment after which all of it is in the slot. */
   segment: number;
-  packer: Packer;
+  packer: SlotPacker;
 }
 
 /**
@@ -21,21 +17,18 @@ export interface StoredLayers {
  */
 export async function storedLayers(
   o: {
-    runtime: Runtime;
     model: LoadedModel;
-    slots: Slots;
-    pool: PagePool;
-    time: LoopTime;
-    stage: PageStage | undefined;
     groups: number;
-    whole: Packer;
+    /** Makes the packer of a group. */
+    packer: (layers: LayerRange) => Promise<SlotPacker>;
+    whole: SlotPacker;
   },
   resources: AsyncDisposableStack,
 ): Promise<StoredLayers[]> {
-  const { model, groups, whole, ...parts } = o;
+  const { model, groups, whole } = o;
   const stored: StoredLayers[] = [];
   for (const layers of layerGroups(model.layers.length, groups)) {
-    const packer = groups === 1 ? whole : resources.use(await Packer.create({ ...parts, layers, compare: false }));
+    const packer = groups === 1 ? whole : resources.use(await o.packer(layers));
     stored.push({ layers, segment: lastSegment(model, layers), packer });
   }
   return stored;

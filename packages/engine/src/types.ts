@@ -2,7 +2,7 @@
 import type { Constraint } from '@causeway/grammar';
 import type { Fingerprint, KvDescriptor, LayerRange, PageSet } from '@causeway/kv';
 
-import type { ExpertCalls } from './remote-experts.ts';
+import type { ExpertCalls, ExpertLayer } from './remote-experts.ts';
 
 /** How tokens are chosen; a pure function of these, the position and the tokens so far. */
 export interface Sampling {
@@ -101,6 +101,8 @@ export interface GeneratedToken extends SampledToken {
   preemptions?: number;
   /** With `finishReason`: the sequence's calls of experts elsewhere, by shard, its prompt's only if it was read again. */
   expertCalls?: ExpertCalls;
+  /** Layers of experts elsewhere in the step that made it; left out when there are none. */
+  expertLayers?: readonly ExpertLayer[];
 }
 
 /** Pages that hold one sequence, reserved all or nothing. */
@@ -111,6 +113,8 @@ export interface PrefillListeners {
   onTokens?: ((end: number, layers: LayerRange) => void | Promise<void>) | undefined;
   /** With `promptLogprobs`: tokens of the prompt from `position` on. Every one but the first comes once, in order, before the result. */
   onScores?: ((position: number, tokens: readonly ScoredToken[]) => void) | undefined;
+  /** After each chunk: its layers of experts elsewhere, if any. */
+  onExperts?: ((layers: readonly ExpertLayer[]) => void) | undefined;
 }
 
 export interface PrefillResult {

@@ -31,7 +31,9 @@ export function checkGeneration(generation: Generation, limits: GenerationLimits
     fail('invalid_argument', 'bad_request', `the first position is ${firstPosition}; it must be an integer, 0 or more`);
   }
   if (!Number.isSafeInteger(minTokens) || minTokens < 0) {
-    fail('invalid_argument', 'bad_request', `min_tokens is ${minTokens}; it must be an integer, 0 or more`, { field: 'min_tokens' });
+    fail('invalid_argument', 'bad_request', `min_tokens is ${minTokens}; it must be an integer, 0 or more`, {
+      field: 'min_tokens',
+    });
   }
   if (minTokens > 0 && generation.constraint !== undefined) {
     const message = "'min_tokens' can't stand beside a response format: the document ends the answer";

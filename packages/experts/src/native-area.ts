@@ -43,3 +43,8 @@ export function int64s(bytes: Uint8Array): BigInt64Array {
 export function floats(bytes: Uint8Array): Float32Array {
   return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 }
+
+/** The memory of a tensor. */
+export function bytesOf(tensor: Tensor): Uint8Array {
+  return tensor.buffer.bytes(tensor.offset, tensor.byteLength);
+}

@@ -1,5 +1,5 @@
 /** What an endpoint lends to its transfers. */
-import type { CodecPool, Fingerprint, KvDescriptor, SlotArena, WireMemories } from '@causeway/kv';
+import type { Codecs, Fingerprint, KvDescriptor, RoundedWire, SlotArena, WireMemories } from '@causeway/kv';
 import type { CreditBudget } from './credit.ts';
 import type { LinkMeters } from './link-meter.ts';
 import type { TransportCounters } from './types.ts';
@@ -21,7 +21,7 @@ export interface EndpointContext {
   fingerprint: Fingerprint;
   counters: TransportCounters;
   log: TransportLog;
-  codecs: CodecPool;
+  codecs: Codecs;
   credits: CreditBudget;
   links: LinkMeters;
   inboundArena: RegisteredArena;
@@ -38,4 +38,6 @@ export interface EndpointContext {
   memories: WireMemories;
   /** The deployment lets numbers be rounded on their way. */
   lossy: boolean;
+  /** In which type it wants them to travel though it rounds. */
+  rounded: RoundedWire | undefined;
 }

@@ -5,6 +5,7 @@ import {
   type KvStorage,
   type LayerGeometry,
   PageLayout,
+  type RoundedWire,
   storageName,
   wireDescriptor,
   wirePageBytes,
@@ -56,7 +57,13 @@ function numbers(worker: TestWorker, storage: KvStorage, pages: readonly number[
   return Buffer.concat(runs.map(({ page, offset, length }) => (wire[page] as Uint8Array).subarray(offset, offset + length)));
 }
 
-async function pair(servers: string, from: KvStorage, to: KvStorage, lossy: boolean | [boolean, boolean] = true) {
+async function pair(
+  servers: string,
+  from: KvStorage,
+  to: KvStorage,
+  lossy: boolean | [boolean, boolean] = true,
+  rounded?: RoundedWire,
+) {
   const [sends, takes] = Array.isArray(lossy) ? lossy : [lossy, lossy];
   const stack = new AsyncDisposableStack();
   const worker = async (workerId: string, storage: KvStorage, allowed: boolean) =>
@@ -66,6 +73,7 @@ async function pair(servers: string, from: KvStorage, to: KvStorage, lossy: bool
         workerId,
         codec: 'auto',
         lossy: allowed,
+        rounded,
         descriptor: descriptorOf(storage),
         pages: 2 * blocks(storage),
       }),
@@ -118,6 +126,40 @@ describe('a transfer between storages', () => {
       await eventually(() => t.source.holds === 0 && t.target.holds === 0, { what: 'nobody holding pages' });
     },
   );
+
+  test.each([
+    [PLAIN, PLAIN, 'int8', 0.04],
+    [PLAIN, PLAIN, 'int4', 0.6],
+    [NVIDIA, ASCEND, 'int8', 0.06],
+    [NVIDIA, ASCEND, 'int4', 0.6],
+    [NVIDIA, PLAIN, 'int4', 0.6],
+  ] as [KvStorage, KvStorage, RoundedWire, number][])(
+    'from %o to %o in %s, as the sender is told, is rounded and says so',
+    async (from, to, rounded, most) => {
+      await using nats = await startNats();
+      await using t = await pair(nats.url, from, to, true, rounded);
+      const outbound = t.sender.endpoint.send({ ticket: t.inbound.ticket, pages: t.source, signal: never });
+      const [stats, committed] = await Promise.all([outbound.finish({}), t.inbound.committed]);
+      expect(committed.representation).toMatchObject({ wire: rounded, lossless: false });
+      expect(stats.representation).toEqual(committed.representation);
+      const width = { int8: 1, int4: 0.5, f16: 2, bf16: 2 }[rounded];
+      // 192 numbers in 8 heads, a latent of 64 numbers and 16 rotary ones, which have a factor together or stay 16 bits
+      const latent = from === NVIDIA && to === ASCEND ? 64 * width + 4 + 16 * 2 : 80 * width + 4;
+      expect(stats.rawBytes).toBe(TOKENS * (192 * width + 8 * 4 + latent));
+      const [sent, kept] = [numbers(t.sender, from, t.source.pages), numbers(t.receiver, to, t.target.pages)];
+      const far = Array.from({ length: sent.length / 4 }, (_, i) => Math.abs(sent.readFloatLE(4 * i) - kept.readFloatLE(4 * i)));
+      expect(Math.max(...far.slice(0, 10_000))).toBeGreaterThan(0);
+      expect(far.every((distance) => distance < most)).toBe(true);
+    },
+  );
+
+  test('is exact, whatever the sender is told, where the receiver forbids rounding', async () => {
+    await using nats = await startNats();
+    await using t = await pair(nats.url, NVIDIA, ASCEND, [true, false], 'int4');
+    const outbound = t.sender.endpoint.send({ ticket: t.inbound.ticket, pages: t.source, signal: never });
+    const [, committed] = await Promise.all([outbound.finish({}), t.inbound.committed]);
+    expect(committed.representation).toMatchObject({ wire: 'bf16', lossless: true });
+  });
 
   test('outlives the server, which is killed once the transfer is open, and comes out exact', async () => {
     await using nats = await startNats();

@@ -17,6 +17,8 @@ export class ConvertingOutbound implements OutboundTransfer {
   /** Conversions, one after another, and what follows each. */
   #work: Promise<void> = Promise.resolve();
   #convertMs = 0;
+  /** Resolves when nothing of this transfer touches pages or their shadows any more. */
+  readonly settled: Promise<void>;
 
   constructor(inner: Outbound, o: { memory: WireMemory; pages: PageSet; ticket: Ticket }) {
     this.#inner = inner;
@@ -24,7 +26,7 @@ export class ConvertingOutbound implements OutboundTransfer {
     this.#pages = o.pages;
     this.#ticket = o.ticket;
     this.#ends = o.memory.descriptor.layers.map(() => 0);
-    void this.#discardAtEnd();
+    this.settled = this.#discardAtEnd();
   }
 
   get failed(): AbortSignal {

@@ -28,7 +28,7 @@ export function createEndpointMemory(
   const slots = Math.min(MAX_SLOTS, Math.max(MIN_SLOTS, Math.floor(budget / slotBytes)));
   const inbound = new SlotArena(slotBytes, slots);
   const outbound = new SlotArena(slotBytes, slots);
-  const codecs = new CodecPool(options.codecThreads === undefined ? {} : { threads: options.codecThreads });
+  const codecs = options.codecs ?? new CodecPool(options.codecThreads === undefined ? {} : { threads: options.codecThreads });
   if (options.codec !== 'none') codecs.warm();
   const memories = wireMemories({ pool, descriptor, codecs, places: options.places });
   const context: EndpointContext = {
@@ -46,6 +46,7 @@ export function createEndpointMemory(
     ...link,
     memories,
     lossy: options.lossy ?? false,
+    rounded: options.rounded,
   };
   return {
     context,

@@ -1,7 +1,8 @@
 import { fail } from '@causeway/errors';
-import type { Fingerprint, KvCodec, KvDescriptor, ObjectPlaces, PagePool } from '@causeway/kv';
+import type { Codecs, Fingerprint, KvCodec, KvDescriptor, ObjectPlaces, PagePool, RoundedWire } from '@causeway/kv';
 import type { TransportLog } from './context.ts';
 import { FRAME_HEADER_BYTES } from './frame.ts';
+import type { ConnectLink } from './kv-link.ts';
 import type { NatsAccess } from './nats-link.ts';
 import type { Tamper } from './part-encoder.ts';
 import { PART_ALIGNMENT } from './part-table.ts';
@@ -31,6 +32,8 @@ export interface KvEndpointOptions {
   codec: 'auto' | KvCodec;
   /** Lets numbers be rounded where the two ends' element types differ; both must. Default false: such transfers are refused. */
   lossy?: boolean;
+  /** The element type in which to send though it rounds, where `lossy` allows it at both ends. Default: the one that loses least. */
+  rounded?: RoundedWire | undefined;
   log?: TransportLog;
   /** How long to wait for NATS at start, ms; default 30,000. */
   connectDeadlineMs?: number;
@@ -46,6 +49,10 @@ export interface KvEndpointOptions {
   recordFrames?: string;
   /** For tests: alters raw bytes before their checksums are made. */
   tamper?: Tamper;
+  /** For the model checker: other connections than those of NATS. */
+  connectLink?: ConnectLink;
+  /** For the model checker: other codec threads than the endpoint's own. The endpoint disposes them. */
+  codecs?: Codecs;
 }
 
 /**

@@ -25,13 +25,14 @@ import {
   type ReceiverMessage,
 } from './control.ts';
 import { ConvertingOutbound } from './converting-outbound.ts';
+import { connectLinks } from './endpoint-links.ts';
 import { createEndpointMemory, type EndpointMemory } from './endpoint-memory.ts';
 import { type KvEndpointOptions, LARGEST_PART, OBJECT_BYTES, partSize } from './endpoint-options.ts';
 import { FRAME_HEADER_BYTES, readFrameHeader } from './frame.ts';
 import { FrameRecorder } from './frame-recorder.ts';
 import { Inbound } from './inbound.ts';
-import { LinkPolicies } from './link-policies.ts';
-import { NatsLink } from './nats-link.ts';
+import type { KvLink } from './kv-link.ts';
+import { LinkPolicies, type LinkState } from './link-policies.ts';
 import { Outbound } from './outbound.ts';
 import { PartTable } from './part-table.ts';
 import { newTicket, wireFor } from './new-transfer.ts';
@@ -60,13 +61,15 @@ export class KvEndpoint implements AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #inbound = new Map<string, Inbound>();
   readonly #outbound = new Map<string, Outbound>();
+  /** What must settle before the memory goes. */
+  readonly #settling = new Set<Promise<unknown>>();
   readonly #recent = new RecentTransfers();
   readonly #policies: LinkPolicies;
   readonly #recorder: FrameRecorder | undefined;
   readonly #memory: EndpointMemory;
   readonly #partBytes: number;
-  readonly #bulk: NatsLink;
-  readonly #control: NatsLink;
+  readonly #bulk: KvLink;
+  readonly #control: KvLink;
   readonly #log: TransportLog;
   readonly #timer: NodeJS.Timeout;
   #rttMs = 1;
@@ -86,25 +89,9 @@ export class KvEndpoint implements AsyncDisposable {
     validateFingerprint(options.fingerprint);
     const log = options.log ?? SILENT;
     const late: { endpoint?: KvEndpoint } = {};
-    const link = (kind: 'bulk' | 'control') =>
-      NatsLink.connect({
-        servers: options.servers,
-        access: options.access,
-        name: `causeway ${options.workerId} ${kind}`,
-        connectDeadlineMs: options.connectDeadlineMs ?? 30_000,
-        signal: options.signal,
-        onWaiting: (message) => log.warn({ connection: kind }, message),
-        onStatus: (status, detail) => {
-          if (status === 'error') log.warn({ connection: kind }, `NATS: ${detail}`);
-          else log.warn({ connection: kind, server: detail }, status === 'up' ? 'NATS is back' : 'the NATS connection is down');
-          if (status === 'up') void late.endpoint?.reconnected();
-          else if (status === 'down') late.endpoint?.disconnected();
-        },
-      });
-    const bulk = await link('bulk');
-    const control = await link('control').catch(async (error: unknown) => {
-      await bulk[Symbol.asyncDispose]();
-      throw error;
+    const { bulk, control } = await connectLinks(options, log, (status) => {
+      if (status === 'up') void late.endpoint?.reconnected();
+      else late.endpoint?.disconnected();
     });
     try {
       const endpoint = new KvEndpoint(options, descriptor, bulk, control);
@@ -118,9 +105,8 @@ export class KvEndpoint implements AsyncDisposable {
     }
   }
 
-  private constructor(options: KvEndpointOptions, descriptor: KvDescriptor, bulk: NatsLink, control: NatsLink) {
+  private constructor(options: KvEndpointOptions, descriptor: KvDescriptor, bulk: KvLink, control: KvLink) {
     this.#options = options;
-    this.#policies = new LinkPolicies(options.codec);
     this.#log = options.log ?? SILENT;
     this.incarnation = options.incarnation ?? randomBytes(8).toString('hex');
     this.#self = { workerId: options.workerId, incarnation: this.incarnation, chip: options.chip };
@@ -133,6 +119,8 @@ export class KvEndpoint implements AsyncDisposable {
       flushBulk: () => bulk.flush(),
     });
     this.#context = this.#memory.context;
+    const { threads } = this.#context.codecs;
+    this.#policies = new LinkPolicies({ codec: options.codec, incarnation: this.incarnation, threads });
     this.#recorder = options.recordFrames === undefined ? undefined : new FrameRecorder(options.recordFrames);
     this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
   }
@@ -145,6 +133,11 @@ export class KvEndpoint implements AsyncDisposable {
   get counters(): Readonly<TransportCounters> {
     this.#context.counters.wireBytesSent = this.#bulk.wireBytes + this.#control.wireBytes;
     return this.#context.counters;
+  }
+
+  /** The links that KV was sent over, the last one first. */
+  get links(): LinkState[] {
+    return this.#policies.states;
   }
 
   /** Transfers that are open now. */
@@ -193,7 +186,7 @@ export class KvEndpoint implements AsyncDisposable {
     const onAbort = () => transfer.fail(ServiceError.from(deadline.signal.reason));
     deadline.signal.addEventListener('abort', onAbort, { once: true });
     this.#inbound.set(transferId, transfer);
-    return transfer;
+    return this.#untilSettled(transfer, transfer.committed);
   }
 
   /**
@@ -219,6 +212,7 @@ export class KvEndpoint implements AsyncDisposable {
     const deadline = deadlineSignal(ticket.deadlineMs, options.signal);
     const subject = frameSubject(ticket, ticket.transferId);
     const control = receiverControlSubject(ticket, ticket.transferId);
+    const link = this.#policies.of(ticket, wire.form.dtype, table.partCount);
     const transfer = new Outbound({
       ticket,
       pages,
@@ -227,7 +221,7 @@ export class KvEndpoint implements AsyncDisposable {
       memory,
       wire,
       representation,
-      policy: this.#policies.of(ticket),
+      link,
       self: this.#self,
       deadline: deadline.signal,
       tamper: this.#options.tamper,
@@ -253,12 +247,14 @@ export class KvEndpoint implements AsyncDisposable {
         receiver: ticket.workerId,
         bytes: table.totalBytes,
         parts: table.partCount,
-        codec: this.#policies.of(ticket).decision,
+        codec: link.policy.decision(table.partCount),
         form: wire.reason,
       },
       'sending KV',
     );
-    return memory.converts ? new ConvertingOutbound(transfer, { memory, pages, ticket }) : transfer;
+    if (!memory.converts) return this.#untilSettled(transfer, transfer.settled());
+    const converting = new ConvertingOutbound(transfer, { memory, pages, ticket });
+    return this.#untilSettled(converting, converting.settled);
   }
 
   /** Ends every transfer, waits for jobs on pages, closes the connections. Idempotent. */
@@ -269,12 +265,11 @@ export class KvEndpoint implements AsyncDisposable {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer);
-    const outbound = [...this.#outbound.values()];
-    for (const transfer of outbound) transfer.abort('the worker is stopping');
+    for (const transfer of this.#outbound.values()) transfer.abort('the worker is stopping');
     for (const transfer of this.#inbound.values()) transfer.cancel('the worker is stopping');
     if (this.connected) await this.#control.flush().catch(() => undefined);
     this.#closing.abort(new ServiceError('the KV transport is closing', { code: 'unavailable', reason: 'draining' }));
-    await Promise.all(outbound.map((transfer) => transfer.settled()));
+    await Promise.all(this.#settling);
     await Promise.all([this.#bulk[Symbol.asyncDispose](), this.#control[Symbol.asyncDispose]()]);
     await this.#memory[Symbol.asyncDispose]();
     await this.#recorder?.[Symbol.asyncDispose]();
@@ -373,6 +368,13 @@ export class KvEndpoint implements AsyncDisposable {
     if (!this.connected || !this.#settled) return;
     for (const transfer of this.#inbound.values()) transfer.tick(now, stalledMs);
     for (const transfer of this.#outbound.values()) transfer.tick(now, stalledMs);
+  }
+
+  /** Remembers that jobs of a transfer may run until `settled` settles. */
+  #untilSettled<T>(transfer: T, settled: Promise<unknown>): T {
+    const done = settled.catch(() => undefined).finally(() => this.#settling.delete(done));
+    this.#settling.add(done);
+    return transfer;
   }
 
   #checkRoom(pages: PageSet, tokens: number): void {

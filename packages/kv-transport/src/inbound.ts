@@ -13,9 +13,10 @@
  *  R6  Pages that are not in wire order are written once, from parts whose digest agrees.
  */
 import { ServiceError } from '@causeway/errors';
-import { compareFingerprints, compareGeometry, type PageSet, type WireMemory } from '@causeway/kv';
+import type { PageSet, WireMemory } from '@causeway/kv';
 import { crc32c } from '@node-rs/crc32';
 import type { kvV1 } from '@causeway/proto';
+import { ArrivalLog } from './arrival-log.ts';
 import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { CreditAccount } from './credit.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
@@ -29,16 +30,13 @@ import { ObjectRuns } from './object-runs.ts';
 import { PartBitmap } from './part-bitmap.ts';
 import { placePart } from './part-placer.ts';
 import { type PartLocation, PartTable } from './part-table.ts';
-import { committedMessage, creditMessage } from './receiver-messages.ts';
+import { committedKv, committedMessage, creditMessage } from './receiver-messages.ts';
 import { checkManifest, offeredBytes } from './sender-claims.ts';
 import { silence } from './silence.ts';
 import type { Incarnation } from './subjects.ts';
-import { checkPartBytes, openedForm } from './opened-form.ts';
+import { checkedOpen } from './opened-form.ts';
 import type { CommittedKv, InboundTransfer, Representation, Ticket } from './types.ts';
-import { count, descriptorFromProto, fingerprintFromProto } from './wire-types.ts';
-
-/** Longest bitmap of one Missing, bytes: with any max_payload it is one message; what lies beyond comes with the next. */
-const BITMAP_BYTES = 512;
+import { count } from './wire-types.ts';
 
 type Phase = 'waiting' | 'receiving' | 'committed' | 'failed';
 
@@ -68,6 +66,8 @@ export class Inbound implements InboundTransfer {
   #table: PartTable | undefined;
   #runs: ObjectRuns | undefined;
   #memory: WireMemory | undefined;
+  /** On pages with shadows, until these are given back. */
+  #hold: Disposable | undefined;
   #representation: Representation | undefined;
   /** All parts are in place and their digest agrees: pages are made from them. */
   #converting = false;
@@ -75,6 +75,8 @@ export class Inbound implements InboundTransfer {
   #crcs = new Uint32Array(0);
   #credit: CreditAccount | undefined;
   #link: LinkMeter | undefined;
+  readonly #arrivals = new ArrivalLog();
+  #openedAt = 0;
   #creditSent = { upTo: -1, received: 0 };
   #manifest: kvV1.Manifest | undefined;
   #published = 0;
@@ -112,16 +114,16 @@ export class Inbound implements InboundTransfer {
   /** Ends the transfer with an error and tells the sender. */
   fail(error: ServiceError): void {
     if (!this.active) return;
-    const refused: ReceiverMessage = {
-      $case: 'refused',
-      value: { code: error.code, reason: error.reason, message: error.message },
-    };
-    this.#end('failed', refused);
+    const { code, reason, message } = error;
+    this.#end('failed', { $case: 'refused', value: { code, reason, message } });
     const { counters, log } = this.#options.context;
     counters.transfersFailed++;
-    log.warn({ transfer: this.ticket.transferId, reason: error.reason, sender: this.#sender?.workerId }, error.message);
+    log.warn({ transfer: this.ticket.transferId, reason, sender: this.#sender?.workerId }, message);
     // R5
-    void Promise.all(this.#jobs).then(() => this.#reject(error));
+    void Promise.all(this.#jobs).then(() => {
+      this.#letGo();
+      this.#reject(error);
+    });
   }
 
   /** Takes a message of a sender. Errors in it refuse the transfer. */
@@ -165,7 +167,7 @@ export class Inbound implements InboundTransfer {
       return;
     }
     this.#receivedBytes += frame.length;
-    this.#link?.arrived(frame.length);
+    const gap = this.#link?.arrived(frame.length);
     this.#heardAt = performance.now();
     this.#firstFrame ??= this.#heardAt;
     this.#loss.arrived(this.#heardAt);
@@ -178,14 +180,13 @@ export class Inbound implements InboundTransfer {
       return;
     }
     if (offence !== undefined) return this.#offend(offence.reason, offence.message);
+    this.#arrivals.add(part.index, this.#heardAt, gap);
     const body = frame.subarray(FRAME_HEADER_BYTES);
     // a raw body is summed once, by the placing, just before it is written
     const intact = header.codec === 'none' ? header.rawCrc === header.bodyCrc : crc32c(body) === header.bodyCrc;
     if (!intact) return this.#badChecksum(part);
     this.#decoding.add(part.index);
-    const job = this.#place(this.#runs, part, header, body);
-    this.#jobs.add(job);
-    void job.finally(() => this.#jobs.delete(job));
+    this.#run(this.#place(this.#runs, part, header, body));
   }
 
   /** A header that matched no layout or no checksum came in on this transfer's subject. */
@@ -196,7 +197,7 @@ export class Inbound implements InboundTransfer {
     this.#offend('malformed_frame', error.message);
   }
 
-  /** Every 250 ms: repeats credit, asks for what was lost, watches the sender; `stalledMs` is time in which this process itself stood still. */
+  /** Every 250 ms: repeats credit, asks for what was lost, watches the sender; for `stalledMs` this process itself stood still. */
   tick(now: number, stalledMs: number): void {
     this.#heardAt = Math.min(now, this.#heardAt + stalledMs);
     if (stalledMs > 0) this.#credit?.heard();
@@ -217,40 +218,35 @@ export class Inbound implements InboundTransfer {
   #open(open: kvV1.Open): void {
     if (this.#sender !== undefined) {
       const same = this.#sender.workerId === open.workerId && this.#sender.incarnation === open.incarnation;
-      if (same) this.#sendCredit();
-      else
-        this.#options.context.log.warn({ transfer: this.ticket.transferId, from: open.workerId }, 'a second sender was ignored');
-      return;
+      if (same) return this.#sendCredit();
+      const about = { transfer: this.ticket.transferId, from: open.workerId };
+      return this.#options.context.log.warn(about, 'a second sender was ignored');
     }
     this.#sender = { workerId: open.workerId, incarnation: open.incarnation, chip: open.chip.slice(0, 64) };
-    compareFingerprints(this.ticket.fingerprint, fingerprintFromProto(open.fingerprint));
-    const stored = descriptorFromProto(open.descriptor);
-    compareGeometry(this.ticket.descriptor, stored);
-    const form = openedForm(this.ticket, stored, open);
-    checkPartBytes(this.ticket, open);
-    const memory = this.#options.context.memories.of(form.form);
+    const { context, pages } = this.#options;
+    const { form, representation } = checkedOpen(this.ticket, open);
+    const memory = context.memories.of(form);
     const table = new PartTable(memory.descriptor, this.ticket.objects, open.partBytes);
     this.#table = table;
     this.#memory = memory;
-    this.#representation = form.representation;
-    this.#runs = new ObjectRuns({ pages: this.#options.pages, memory, table });
+    this.#representation = representation;
+    this.#runs = new ObjectRuns({ pages, memory, table });
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
-    const { context } = this.#options;
     this.#link = context.links.of(this.#sender);
     const rttMs = context.rttMs() + open.rttUs / 1000;
     this.#credit = context.credits.open(this.#link, open.partBytes, rttMs, () => this.#sendCredit());
-    if (this.#options.pages.state === 'reserved') this.#options.pages.startFilling();
+    if (memory.converts) this.#hold = pages.hold();
+    if (pages.state === 'reserved') pages.startFilling();
     this.#phase = 'receiving';
+    this.#openedAt = performance.now();
     this.#sendCredit();
   }
 
   #progress(progress: kvV1.Progress): void {
     if (this.#credit === undefined || this.#table === undefined) return;
-    this.#published = Math.max(
-      this.#published,
-      Math.min(count(progress.publishedBytes, 'published_bytes'), this.#table.totalBytes),
-    );
+    const published = Math.min(count(progress.publishedBytes, 'published_bytes'), this.#table.totalBytes);
+    this.#published = Math.max(this.#published, published);
     this.#credit.offered(offeredBytes(this.#table, progress));
     if (this.#credit.grant()) this.#sendCredit();
     if (progress.wantMissing) this.#askForMissing();
@@ -309,7 +305,10 @@ export class Inbound implements InboundTransfer {
     }
     if (this.#memory?.converts !== true) return this.#commit(manifest, 0);
     this.#converting = true;
-    const job = this.#convert(this.#memory, manifest);
+    this.#run(this.#convert(this.#memory, manifest));
+  }
+
+  #run(job: Promise<void>): void {
     this.#jobs.add(job);
     void job.finally(() => this.#jobs.delete(job));
   }
@@ -317,14 +316,22 @@ export class Inbound implements InboundTransfer {
   /** Makes pages of what arrived. */
   async #convert(memory: WireMemory, manifest: kvV1.Manifest): Promise<void> {
     const { pages } = this.#options;
-    using _hold = pages.hold();
     try {
       const ms = await memory.convert('fromWire', pages, 0, memory.places.pages(this.ticket.tokens));
-      memory.discard(pages);
-      if (this.#phase === 'receiving') this.#commit(manifest, ms);
+      if (this.#phase !== 'receiving') return;
+      this.#letGo();
+      this.#commit(manifest, ms);
     } catch (error) {
       this.fail(ServiceError.from(error));
     }
+  }
+
+  /** Gives the shadows' memory back. No job of this transfer runs any more. */
+  #letGo(): void {
+    if (this.#hold === undefined) return;
+    this.#memory?.discard(this.#options.pages);
+    this.#hold[Symbol.dispose]();
+    this.#hold = undefined;
   }
 
   #commit(manifest: kvV1.Manifest, convertMs: number): void {
@@ -335,21 +342,16 @@ export class Inbound implements InboundTransfer {
     } catch (error) {
       return this.fail(ServiceError.from(error));
     }
-    const now = performance.now();
-    const { firstToken, firstTokenDetail } = manifest;
-    const result: CommittedKv = {
-      rawBytes: this.#rawBytes,
-      receivedBytes: this.#receivedBytes,
+    const bytes = { rawBytes: this.#rawBytes, receivedBytes: this.#receivedBytes };
+    const result = committedKv(manifest, {
+      ...bytes,
       codec: this.#tally.main,
-      transferMs: now - (this.#firstFrame ?? now),
-      ...(firstToken === undefined ? {} : { firstToken }),
-      ...(firstTokenDetail === undefined ? {} : { firstTokenDetail }),
-      senderWorker: this.#sender?.workerId ?? '',
-      senderChip: this.#sender?.chip ?? '',
+      firstFrame: this.#firstFrame,
+      sender: this.#sender,
       representation,
       convertMs,
-    };
-    this.#end('committed', { $case: 'committed', value: committedMessage(result, this.#tally, this.#link) });
+    });
+    this.#end('committed', { $case: 'committed', value: committedMessage(result, this.#tally) });
     this.#options.context.counters.transfersCommitted++;
     this.#resolve(result);
   }
@@ -380,12 +382,13 @@ export class Inbound implements InboundTransfer {
   #sendCredit(): void {
     if (this.#sender === undefined || this.#credit === undefined) return;
     this.#creditSent = { upTo: this.#credit.upTo, received: this.#rawBytes };
-    this.#options.reply(this.#sender, creditMessage(this.#credit.upTo, this.#rawBytes, this.#contiguousBytes()));
+    const bytes = { ...this.#creditSent, contiguous: this.#contiguousBytes() };
+    this.#options.reply(this.#sender, creditMessage(bytes, this.#arrivals.take(), this.#openedAt));
   }
 
   #askForMissing(): void {
     if (this.#sender === undefined || this.#table === undefined) return;
-    this.#options.reply(this.#sender, { $case: 'missing', value: this.#have.window(BITMAP_BYTES) });
+    this.#options.reply(this.#sender, { $case: 'missing', value: this.#have.window() });
   }
 
   #end(phase: 'committed' | 'failed', answer: ReceiverMessage): void {

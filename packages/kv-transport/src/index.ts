@@ -1,5 +1,6 @@
 export { KvEndpoint } from './endpoint.ts';
 export type { KvEndpointOptions } from './endpoint-options.ts';
+export type { LinkState } from './link-policies.ts';
 export type { TransportLog } from './context.ts';
 export type { Tamper } from './part-encoder.ts';
 export { ticketFromProto, ticketToProto } from './ticket.ts';

@@ -24,10 +24,11 @@ export class LinkMeter {
     return this.#bandwidth;
   }
 
-  /** Notes a frame's arrival. */
-  arrived(frameBytes: number): void {
+  /** Notes a frame's arrival; gives the time since the one before it, ms, undefined for the first. */
+  arrived(frameBytes: number): number | undefined {
     const now = this.#now();
-    if (now - this.#lastFrame > BUSY_GAP_MS) {
+    const gap = now - this.#lastFrame;
+    if (gap > BUSY_GAP_MS) {
       this.#stretchStart = now;
       this.#stretchBytes = 0;
     } else {
@@ -41,6 +42,7 @@ export class LinkMeter {
       }
     }
     this.#lastFrame = now;
+    return Number.isFinite(gap) ? gap : undefined;
   }
 }
 

@@ -1,38 +1,87 @@
-/** One codec policy per link: what was measured between this worker and one incarnation of another. */
-import { CodecPolicy, type KvCodec } from '@causeway/kv';
-import type { kvV1 } from '@causeway/proto';
+/**
+ * What a sender knows of its links: bandwidth of the way to one incarnation of another worker, codec policy for each form in which KV
+ * travels there. How codecs do on this worker's KV is known once for all links.
+ */
+import { type CodecDecision, CodecMeasures, CodecPolicy, type KvCodec, type KvDtype } from '@causeway/kv';
+import { LinkRate } from './link-rate.ts';
 import type { Ticket } from './types.ts';
-import { codecFromProto } from './wire-types.ts';
 
 const MAX_LINKS = 256;
 
-export class LinkPolicies {
-  readonly #codec: 'auto' | KvCodec;
-  readonly #policies = new Map<string, CodecPolicy>();
-
-  constructor(codec: 'auto' | KvCodec) {
-    this.#codec = codec;
-  }
-
-  /** The policy towards the worker that gave the ticket. */
-  of(ticket: Ticket): CodecPolicy {
-    const key = `${ticket.workerId}/${ticket.incarnation}`;
-    let policy = this.#policies.get(key);
-    if (policy === undefined) {
-      policy = new CodecPolicy({ accepted: ticket.acceptedCodecs, ...(this.#codec === 'auto' ? {} : { fixed: this.#codec }) });
-      const oldest = this.#policies.keys().next();
-      if (this.#policies.size >= MAX_LINKS && oldest.done !== true) this.#policies.delete(oldest.value);
-      this.#policies.set(key, policy);
-    }
-    return policy;
-  }
+/** A link as its sender sees it. */
+export interface LinkState {
+  workerId: string;
+  /** Bytes per second; undefined before anything was measured. */
+  bytesPerSecond: number | undefined;
+  /** Of the last transfer. */
+  wire: KvDtype;
+  codec: CodecDecision;
 }
 
-/** Feeds a policy with what the receiver measured. */
-export function learnFromReceiver(policy: CodecPolicy, committed: kvV1.Committed): void {
-  for (const cost of committed.decodeCosts) {
-    const codec = codecFromProto(cost.codec);
-    if (codec !== undefined) policy.decoded(codec, Number(cost.rawBytes), Number(cost.microseconds) / 1000);
+/** A link and what its transfers use. */
+export interface Link {
+  rate: LinkRate;
+  policy: CodecPolicy;
+}
+
+interface KnownLink {
+  workerId: string;
+  rate: LinkRate;
+  policies: Map<KvDtype, CodecPolicy>;
+  last: { wire: KvDtype; parts: number };
+}
+
+export interface LinkPoliciesOptions {
+  codec: 'auto' | KvCodec;
+  /** Of this worker. */
+  incarnation: string;
+  /** That encode. */
+  threads: number;
+}
+
+export class LinkPolicies {
+  readonly #options: LinkPoliciesOptions;
+  readonly #links = new Map<string, KnownLink>();
+  readonly #measures = new Map<KvDtype, CodecMeasures>();
+
+  constructor(options: LinkPoliciesOptions) {
+    this.#options = options;
   }
-  policy.carried(Number(committed.bytesPerSecond), 1000);
+
+  /** The link to the worker that gave the ticket, for a transfer of so many parts in this form. */
+  of(ticket: Ticket, wire: KvDtype, parts: number): Link {
+    // blank pages of a worker to itself, when it warms up, say nothing of KV
+    if (ticket.incarnation === this.#options.incarnation) return this.#link(ticket, new LinkRate(), new CodecMeasures());
+    const key = `${ticket.workerId}/${ticket.incarnation}`;
+    const last = { wire, parts };
+    const known = this.#links.get(key) ?? { workerId: ticket.workerId, rate: new LinkRate(), policies: new Map(), last };
+    known.last = last;
+    // the least recently used is forgotten first
+    this.#links.delete(key);
+    this.#links.set(key, known);
+    const oldest = this.#links.keys().next();
+    if (this.#links.size > MAX_LINKS && oldest.done !== true) this.#links.delete(oldest.value);
+    const measures = this.#measures.get(wire) ?? new CodecMeasures();
+    this.#measures.set(wire, measures);
+    const policy = known.policies.get(wire) ?? this.#link(ticket, known.rate, measures).policy;
+    known.policies.set(wire, policy);
+    return { rate: known.rate, policy };
+  }
+
+  /** Every link that was used, the last one first. */
+  get states(): LinkState[] {
+    return [...this.#links.values()].reverse().flatMap(({ workerId, rate, policies, last }) => {
+      const policy = policies.get(last.wire);
+      if (policy === undefined) return [];
+      const { bandwidth } = rate;
+      const bytesPerSecond = bandwidth === undefined ? undefined : bandwidth * 1000;
+      return [{ workerId, bytesPerSecond, wire: last.wire, codec: policy.decision(last.parts) }];
+    });
+  }
+
+  #link({ acceptedCodecs }: Ticket, rate: LinkRate, measures: CodecMeasures): Link {
+    const { codec, threads } = this.#options;
+    const fixed = codec === 'auto' ? {} : { fixed: codec };
+    return { rate, policy: new CodecPolicy({ accepted: acceptedCodecs, link: rate, measures, threads, ...fixed }) };
+  }
 }

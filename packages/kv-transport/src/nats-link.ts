@@ -14,6 +14,7 @@ import {
   type NatsConnection,
   type NatsError,
 } from 'nats';
+import type { KvLink } from './kv-link.ts';
 
 /** How a client shows who it is, and whom it trusts. */
 export interface NatsAccess {
@@ -42,7 +43,7 @@ export function publishedBytes(subject: string, payloadBytes: number): number {
   return 8 + subject.length + String(payloadBytes).length + payloadBytes + 1;
 }
 
-export class NatsLink implements AsyncDisposable {
+export class NatsLink implements KvLink {
   readonly #connection: NatsConnection;
   readonly #options: NatsLinkOptions;
   #up = true;

@@ -36,7 +36,7 @@ export function newTicket(
  * @throws ServiceError `descriptor_mismatch` when the two store different KV, or nothing that both allow will do
  */
 export function wireFor(
-  { descriptor, lossy }: EndpointContext,
+  { descriptor, lossy, rounded }: EndpointContext,
   ticket: Ticket,
 ): { wire: WireChoice; representation: Representation } {
   compareGeometry(descriptor, ticket.descriptor);
@@ -45,6 +45,7 @@ export function wireFor(
     to: ticket.descriptor,
     accepted: ticket.acceptedDtypes,
     lossy: lossy && ticket.lossy,
+    rounded,
   });
   return {
     wire,

@@ -1,7 +1,8 @@
-import type { CodecPolicy, PageSet, WireChoice, WireMemory } from '@causeway/kv';
+import type { PageSet, WireChoice, WireMemory } from '@causeway/kv';
 import type { EndpointContext } from './context.ts';
 import type { SenderMessage } from './control.ts';
 import type { Tamper } from './part-encoder.ts';
+import type { Link } from './link-policies.ts';
 import type { PartTable } from './part-table.ts';
 import type { Incarnation } from './subjects.ts';
 import type { Representation, Ticket } from './types.ts';
@@ -16,7 +17,7 @@ export interface OutboundOptions {
   memory: WireMemory;
   wire: WireChoice;
   representation: Representation;
-  policy: CodecPolicy;
+  link: Link;
   self: Incarnation & { chip: string };
   deadline: AbortSignal;
   tamper: Tamper | undefined;

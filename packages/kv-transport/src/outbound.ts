@@ -23,7 +23,7 @@ import { FramesInFlight } from './frames-in-flight.ts';
 import { readBitmap } from './part-bitmap.ts';
 import { frameBytes, type OutboundFrame, PartEncoder } from './part-encoder.ts';
 import type { PartLocation } from './part-table.ts';
-import { learnFromReceiver } from './link-policies.ts';
+import { learnFromCredit, learnFromReceiver } from './learned-link.ts';
 import { refusalError } from './refusal.ts';
 import { manifestMessage, openMessage, progressMessage } from './sender-messages.ts';
 import { silence } from './silence.ts';
@@ -44,6 +44,7 @@ export class Outbound implements OutboundTransfer {
   readonly #sentAt: Float64Array;
   readonly #frames = new FramesInFlight();
   readonly #resend = new Set<number>();
+  readonly #openedAt = performance.now();
   readonly #encoder: PartEncoder;
   readonly #tally = new CodecTally();
   readonly #offered: OfferedObjects;
@@ -100,12 +101,12 @@ export class Outbound implements OutboundTransfer {
   }
 
   get stats(): TransferStats {
-    const { policy, representation, table } = this.#options;
+    const { link, representation, table } = this.#options;
     return {
       rawBytes: table.totalBytes,
       ...this.#stats,
       codec: this.#tally.main,
-      codecReason: policy.decision.reason,
+      codecReason: link.policy.decision(table.partCount).reason,
       representation,
       convertMs: 0,
       transferMs: performance.now() - (this.#firstFrameAt ?? performance.now()),
@@ -173,7 +174,7 @@ export class Outbound implements OutboundTransfer {
     }
   }
 
-  /** Every 250 ms: repeats what was not answered, shows life, watches the receiver; `stalledMs` is time in which this process itself stood still. */
+  /** Every 250 ms: repeats what was not answered, shows life, watches the receiver; for `stalledMs` this process itself stood still. */
   tick(now: number, stalledMs: number): void {
     this.#heardAt = Math.min(now, this.#heardAt + stalledMs);
     if (!this.#active) return;
@@ -187,12 +188,8 @@ export class Outbound implements OutboundTransfer {
     }
     if (this.#options.context.outboundArena.arena.waiting > 0) {
       const sentAt = (index: number) => this.#sentAt[index] as number;
-      void this.#frames.reclaim(
-        now,
-        sentAt,
-        (index) => this.#resend.has(index),
-        () => this.#flushed(),
-      );
+      const waits = (index: number) => this.#resend.has(index);
+      void this.#frames.reclaim(now, sentAt, waits, () => this.#flushed());
     }
   }
 
@@ -286,6 +283,7 @@ export class Outbound implements OutboundTransfer {
     this.#stats.wireBytes += wireBytes;
     counters.framesSent++;
     counters.frameBytesSent += frameBytes(frame);
+    frame.publishedAt = resent ? undefined : now;
     if (resent) {
       this.#stats.resentParts++;
       counters.partsResent++;
@@ -307,7 +305,8 @@ export class Outbound implements OutboundTransfer {
   }
 
   #credit(credit: kvV1.Credit): void {
-    const { table } = this.#options;
+    const { table, link } = this.#options;
+    learnFromCredit(link.rate, credit, this.#openedAt, this.#frames);
     this.#upTo = Math.max(this.#upTo, count(credit.upToBytes, 'up_to_bytes'));
     const contiguous = count(credit.contiguousBytes, 'contiguous_bytes');
     while (this.#ackedParts < table.partCount && table.at(this.#ackedParts).end <= contiguous)
@@ -336,8 +335,8 @@ export class Outbound implements OutboundTransfer {
 
   #committed(committed: kvV1.Committed): void {
     if (!this.#manifestSent) return;
-    const { policy, context, ticket } = this.#options;
-    learnFromReceiver(policy, committed);
+    const { link, context, ticket } = this.#options;
+    learnFromReceiver(link.policy, committed);
     const { stats } = this;
     context.counters.transfersCommitted++;
     context.log.info({ transfer: ticket.transferId, receiver: ticket.workerId, receiverChip: ticket.chip, ...stats }, 'KV sent');

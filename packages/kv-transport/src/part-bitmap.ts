@@ -1,5 +1,8 @@
 import { fail } from '@causeway/errors';
 
+/** Longest bitmap of one Missing, bytes: with any max_payload it is one message; what lies beyond comes with the next. */
+const WINDOW_BYTES = 512;
+
 /** Which parts are in place: one bit each, least significant bit of byte 0 first. */
 export class PartBitmap {
   readonly size: number;
@@ -31,10 +34,10 @@ export class PartBitmap {
     return ((this.bytes[index >>> 3] ?? 0) & (1 << (index & 7))) !== 0;
   }
 
-  /** What is known around the first gap: the bitmap from part `firstPart` on, at most `bytes` long; everything before it is in place. */
-  window(bytes: number): { firstPart: number; have: Uint8Array } {
+  /** What is known around the first gap: the bitmap from part `firstPart` on; everything before it is in place. */
+  window(): { firstPart: number; have: Uint8Array } {
     const first = this.contiguous >>> 3;
-    return { firstPart: 8 * first, have: this.bytes.subarray(first, first + bytes) };
+    return { firstPart: 8 * first, have: this.bytes.subarray(first, first + WINDOW_BYTES) };
   }
 
   add(index: number): void {

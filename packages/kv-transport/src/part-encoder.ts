@@ -1,7 +1,8 @@
 /** Turns parts into frames: gathers, perhaps alters (tests), encodes into a frame slot, writes the header. */
-import type { CodecPolicy, EncodedPart, KvObject, MemoryRun, PageSet, Slot, WireMemory } from '@causeway/kv';
+import type { EncodedPart, KvObject, MemoryRun, PageSet, Slot, WireMemory } from '@causeway/kv';
 import type { EndpointContext } from './context.ts';
 import { FRAME_HEADER_BYTES, writeFrameHeader } from './frame.ts';
+import type { Link } from './link-policies.ts';
 import { ObjectRuns, type RawPart } from './object-runs.ts';
 import type { PartLocation, PartTable } from './part-table.ts';
 import type { Ticket } from './types.ts';
@@ -13,6 +14,8 @@ export type Tamper = (raw: Uint8Array, part: { object: number; content: KvObject
 export interface OutboundFrame {
   slot: Slot;
   encoded: EncodedPart;
+  /** When, if once only: of a part that was published again nobody knows which frame arrived. */
+  publishedAt?: number | undefined;
 }
 
 /** Bytes of a frame, header included. */
@@ -26,7 +29,7 @@ export interface PartEncoderOptions {
   table: PartTable;
   context: EndpointContext;
   memory: WireMemory;
-  policy: CodecPolicy;
+  link: Link;
   tamper: Tamper | undefined;
 }
 
@@ -41,16 +44,17 @@ export class PartEncoder {
 
   /** Encodes a part into a slot of its own, waiting for one. The caller releases the slot. */
   async encode(part: PartLocation, signal: AbortSignal): Promise<OutboundFrame> {
-    const { context, policy, tamper } = this.#options;
+    const { context, tamper, table } = this.#options;
+    const { policy } = this.#options.link;
     const { arena, region } = context.outboundArena;
     const slot = await arena.acquire(signal);
     try {
       const out = { region, offset: slot.offset + FRAME_HEADER_BYTES, length: slot.byteLength - FRAME_HEADER_BYTES };
       const raw = this.#runs.of(part);
-      const codec = policy.next();
+      const codec = policy.next(table.partCount);
       const encoded =
         tamper === undefined ? await this.#run(codec, raw, out) : await this.#altered(tamper, part, codec, raw, out, signal);
-      policy.encoded(codec, encoded.rawBytes, encoded.encodedBytes, encoded.encodeMs);
+      policy.encoded(codec, encoded);
       return { slot, encoded };
     } catch (error) {
       slot.release();

@@ -145,7 +145,7 @@ describe('a transfer', () => {
     const manifests = () => receiver.heard.filter((message) => message.$case === 'manifest').length;
     const seen = manifests();
     await eventually(() => manifests() > seen + 1 || undefined, { what: 'the manifest again' });
-    receiver.answer({ $case: 'committed', value: { rawBytes: 0n, receivedBytes: 0n, decodeCosts: [], bytesPerSecond: 0n } });
+    receiver.answer({ $case: 'committed', value: { rawBytes: 0n, receivedBytes: 0n, decodeCosts: [] } });
     const stats = await finished;
     expect(stats.resentParts).toBe(receiver.frames.filter((frame) => frame.resent).length);
     expect(stats.sentBytes).toBe(receiver.frameBytes);

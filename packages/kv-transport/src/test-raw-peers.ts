@@ -226,7 +226,13 @@ export class RawReceiver implements AsyncDisposable {
   credit(upToBytes: number, contiguousBytes = 0): void {
     this.answer({
       $case: 'credit',
-      value: { upToBytes: BigInt(upToBytes), receivedBytes: BigInt(contiguousBytes), contiguousBytes: BigInt(contiguousBytes) },
+      value: {
+        upToBytes: BigInt(upToBytes),
+        receivedBytes: BigInt(contiguousBytes),
+        arrivals: [],
+        openedUs: 0n,
+        contiguousBytes: BigInt(contiguousBytes),
+      },
     });
   }
 

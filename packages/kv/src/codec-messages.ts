@@ -53,8 +53,9 @@ export interface EncodedPart {
   /** CRC-32C of the raw bytes and of the body. */
   rawCrc: number;
   bodyCrc: number;
-  /** Thread time, ms. */
+  /** What it took, ms, and how much of that a processor worked on it. */
   encodeMs: number;
+  encodeCpuMs: number;
 }
 
 export interface DecodedPart {

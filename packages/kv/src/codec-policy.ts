@@ -1,25 +1,30 @@
 /**
- * Which codec a link should use: the one with the least encode + transfer + decode time per raw byte,
- * t(c) = 1/encodeRate + 1/(ratio * bandwidth) + 1/decodeRate, from what was measured on this very link.
- * (A fixed codec can make a fast link slower: measure, then choose.)
+ * Which codec a link should use: the one by which a transfer commits earliest. Encoding, the link and decoding are a pipeline that the
+ * parts of a transfer go through: it takes as long as its slowest stage for every part, and the other two stages once. So far as the
+ * machine has no processor to spare the stages take turns instead. Everything is measured: how far this KV shrinks and how fast, how
+ * long encoding waits for a processor, what the link carries, how fast the receiver decodes.
  */
 import { KV_CODECS, type KvCodec } from './codec.ts';
+import type { CodecMeasures, EncodedFigures } from './codec-measures.ts';
+import { RecentMedian } from './recent-median.ts';
+
+/** What is known of a link. */
+export interface LinkBandwidth {
+  /** Bytes per ms; undefined before anything was measured. */
+  readonly bandwidth: number | undefined;
+}
 
 export interface CodecPolicyOptions {
   /** What both ends take; `none` is always among them. */
   accepted: readonly KvCodec[];
+  link: LinkBandwidth;
+  measures: CodecMeasures;
+  /** Threads that encode; default 1. */
+  threads?: number;
   /** A fixed choice instead of measurement. */
   fixed?: KvCodec;
-  /** One part in this many tries another codec; default 48. */
+  /** One part in this many tries another codec, so that its figures stay fresh; default 48. */
   exploreEvery?: number;
-}
-
-/** What is known of a codec on a link. Rates in raw bytes per ms. */
-export interface CodecMeasure {
-  ratio: number;
-  encodeRate: number;
-  decodeRate: number;
-  samples: number;
 }
 
 export interface CodecDecision {
@@ -27,116 +32,103 @@ export interface CodecDecision {
   reason: string;
 }
 
-/** Before anything was measured: orders of magnitude of one thread on bf16 KV. */
-const PRIORS: Readonly<Record<KvCodec, CodecMeasure>> = {
-  none: { ratio: 1, encodeRate: 3_000_000, decodeRate: 3_000_000, samples: 0 },
-  zstd: { ratio: 1.2, encodeRate: 300_000, decodeRate: 800_000, samples: 0 },
-  'planes+zstd': { ratio: 1.35, encodeRate: 350_000, decodeRate: 500_000, samples: 0 },
-};
-/** 400 MB/s: what one NATS connection carries between two processes of a machine. */
-const PRIOR_BANDWIDTH = 400_000;
-const SMOOTHING = 0.25;
-/** Another codec must be this much cheaper to replace the current one. */
-const HYSTERESIS = 0.95;
+/** Parts that a codec is tried on before its figures are trusted, and how often it is tried until then: one part in so many. */
+const FIRST_SAMPLES = 3;
+const FIRST_EVERY = 4;
+const MIB = 1_048_576;
 
-/** Measurements and choice of one link (one pair of workers, one direction). */
+/** Measurements of the receiver and choice of one link (one pair of workers, one direction) for KV in one wire form. */
 export class CodecPolicy {
   readonly #accepted: readonly KvCodec[];
-  readonly #fixed: KvCodec | undefined;
+  readonly #fixed: CodecDecision | undefined;
   readonly #exploreEvery: number;
-  readonly #measures = new Map<KvCodec, CodecMeasure>();
-  #bandwidth = PRIOR_BANDWIDTH;
-  #bandwidthSamples = 0;
-  #current: CodecDecision;
+  readonly #link: LinkBandwidth;
+  readonly #measures: CodecMeasures;
+  readonly #threads: number;
+  readonly #decodeRates = new Map<KvCodec, RecentMedian>();
   #parts = 0;
   #explored = 0;
 
   constructor(options: CodecPolicyOptions) {
-    this.#accepted = KV_CODECS.filter((codec) => codec === 'none' || options.accepted.includes(codec));
-    this.#fixed = options.fixed !== undefined && this.#accepted.includes(options.fixed) ? options.fixed : undefined;
-    this.#exploreEvery = options.exploreEvery ?? 48;
-    this.#current = this.#fixed !== undefined ? { codec: this.#fixed, reason: 'fixed by configuration' } : this.#cheapest('none');
-    if (options.fixed !== undefined && this.#fixed === undefined) {
-      this.#current = { codec: 'none', reason: `the receiver does not take ${options.fixed}` };
-      this.#fixed = 'none';
+    const { accepted, link, measures, threads = 1, fixed, exploreEvery = 48 } = options;
+    this.#accepted = KV_CODECS.filter((codec) => codec === 'none' || accepted.includes(codec));
+    this.#link = link;
+    this.#measures = measures;
+    this.#threads = threads;
+    this.#exploreEvery = exploreEvery;
+    if (fixed !== undefined) {
+      this.#fixed = this.#accepted.includes(fixed)
+        ? { codec: fixed, reason: 'fixed by configuration' }
+        : { codec: 'none', reason: `the receiver does not take ${fixed}` };
     }
   }
 
-  /** The choice in force and why. */
-  get decision(): CodecDecision {
-    return this.#current;
-  }
-
-  /** Bytes per ms that the link was seen to carry. */
-  get bandwidth(): number {
-    return this.#bandwidth;
-  }
-
-  /** The codec of the next part: the choice, or now and then another one, so that its figures stay fresh. */
-  next(): KvCodec {
+  /** The choice for a transfer of so many parts, and why. */
+  decision(parts: number): CodecDecision {
     if (this.#fixed !== undefined) return this.#fixed;
-    this.#parts++;
-    if (this.#parts % this.#exploreEvery !== 0) return this.#current.codec;
-    const others = this.#accepted.filter((codec) => codec !== this.#current.codec);
-    return others[this.#explored++ % Math.max(1, others.length)] ?? this.#current.codec;
+    const { bandwidth } = this.#link;
+    if (bandwidth === undefined) return { codec: 'none', reason: 'nothing was measured on this link yet' };
+    const costs = this.#accepted.flatMap((codec) => {
+      const ms = this.cost(codec, parts);
+      return ms === undefined ? [] : [{ codec, ms }];
+    });
+    const [first, ...others] = costs;
+    const best = others.reduce(
+      (least, other) => (other.ms < least.ms ? other : least),
+      first ?? { codec: 'none' as const, ms: 0 },
+    );
+    const listed = costs.map(({ codec, ms }) => `${codec} ${ms.toFixed(2)}`).join(', ');
+    const text = parts === 1 ? 'one part' : `each of ${parts} parts`;
+    return {
+      codec: best.codec,
+      reason: `ms per raw MiB in ${text}: ${listed}; the link carries ${(bandwidth / 1000).toFixed(1)} MB/s`,
+    };
+  }
+
+  /** The codec of the next part of a transfer of so many: the choice, or now and then another one. */
+  next(parts: number): KvCodec {
+    if (this.#fixed !== undefined) return this.#fixed.codec;
+    const turn = this.#parts++;
+    const unknown = this.#accepted.find((codec) => this.#samples(codec) === 0);
+    if (unknown !== undefined) return unknown;
+    const { codec } = this.decision(parts);
+    const others = this.#accepted.filter((other) => other !== codec);
+    const young = others.filter((other) => this.#samples(other) < FIRST_SAMPLES);
+    if (young.length > 0 && turn % FIRST_EVERY === 0) return young[0] as KvCodec;
+    if (turn % this.#exploreEvery !== this.#exploreEvery - 1) return codec;
+    return others[this.#explored++ % Math.max(1, others.length)] ?? codec;
   }
 
   /** Records one encoded part. `codec` is the one that was asked for, even if the part went out raw. */
-  encoded(codec: KvCodec, rawBytes: number, encodedBytes: number, encodeMs: number): void {
-    const measure = this.#measure(codec);
-    measure.ratio = smooth(measure.ratio, rawBytes / Math.max(1, encodedBytes), measure.samples);
-    measure.encodeRate = smooth(measure.encodeRate, rawBytes / Math.max(1e-3, encodeMs), measure.samples);
-    measure.samples++;
-    this.#decide();
+  encoded(codec: KvCodec, part: EncodedFigures): void {
+    this.#measures.encoded(codec, part);
   }
 
   /** Records what decoding cost at the receiver. */
   decoded(codec: KvCodec, rawBytes: number, decodeMs: number): void {
     if (rawBytes <= 0 || !(decodeMs > 0)) return;
-    const measure = this.#measure(codec);
-    measure.decodeRate = smooth(measure.decodeRate, rawBytes / decodeMs, measure.samples);
-    this.#decide();
+    const rates = this.#decodeRates.get(codec) ?? new RecentMedian();
+    this.#decodeRates.set(codec, rates);
+    rates.add(rawBytes / decodeMs);
   }
 
-  /** Records that `bytes` bytes were carried in `ms` while the link was the busy part. */
-  carried(bytes: number, ms: number): void {
-    if (bytes <= 0 || !(ms > 0)) return;
-    this.#bandwidth = smooth(this.#bandwidth, bytes / ms, this.#bandwidthSamples++);
-    this.#decide();
+  /** Milliseconds that a raw MiB takes in a transfer of so many parts; undefined while the codec or the link is not known. */
+  cost(codec: KvCodec, parts: number): number | undefined {
+    const measure = this.#measures.of(codec);
+    const { bandwidth } = this.#link;
+    if (measure === undefined || bandwidth === undefined) return undefined;
+    // `none` is no work for a thread
+    const encode = 1 / (measure.encodeRate * (codec === 'none' ? 1 : this.#threads));
+    const carry = 1 / (measure.ratio * bandwidth);
+    // not known before the first transfer has committed
+    const decode = 1 / (this.#decodeRates.get(codec)?.value ?? Number.POSITIVE_INFINITY);
+    const slowest = Math.max(encode, carry, decode);
+    const others = encode + carry + decode - slowest;
+    const { waiting } = this.#measures;
+    return MIB * (slowest + others * (waiting + (1 - waiting) / Math.max(1, parts)));
   }
 
-  /** Milliseconds per raw MiB that a codec is thought to cost on this link. */
-  cost(codec: KvCodec): number {
-    const measure = this.#measures.get(codec) ?? PRIORS[codec];
-    return 1_048_576 * (1 / measure.encodeRate + 1 / (measure.ratio * this.#bandwidth) + 1 / measure.decodeRate);
+  #samples(codec: KvCodec): number {
+    return this.#measures.of(codec)?.samples ?? 0;
   }
-
-  #decide(): void {
-    if (this.#fixed === undefined) this.#current = this.#cheapest(this.#current.codec);
-  }
-
-  #cheapest(current: KvCodec): CodecDecision {
-    let best = current;
-    for (const codec of this.#accepted) {
-      const threshold = best === current ? HYSTERESIS * this.cost(best) : this.cost(best);
-      if (this.cost(codec) < threshold) best = codec;
-    }
-    const costs = this.#accepted.map((codec) => `${codec} ${this.cost(codec).toFixed(2)}`).join(', ');
-    const source = this.#bandwidthSamples > 0 ? 'measured' : 'assumed';
-    const megabytes = (this.#bandwidth / 1000).toFixed(0);
-    return { codec: best, reason: `ms per raw MiB: ${costs}; ${source} ${megabytes} MB/s` };
-  }
-
-  #measure(codec: KvCodec): CodecMeasure {
-    let measure = this.#measures.get(codec);
-    if (measure === undefined) {
-      measure = { ...PRIORS[codec] };
-      this.#measures.set(codec, measure);
-    }
-    return measure;
-  }
-}
-
-function smooth(old: number, seen: number, samples: number): number {
-  return samples === 0 ? seen : old + SMOOTHING * (seen - old);
 }

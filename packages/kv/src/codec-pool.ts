@@ -68,6 +68,11 @@ export class CodecPool implements AsyncDisposable {
     this.#threadCount = Math.max(1, options.threads ?? (availableParallelism() >= 4 ? 2 : 1));
   }
 
+  /** Threads that jobs are shared by. */
+  get threads(): number {
+    return this.#threadCount;
+  }
+
   /** Starts the threads now instead of with the first jobs, which then don't wait for them. */
   warm(): void {
     while (this.#disposal === undefined && this.#threads.length < this.#threadCount) this.#start();
@@ -193,6 +198,12 @@ export class CodecPool implements AsyncDisposable {
     this.#regions.clear();
   }
 }
+
+/** What transfers need of codec threads. */
+export type Codecs = Pick<
+  CodecPool,
+  'threads' | 'warm' | 'register' | 'encode' | 'decode' | 'converter' | 'convert' | typeof Symbol.asyncDispose
+>;
 
 function registration(region: number, buffer: NativeBuffer): CodecRequest {
   return { kind: 'register', region, address: buffer.address, byteLength: buffer.byteLength };

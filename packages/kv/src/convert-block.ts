@@ -44,13 +44,22 @@ interface Scratch {
  * travel as they are only
  */
 export function checkConvertible({ layers, storage }: Pick<KvDescriptor, 'layers' | 'storage'>, wire: KvWireForm): void {
+  const why = unconvertible({ layers, storage }, wire);
+  if (why !== undefined) fail('failed_precondition', 'descriptor_mismatch', why);
+}
+
+/** Why checkConvertible would refuse; undefined: it would not. */
+export function unconvertible(
+  { layers, storage }: Pick<KvDescriptor, 'layers' | 'storage'>,
+  wire: KvWireForm,
+): string | undefined {
   for (const [index, layer] of layers.entries()) {
     for (const part of [...shardParts(layer, storage), ...storedParts(layer, wire)]) {
       if ((part.width * DTYPE_BYTES[part.dtype]) % WORD_BYTES === 0) continue;
-      const message = `layer ${index}: heads of ${part.width} numbers of ${part.dtype} can't be converted to ${wire.dtype}`;
-      fail('failed_precondition', 'descriptor_mismatch', message);
+      return `layer ${index}: heads of ${part.width} numbers of ${part.dtype} can't be converted to ${wire.dtype}`;
     }
   }
+  return undefined;
 }
 
 /** Converts blocks of one storage to and from one wire form. Not reentrant; owns scratch memory of a block of one section. */
@@ -88,9 +97,10 @@ export class BlockConverter {
       if (sameNumbers(pair, this.#scales)) {
         pair.stored.forEach((stored, i) => this.#move('toWire', page, stored, wire, pair.wire[i] as WirePart));
       } else {
-        const rows = this.#sectionRows(pair);
+        const there = f32Rows(wire, pair, this.#blockTokens);
+        const rows = there ?? this.#sectionRows(pair);
         for (const part of pair.stored) this.#readStored(page, part, pair, rows);
-        for (const part of pair.wire) this.#writeWire(wire, part, pair, rows);
+        if (there === undefined) for (const part of pair.wire) this.#writeWire(wire, part, pair, rows);
       }
     }
   }
@@ -101,8 +111,9 @@ export class BlockConverter {
       if (sameNumbers(pair, this.#scales)) {
         pair.stored.forEach((stored, i) => this.#move('fromWire', page, stored, wire, pair.wire[i] as WirePart));
       } else {
-        const rows = this.#sectionRows(pair);
-        for (const part of pair.wire) this.#readWire(wire, part, pair, rows);
+        const there = f32Rows(wire, pair, this.#blockTokens);
+        const rows = there ?? this.#sectionRows(pair);
+        if (there === undefined) for (const part of pair.wire) this.#readWire(wire, part, pair, rows);
         for (const part of pair.stored) this.#writeStored(page, part, pair, rows);
       }
     }
@@ -210,6 +221,13 @@ function sameNumbers({ stored, wire }: SectionPair, scales: { stored: number; wi
   );
 }
 
+/** A section that travels as f32 lies in the wire page as rows do; undefined when it travels in another type, or other shards have heads of it. */
+function f32Rows(wire: Uint8Array, pair: SectionPair, tokens: number): Float32Array | undefined {
+  const [part, ...others] = pair.wire;
+  if (part?.dtype !== 'f32' || others.length > 0 || part.heads !== pair.heads || part.width !== pair.width) return undefined;
+  return new Float32Array(wire.buffer, wire.byteOffset + part.offset, tokens * pair.heads * pair.width);
+}
+
 /** Words of one token of a part. */
 function rowWords(part: StoredPart): number {
   return partNumberBytes(part) / WORD_BYTES;
@@ -264,6 +282,9 @@ function moveWire(wire: Uint8Array, part: WirePart, own: StoredPart, tokens: num
   if (!hasFactors(part.dtype)) return;
   const factors = new Uint32Array(scratch.factors.buffer, scratch.factors.byteOffset, scratch.factors.length);
   moveRuns(words, factors, tokens, own.heads, stride, own.heads, rowWords(part) + own.firstHead, 0, write);
+  if (write) return;
+  for (const [i, factor] of scratch.factors.entries())
+    checkedFactor(factor, Math.floor(i / own.heads), own.firstHead + (i % own.heads));
 }
 
 /**
@@ -318,18 +339,25 @@ function moveRuns(
   }
 }
 
+/** A factor that makes numbers of codes. @throws ServiceError `malformed_frame` */
+function checkedFactor(factor: number, token: number, head: number): number {
+  if (factor >= 0 && factor < Number.POSITIVE_INFINITY) return factor;
+  const where = `token ${token} of the block, head ${head}`;
+  return fail('invalid_argument', 'malformed_frame', `the factor of ${where} is ${factor}: factors are finite and not negative`);
+}
+
 /** Moves a part's factors between its page and rows: that of (token, head) lies at token * stride + first + head. */
 function moveFactors(page: Uint8Array, part: PagedPart, rows: Float32Array, stride: number, first: number, write: boolean): void {
   if (part.factors === undefined) return;
-  const { blockTokens, heads, layout } = part;
+  const { blockTokens, firstHead, heads, layout } = part;
   const stored = new Float32Array(page.buffer, page.byteOffset + part.factors, blockTokens * heads);
   const [tokenStep, headStep] = layout === 'NHD' ? [heads, 1] : [1, blockTokens];
   for (let token = 0; token < blockTokens; token++) {
     for (let head = 0; head < heads; head++) {
       const there = token * tokenStep + head * headStep;
       const here = token * stride + first + head;
-      if (write) stored[there] = rows[here] as number;
-      else rows[here] = stored[there] as number;
+      if (!write) rows[here] = stored[there] as number;
+      else stored[there] = checkedFactor(rows[here] as number, token, firstHead + head);
     }
   }
 }

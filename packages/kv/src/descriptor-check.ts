@@ -82,12 +82,16 @@ export const descriptorSchema = z.strictObject({
       dtype: z.enum(KV_DTYPES),
       layout: z.enum(KV_LAYOUTS),
       blockTokens: count(4096),
-      shards: z.strictObject({ count: count(1024), index: z.number().int().min(0) }),
+      shards: z.strictObject({ count: count(1024), index: z.number().int().min(0), all: z.literal(true).optional() }),
       latent: z.literal('split').optional(),
       scale: z.number().positive().max(1e30).min(1e-30).optional(),
     })
     .refine((storage) => storage.scale === undefined || storage.dtype === 'f8e4m3', 'scale belongs to f8e4m3')
-    .refine((storage) => storage.shards.index < storage.shards.count, 'shards.index must be below shards.count'),
+    .refine((storage) => storage.shards.index < storage.shards.count, 'shards.index must be below shards.count')
+    .refine(
+      ({ shards }) => shards.all === undefined || (shards.index === 0 && shards.count > 1),
+      'shards.all belongs to shards.index 0 of several shards',
+    ),
 });
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be a lower-case hex SHA-256');

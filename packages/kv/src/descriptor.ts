@@ -67,8 +67,11 @@ export interface KvStorage {
   layout: KvLayout;
   /** Tokens of one page. */
   blockTokens: number;
-  /** Heads are dealt to `count` arenas, of which this is number `index`; fewer heads than arenas are repeated, latents always. */
-  shards: { count: number; index: number };
+  /**
+   * Heads are dealt to `count` arenas, of which this is number `index`; fewer heads than arenas are repeated, latents always. `all`:
+   * all of them are this worker's, and `index` is 0.
+   */
+  shards: { count: number; index: number; all?: true | undefined };
   /** MLA: latent and rotary part lie apart, and the rotary part of int8 and int4 stays bf16; left out: side by side. */
   latent?: 'split' | undefined;
   /** f8e4m3 only: what a stored number is multiplied with; left out: 1. */
@@ -77,6 +80,10 @@ export interface KvStorage {
 
 /** How numbers travel: token after token, each with its factors. */
 export type KvWireForm = Pick<KvStorage, 'dtype' | 'latent' | 'scale'>;
+
+/** Element types that a sender may be told to send in, though they round. */
+export const ROUNDED_WIRES = ['f16', 'bf16', 'int8', 'int4'] as const;
+export type RoundedWire = (typeof ROUNDED_WIRES)[number];
 
 /** Whether pages are in wire order, so that transfers need no conversion: token after token, heads in one arena. */
 export function isWireOrder(storage: KvStorage): boolean {

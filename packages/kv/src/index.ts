@@ -11,6 +11,7 @@ export {
   KV_LAYOUTS,
   keepsTokens,
   layerSections,
+  ROUNDED_WIRES,
 } from './descriptor.ts';
 export { pageBytes, tokenBytes, wirePageBytes } from './page-size.ts';
 export { layerForm, lineNumbers, pageForm } from './page-form.ts';
@@ -25,6 +26,7 @@ export type {
   KvStorage,
   KvWireForm,
   LayerGeometry,
+  RoundedWire,
   StateGeometry,
 } from './descriptor.ts';
 export {
@@ -53,14 +55,17 @@ export { PageLayout, sliceSegments } from './page-layout.ts';
 export type { ObjectPlaces, Segment } from './page-layout.ts';
 export { checkCover } from './table-cover.ts';
 export { CodecPool } from './codec-pool.ts';
-export type { CodecPoolOptions, DecodeJob, EncodeJob } from './codec-pool.ts';
+export type { CodecPoolOptions, Codecs, DecodeJob, EncodeJob } from './codec-pool.ts';
 export type { DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
 export { CodecPolicy } from './codec-policy.ts';
-export type { CodecDecision, CodecMeasure, CodecPolicyOptions } from './codec-policy.ts';
+export type { CodecDecision, CodecPolicyOptions, LinkBandwidth } from './codec-policy.ts';
+export { CodecMeasures } from './codec-measures.ts';
+export type { CodecMeasure } from './codec-measures.ts';
 export { SlotArena } from './slot-arena.ts';
 export type { Slot } from './slot-arena.ts';
 export { BlockConverter } from './convert-block.ts';
 export { LARGEST_CODE, LEAST_MAGNITUDE } from './number-format.ts';
+export { arenaStorages, missingHeads } from './stored-parts.ts';
 export { chooseWire, holdsExactly, storageName, wireDescriptor, wireFormOf } from './wire-choice.ts';
 export type { WireChoice, WireTerms } from './wire-choice.ts';
 export type { ConvertBlock, ConvertJob } from './codec-messages.ts';

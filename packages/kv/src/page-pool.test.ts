@@ -174,11 +174,11 @@ describe('PagePool', () => {
       fc.assert(
         fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
           using pool = new PagePool({ descriptor, pageCount: 12 });
-          const sets: { set: ReturnType<typeof committed>; holds: Disposable[] }[] = [];
+          const sets: { set: ReturnType<typeof committed>; holds: Disposable[]; lent: number }[] = [];
           for (const { kind, n, m } of steps) {
             const entry = sets[n % Math.max(1, sets.length)];
             if (kind === 'reserve') {
-              if (pool.freePages > n) sets.push({ set: committed(pool, n + 1), holds: [] });
+              if (pool.freePages > n) sets.push({ set: committed(pool, n + 1), holds: [], lent: 0 });
             } else if (entry === undefined) continue;
             else if (kind === 'release') entry.set[Symbol.dispose]();
             else if (kind === 'unhold') entry.holds.pop()?.[Symbol.dispose]();
@@ -186,8 +186,13 @@ describe('PagePool', () => {
             else if (kind === 'hold') entry.holds.push(entry.set.hold());
             else if (kind === 'extend') entry.set.extend(m + 1);
             else {
-              const { length } = entry.set.pages;
-              if (length - m - 1 >= entry.set.sharedPages) sets.push({ set: entry.set.fork(length - m - 1, m + 1), holds: [] });
+              const shared = entry.set.pages.length - m - 1;
+              if (shared < Math.max(entry.set.sharedPages, entry.lent)) {
+                expect(() => entry.set.fork(shared, m + 1)).toThrow(expect.objectContaining({ code: 'invalid_argument' }));
+                continue;
+              }
+              sets.push({ set: entry.set.fork(shared, m + 1), holds: [], lent: 0 });
+              entry.lent = Math.max(entry.lent, shared);
             }
             const live = sets.filter(({ set, holds }) => set.state !== 'released' || holds.length > 0);
             const owned = live.flatMap(({ set }) => set.pages.slice(set.sharedPages));
@@ -202,6 +207,7 @@ describe('PagePool', () => {
           }
           expect(pool.freePages).toBe(12);
         }),
+        { numRuns: 1_000 },
       );
     });
   });

@@ -7,7 +7,7 @@
  *  P3  An epoch (u32, never 0) names one reservation of this pool; it isn't used again before 2^32 others were.
  *  P4  Memory outlives the pool's disposal until the last hold is gone.
  *
- * Page `i` is bytes [i * pageBytes, (i + 1) * pageBytes) of `buffer`: in wire order (page-layout.ts) where the storage is, in the
+ * Page `i` is bytes [i * pageBytes, (i + 1) * pageBytes) of each arena, of which there are several where heads are dealt to shards: in wire order (page-layout.ts) where the storage is, in the
  * chip's own (page-form.ts) otherwise.
  */
 import { fail } from '@causeway/errors';
@@ -15,6 +15,7 @@ import { NativeBuffer } from '@causeway/ort';
 import type { KvDescriptor } from './descriptor.ts';
 import { pageBytes } from './page-size.ts';
 import { validateDescriptor } from './descriptor-check.ts';
+import { arenaStorages } from './stored-parts.ts';
 
 /** Where the pages of a set are in their life. */
 export type PageState = 'reserved' | 'filling' | 'committed' | 'owned' | 'released';
@@ -35,10 +36,11 @@ const MAX_EPOCH = 0xffff_ffff;
 /** A worker's KV memory: `pageCount` pages, given out in sets. */
 export class PagePool implements Disposable {
   readonly descriptor: KvDescriptor;
-  /** Bytes of one page. */
+  /** Bytes of one page in one arena. */
   readonly pageBytes: number;
   readonly totalPages: number;
-  readonly buffer: NativeBuffer;
+  /** One for each shard that the worker holds. */
+  readonly arenas: readonly NativeBuffer[];
   readonly #free: number[] = [];
   readonly #listeners = new Set<(freePages: number) => void>();
   readonly #source: PageSource;
@@ -65,9 +67,14 @@ export class PagePool implements Disposable {
       );
     }
     this.totalPages = options.pageCount;
-    this.buffer = NativeBuffer.allocate(total);
+    this.arenas = arenaStorages(this.descriptor.storage).map(() => NativeBuffer.allocate(total));
     for (let page = this.totalPages - 1; page >= 0; page--) this.#free.push(page);
     this.#source = { take: (count) => this.#take(count), give: (pages) => this.#give(pages) };
+  }
+
+  /** The first arena, where most workers have all. */
+  get buffer(): NativeBuffer {
+    return this.arenas[0] as NativeBuffer;
   }
 
   get freePages(): number {
@@ -86,12 +93,14 @@ export class PagePool implements Disposable {
     return new PageSet(this.#source, taken, this.#lastEpoch);
   }
 
-  /** View of page `page`, `pageBytes` long; no copy. */
-  bytes(page: number): Uint8Array {
+  /** View of page `page` of an arena, `pageBytes` long; no copy. */
+  bytes(page: number, arena = 0): Uint8Array {
     if (!Number.isInteger(page) || page < 0 || page >= this.totalPages) {
       fail('out_of_range', 'internal', `page ${page} is not in a pool of ${this.totalPages}`);
     }
-    return this.buffer.bytes(page * this.pageBytes, this.pageBytes);
+    const buffer = this.arenas[arena];
+    if (buffer === undefined) fail('out_of_range', 'internal', `arena ${arena} is not among ${this.arenas.length}`);
+    return buffer.bytes(page * this.pageBytes, this.pageBytes);
   }
 
   /** Address of the first byte of page `page`, for native code and other threads. */
@@ -126,7 +135,7 @@ export class PagePool implements Disposable {
   }
 
   #freeMemoryWhenIdle(): void {
-    if (this.#free.length === this.totalPages) this.buffer[Symbol.dispose]();
+    if (this.#free.length === this.totalPages) for (const arena of this.arenas) arena[Symbol.dispose]();
   }
 }
 
@@ -146,6 +155,8 @@ export class PageSet implements Disposable {
   readonly #pages: number[];
   #state: PageState = 'reserved';
   #holds = 0;
+  /** Leading pages that forks list: they stay here while this set lives. */
+  #lentPages = 0;
 
   /** Made by PagePool.reserve and PageSet.fork only. */
   constructor(source: PageSource, pages: readonly number[], epoch: number, shared?: SharedPages) {
@@ -223,12 +234,12 @@ export class PageSet implements Disposable {
   /**
    * Another sequence over the first `shared` pages of this one. It takes over the last `own` pages of this set, which must not be
    * among the shared ones and hold nothing yet, and keeps the shared ones from returning to the pool. It begins as `owned`.
-   * @throws ServiceError when nothing may be read here yet, or there are not so many pages.
+   * @throws ServiceError when nothing may be read here yet, or there are not so many pages that no fork shares.
    */
   fork(shared: number, own: number): PageSet {
     this.assertReadable();
     const length = this.#pages.length - own;
-    if (!(own >= 1 && shared >= 0 && shared <= length && length >= this.sharedPages)) {
+    if (!(own >= 1 && shared >= 0 && shared <= length && length >= Math.max(this.sharedPages, this.#lentPages))) {
       fail(
         'invalid_argument',
         'internal',
@@ -238,6 +249,7 @@ export class PageSet implements Disposable {
     const hold = this.hold();
     const fork = new PageSet(this.#source, this.#pages.splice(length), this.epoch, { pages: this.#pages.slice(0, shared), hold });
     fork.#state = 'owned';
+    this.#lentPages = Math.max(this.#lentPages, shared);
     return fork;
   }
 

@@ -18,6 +18,11 @@ export function encodeRuns(
   scratch: CodecScratch,
 ): EncodedPart {
   const start = performance.now();
+  const cpu = process.threadCpuUsage();
+  const took = (): Pick<EncodedPart, 'encodeMs' | 'encodeCpuMs'> => {
+    const { user, system } = process.threadCpuUsage(cpu);
+    return { encodeMs: performance.now() - start, encodeCpuMs: (user + system) / 1000 };
+  };
   const rawBytes = totalBytes(raw);
   if (rawBytes > out.length) fail('internal', 'internal', `a part of ${rawBytes} bytes for a frame buffer of ${out.length}`);
   const target = view(out);
@@ -30,11 +35,11 @@ export function encodeRuns(
     const encodedBytes = encodeBody(codec, joined, elementBytes, target, scratch);
     if (encodedBytes !== undefined) {
       const bodyCrc = crc32c(target.subarray(0, encodedBytes));
-      return { codec, encodedBytes, rawBytes, rawCrc, bodyCrc, encodeMs: performance.now() - start };
+      return { codec, encodedBytes, rawBytes, rawCrc, bodyCrc, ...took() };
     }
   }
   gather(raw, view, target);
-  return { codec: 'none', encodedBytes: rawBytes, rawBytes, rawCrc, bodyCrc: rawCrc, encodeMs: performance.now() - start };
+  return { codec: 'none', encodedBytes: rawBytes, rawBytes, rawCrc, bodyCrc: rawCrc, ...took() };
 }
 
 /**

@@ -74,3 +74,31 @@ export function shardParts(layer: LayerGeometry, storage: KvStorage): StoredPart
     return share === undefined ? part : { ...part, firstHead: share.first, heads: share.count };
   });
 }
+
+/** The storage of each arena of a worker: its own, or one for each shard where it has all of them. */
+export function arenaStorages(storage: KvStorage): KvStorage[] {
+  const { count, all } = storage.shards;
+  if (all === undefined) return [storage];
+  return Array.from({ length: count }, (_, index) => ({ ...storage, shards: { count, index } }));
+}
+
+/** Which heads of a layer a worker holds, from `first` up to `end`; latents have one. */
+function heldHeads(layer: LayerGeometry, storage: KvStorage): { first: number; end: number } {
+  const parts = arenaStorages(storage).flatMap((arena) => shardParts(layer, arena));
+  return {
+    first: Math.min(...parts.map(({ firstHead }) => firstHead)),
+    end: Math.max(...parts.map(({ firstHead, heads }) => firstHead + heads)),
+  };
+}
+
+/** What the one worker has to get and the other one doesn't hold; undefined when nothing is missing. */
+export function missingHeads(layers: readonly LayerGeometry[], from: KvStorage, to: KvStorage): string | undefined {
+  for (const [index, layer] of layers.entries()) {
+    if (layer.kind !== 'full') continue;
+    const [held, wanted] = [heldHeads(layer, from), heldHeads(layer, to)];
+    if (held.first <= wanted.first && held.end >= wanted.end) continue;
+    const name = ({ first, end }: typeof held) => `${first} to ${end - 1}`;
+    return `the sender holds heads ${name(held)} of layer ${index}, the receiver needs ${name(wanted)}`;
+  }
+  return undefined;
+}

@@ -1,17 +1,18 @@
 /**
  * Pages as a transfer sees them: in wire order. Where a worker stores KV so and in the form that travels, that is the pages
  * themselves. Otherwise each page has a shadow of its own, in address space that holds memory only while a transfer uses it, and pages
- * are converted to and from their shadows in the codec threads.
+ * are converted to and from their shadows in the codec threads, the arenas of several shards to and from the same one.
  */
 import { fail } from '@causeway/errors';
 import { NativeBuffer } from '@causeway/ort';
 import type { MemoryRun } from './codec-messages.ts';
-import type { CodecPool } from './codec-pool.ts';
+import type { Codecs } from './codec-pool.ts';
 import { isWireOrder, type KvDescriptor, type KvWireForm } from './descriptor.ts';
 import type { LayerRange } from './layer-groups.ts';
 import { type ObjectPlaces, PageLayout, type Segment } from './page-layout.ts';
 import type { PagePool, PageSet } from './page-pool.ts';
 import { wirePageBytes } from './page-size.ts';
+import { arenaStorages } from './stored-parts.ts';
 import { wireDescriptor } from './wire-choice.ts';
 
 /** Shadows begin where the system can take their memory back. */
@@ -40,12 +41,13 @@ export interface WireMemories extends Disposable {
 export function wireMemories(o: {
   pool: PagePool;
   descriptor: KvDescriptor;
-  codecs: CodecPool;
+  codecs: Codecs;
   places?: ObjectPlaces | undefined;
 }): WireMemories {
   const { pool, descriptor, codecs } = o;
   const { storage } = descriptor;
-  const poolRegion = codecs.register(pool.buffer);
+  const arenas = pool.arenas.map((arena) => codecs.register(arena));
+  const latents = descriptor.layers.some(({ kind }) => kind === 'latent');
   const known = new Map<string, WireMemory>();
   // f32 is the widest form, but for codes of very narrow heads with their factors
   const widest = Math.max(...(['f32', 'int8'] as const).map((dtype) => wirePageBytes(wireDescriptor(descriptor, { dtype }))));
@@ -61,7 +63,7 @@ export function wireMemories(o: {
     descriptor,
     converts: false,
     places: o.places ?? new PageLayout(descriptor),
-    pageRun: (pages, segment) => run(poolRegion, pool.pageBytes, pages, segment),
+    pageRun: (pages, segment) => run(arenas[0] as number, pool.pageBytes, pages, segment),
     convert: () => Promise.resolve(0),
     discard: () => undefined,
   });
@@ -72,23 +74,29 @@ export function wireMemories(o: {
     }
     const { buffer, region } = shadow;
     const wire = wireDescriptor(descriptor, form);
-    const converter = codecs.converter(descriptor, form);
+    const converters = arenaStorages(storage).map((own) => codecs.converter({ ...descriptor, storage: own }, form));
     return {
       descriptor: wire,
       converts: true,
       places: new PageLayout(wire),
       pageRun: (pages, segment) => run(region, shadowBytes, pages, segment),
-      convert: (way, pages, first, end, layers) =>
-        codecs.convert({
-          way,
-          converter,
-          pageRegion: poolRegion,
-          wireRegion: region,
-          pageBytes: pool.pageBytes,
-          wireBytes: wirePageBytes(wire),
-          blocks: pages.pages.slice(first, end).map((page) => ({ page: page * pool.pageBytes, wire: page * shadowBytes })),
-          layers,
-        }),
+      convert: async (way, pages, first, end, layers) => {
+        const jobs = converters.map((converter, arena) =>
+          codecs.convert({
+            way,
+            converter,
+            pageRegion: arenas[arena] as number,
+            wireRegion: region,
+            pageBytes: pool.pageBytes,
+            wireBytes: wirePageBytes(wire),
+            blocks: pages.pages.slice(first, end).map((page) => ({ page: page * pool.pageBytes, wire: page * shadowBytes })),
+            layers,
+          }),
+        );
+        // one that fails must not let go of the pages while another still runs
+        await Promise.allSettled(jobs);
+        return (await Promise.all(jobs)).reduce((sum, ms) => sum + ms, 0);
+      },
       discard: (pages) => {
         for (const page of pages.pages) buffer.discard(page * shadowBytes, shadowBytes);
       },
@@ -97,7 +105,9 @@ export function wireMemories(o: {
   return {
     of(form) {
       const key = JSON.stringify([form.dtype, form.latent, form.scale]);
-      const memory = known.get(key) ?? (isWireOrder(storage) && form.dtype === storage.dtype ? direct() : converted(form));
+      // numbers in wire order, but for latents that travel apart
+      const asStored = isWireOrder(storage) && form.dtype === storage.dtype && !(form.latent === 'split' && latents);
+      const memory = known.get(key) ?? (asStored ? direct() : converted(form));
       known.set(key, memory);
       return memory;
     },

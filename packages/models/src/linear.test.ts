@@ -2,7 +2,7 @@ import { Runtime } from '@causeway/ort';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CONVERTIBLE_TYPES, type ConvertibleType } from './convert/convert-job.ts';
 import { linear, linears } from './linear.ts';
-import { loneRowsAlike } from './lone-rows.ts';
+import { type LoneRows, loneRowsAlike } from './lone-rows.ts';
 import { SegmentBuilder } from './segment-builder.ts';
 import { runGraph } from './testing/graph-runner.ts';
 import { memoryCheckpoint, seededNumbers, SMALL_LLAMA, storedF32, type StoredTensor } from './testing/memory-checkpoint.ts';
@@ -27,10 +27,10 @@ function reference(tensor: StoredTensor, bias: Float32Array, x: Float32Array): F
 }
 
 let runtime: Runtime;
-let alike: boolean;
+let alike: LoneRows;
 beforeAll(async () => {
   runtime = Runtime.create({ threads: 2 });
-  alike = await loneRowsAlike(runtime);
+  alike = (await loneRowsAlike(runtime)) ? 'alike' : 'differ';
 });
 afterAll(async () => {
   await runtime[Symbol.asyncDispose]();

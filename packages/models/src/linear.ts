@@ -57,7 +57,7 @@ function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight
   const { graph } = segment;
   const level = segment.precision === 'fast' ? INT8_LEVEL : EXACT_LEVEL;
   let y: Value;
-  if (weight.bits === 4 && !(segment.loneRowsAlike && level === INT8_LEVEL)) {
+  if (weight.bits === 4 && (segment.loneRows === 'differ' || (segment.loneRows === 'alike' && level === EXACT_LEVEL))) {
     const all = matMulNBits(segment, padded(segment, x, inputs), weight, level);
     y = graph.op('Slice', [all, graph.int64s(0), graph.int64s(-1), graph.int64s(0)]);
   } else {

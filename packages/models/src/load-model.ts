@@ -2,7 +2,7 @@ import { fail } from '@causeway/errors';
 import type { KvWireForm } from '@causeway/kv';
 import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
 import type { Runtime } from '@causeway/ort';
-import { loneRowsAlike } from './lone-rows.ts';
+import { type LoneRows, loneRowsAlike } from './lone-rows.ts';
 import { findArchitecture } from './registry.ts';
 import type { SegmentDraft } from './segment-builder.ts';
 import type { ExpertsPlace, LoadedModel, Precision, Segment } from './types.ts';
@@ -24,6 +24,8 @@ export interface LoadOptions {
   kvRounding?: KvWireForm | undefined;
   /** Where the model will run: its kernels are tried, and spare work where they can. Default: as if the least of them were there. */
   runtime?: Runtime;
+  /** What computes is no CPU: see LoneRows. Default false. */
+  onDevice?: boolean;
   /** A new decoder segment starts at these layers; others start where experts end, and where a segment would have too many weights. */
   cuts?: readonly number[];
   /** Bytes of the files that a segment may have before it is cut again; default 128 MiB. */
@@ -41,6 +43,11 @@ function checkCuts(cuts: readonly number[], layers: number): ReadonlySet<number>
     }
   }
   return new Set(cuts);
+}
+
+async function loneRowsOf({ onDevice, runtime, precision }: LoadOptions): Promise<LoneRows> {
+  if (onDevice === true) return 'free';
+  return runtime !== undefined && precision === 'fast' && (await loneRowsAlike(runtime)) ? 'alike' : 'differ';
 }
 
 /** Weights of a segment are in memory up to three times while ONNX Runtime packs them. */
@@ -91,7 +98,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const forMemory = cutsForMemory(checkpoint, options.segmentBytes ?? SEGMENT_BYTES);
   const cuts = checkCuts([...(options.cuts ?? []), ...forMemory], config.layers);
   const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
-  const alike = options.runtime !== undefined && precision === 'fast' && (await loneRowsAlike(options.runtime));
+  const loneRows = await loneRowsOf(options);
   const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
   try {
     const blueprint = architecture.build({
@@ -99,7 +106,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       weights: library,
       precision,
       experts,
-      loneRowsAlike: alike,
+      loneRows,
       cuts,
       cutEnds: forMemory.length > 0,
       format: checkpoint.format,

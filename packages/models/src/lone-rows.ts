@@ -8,6 +8,12 @@ import { NativeBuffer, type Runtime, Tensor } from '@causeway/ort';
 
 /** MatMulNBits' accuracy level with activations rounded to int8. */
 export const INT8_LEVEL = 4;
+/**
+ * How 4-bit products of a lone row are made where a graph will run: with a row of zeros beside it at either level (`differ`), or at
+ * level 0 only (`alike`). `free`: never; on other chips a lone row has fast kernels of its own, and bits depend on the batch anyway.
+ */
+export type LoneRows = 'differ' | 'alike' | 'free';
+
 /** Threads share rows in tiles of 128: with 130 the last two are a tile of their own. */
 const ROWS = 130;
 /** Counts of rows that end in a lone one, or are one, for kernels of up to 8 rows. */

@@ -5,6 +5,7 @@
 import { fail } from '@causeway/errors';
 import type { KvWireForm } from '@causeway/kv';
 import { GraphBuilder, type Value } from '@causeway/onnx-graph';
+import type { LoneRows } from './lone-rows.ts';
 import type { Precision, SegmentKind, SymbolicDim, ValueSpec } from './types.ts';
 import type { WeightLibrary, WeightRef } from './weight-library.ts';
 
@@ -36,18 +37,24 @@ export class SegmentBuilder {
   /** What new keys and values are rounded to before attention. */
   readonly kvRounding: KvWireForm | undefined;
   /** Products with int8 activations give a row the same bits alone as among others (lone-rows.ts). */
-  readonly loneRowsAlike: boolean;
+  readonly loneRows: LoneRows;
   readonly #inputs = new Map<string, ValueSpec>();
   readonly #outputs: ValueSpec[] = [];
   readonly #weights = new Map<string, WeightRef>();
   readonly #cacheLayers: number[] = [];
   readonly #derived = new Map<string, Value>();
 
-  constructor(name: string, library: WeightLibrary, precision: Precision, loneRowsAlike = false, kvRounding?: KvWireForm) {
+  constructor(
+    name: string,
+    library: WeightLibrary,
+    precision: Precision,
+    loneRows: LoneRows = 'differ',
+    kvRounding?: KvWireForm,
+  ) {
     this.graph = new GraphBuilder(name);
     this.library = library;
     this.precision = precision;
-    this.loneRowsAlike = loneRowsAlike;
+    this.loneRows = loneRows;
     this.kvRounding = kvRounding;
   }
 

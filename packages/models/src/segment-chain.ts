@@ -99,8 +99,8 @@ export class SegmentChain {
   }
 
   #builder(name: string): SegmentBuilder {
-    const { weights, precision, loneRowsAlike, kvRounding } = this.#context;
-    return new SegmentBuilder(name, weights, precision, loneRowsAlike, kvRounding);
+    const { weights, precision, loneRows, kvRounding } = this.#context;
+    return new SegmentBuilder(name, weights, precision, loneRows, kvRounding);
   }
 
   /** Later segments read `live` by name. */

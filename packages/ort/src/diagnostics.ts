@@ -9,12 +9,14 @@ export interface Diagnostics {
   buffers: number;
   /** Address space of the buffers. */
   mappedBytes: number;
+  /** Memory of devices. */
+  deviceBytes: number;
   /** Native calls on libuv's pool that have not returned. */
   callsInFlight: number;
 }
 
 /** Counted where objects are made and freed. */
-export const live = { runtimes: 0, sessions: 0, bindings: 0, tensors: 0, buffers: 0, mappedBytes: 0 };
+export const live = { runtimes: 0, sessions: 0, bindings: 0, tensors: 0, buffers: 0, mappedBytes: 0, deviceBytes: 0 };
 
 /** Counts of what exists now. Everything is zero when everything was disposed and no run is under way. */
 export function diagnostics(): Diagnostics {

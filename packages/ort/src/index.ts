@@ -1,4 +1,6 @@
 export type { Binding } from './binding.ts';
+export { DeviceBuffer } from './device-buffer.ts';
+export { DeviceMemory } from './device-memory.ts';
 export { diagnostics, liveBuffers, liveTensors } from './diagnostics.ts';
 export type { Diagnostics } from './diagnostics.ts';
 export { NativeBuffer, viewAddress } from './native-buffer.ts';
@@ -9,4 +11,5 @@ export type { Optimization, SessionOptions, SessionThreads } from './session-opt
 export type { RunOptions, Session } from './session.ts';
 export type { SessionValue } from './session-values.ts';
 export { ELEMENT_BYTES, Tensor } from './tensor.ts';
-export type { ElementType } from './tensor.ts';
+export type { ElementType, TensorMemory } from './tensor.ts';
+export { loadVulkan, vulkanLibrary, type VulkanChoice } from './vulkan.ts';

@@ -1,5 +1,5 @@
 /** For measurements of this package: parts that the public door does not show. */
 export { slotFunction } from './api.ts';
 export { check, create } from './native-call.ts';
-export { runHere, sessionHandle } from './session.ts';
+export { sessionHandle } from './session.ts';
 export { nativeValue } from './tensor.ts';

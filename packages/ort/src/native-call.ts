@@ -87,6 +87,13 @@ export function pointerArray(length: number): BigUint64Array {
   return new BigUint64Array(new ArrayBuffer(Math.max(1, length) * 8), 0, length);
 }
 
+/** A shape for C. Its own ArrayBuffer: a small typed array would live on the V8 heap and move. */
+export function dimensions(shape: readonly number[]): BigInt64Array {
+  const dims = new BigInt64Array(pointerArray(shape.length).buffer, 0, shape.length);
+  for (const [i, dim] of shape.entries()) dims[i] = BigInt(dim);
+  return dims;
+}
+
 /** A C string that stays where it is while the object lives. */
 export interface CString {
   bytes: Uint8Array;

@@ -18,6 +18,8 @@ export interface ProviderChoice {
 
 const CPU = 'CPUExecutionProvider';
 const CUDA = 'CUDAExecutionProvider';
+/** Providers that are listed by one name and appended by another. */
+const APPENDED_AS: Readonly<Record<string, string>> = { WebGpuExecutionProvider: 'WebGPU' };
 
 /** Execution providers in this build of the library. */
 export function builtInProviders(): string[] {
@@ -44,7 +46,13 @@ export function appendProvider(env: bigint, plugins: PluginLibraries, options: b
     choice.name === CUDA
       ? appendCuda(options, given)
       : takeMessage(
-          api().SessionOptionsAppendExecutionProvider(options, choice.name, given.keys, given.values, given.texts.length / 2),
+          api().SessionOptionsAppendExecutionProvider(
+            options,
+            APPENDED_AS[choice.name] ?? choice.name,
+            given.keys,
+            given.values,
+            given.texts.length / 2,
+          ),
         );
   if (message !== undefined)
     missing(

@@ -11,9 +11,6 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Runs on this thread and blocks it: what the asynchronous way is measured against. */
-export let runHere: (session: Session, binding: Binding) => void;
-
 /** The OrtSession, for measurements. */
 export let sessionHandle: (session: Session) => bigint;
 
@@ -64,6 +61,16 @@ export class Session implements AsyncDisposable {
     }
   }
 
+  /**
+   * Runs the graph on this thread, which waits for it: only for graphs that take less time than to hand them over to another thread.
+   * @throws ServiceError as `run` does; it can't be cancelled.
+   */
+  runHere(binding: Binding): void {
+    this.#check(binding);
+    using arrays = beginRun(binding);
+    check(api().Run(this.#handle, null, ...arrays.args), 'running a graph');
+  }
+
   /** Waits for the runs under way, then releases the session, off the event loop. Idempotent. */
   [Symbol.asyncDispose](): Promise<void> {
     this.#closing ??= this.#close();
@@ -102,11 +109,6 @@ export class Session implements AsyncDisposable {
   }
 
   static {
-    runHere = (session, binding) => {
-      session.#check(binding);
-      using arrays = beginRun(binding);
-      check(api().Run(session.#handle, null, ...arrays.args), 'running a graph');
-    };
     sessionHandle = (session) => session.#handle;
   }
 }

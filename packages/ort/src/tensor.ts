@@ -2,8 +2,9 @@ import { fail } from '@causeway/errors';
 import { api } from './api.ts';
 import { live } from './diagnostics.ts';
 import { Lifetime } from './lifetime.ts';
-import { create } from './native-call.ts';
-import type { NativeBuffer } from './native-buffer.ts';
+import { create, dimensions } from './native-call.ts';
+import type { DeviceBuffer } from './device-buffer.ts';
+import { NativeBuffer } from './native-buffer.ts';
 
 /** Element types: ONNX's TensorProto.DataType number, and bytes of an element. */
 const TYPES = {
@@ -40,9 +41,12 @@ let cpuMemory: bigint | undefined;
 /** The tensor's OrtValue, valid while the tensor is held. @throws ServiceError after disposal. For this package only. */
 export let nativeValue: (tensor: Tensor) => bigint;
 
-/** A shaped view of native memory that ONNX Runtime can read and write. It holds its buffer; bindings and runs hold it. */
+/** Memory that tensors can have: this process's own, or a device's. */
+export type TensorMemory = NativeBuffer | DeviceBuffer;
+
+/** A shaped view of memory that ONNX Runtime can read and write. It holds its memory; bindings and runs hold it. */
 export class Tensor implements Disposable {
-  readonly buffer: NativeBuffer;
+  readonly memory: TensorMemory;
   /** Bytes from the start of the buffer. */
   readonly offset: number;
   readonly type: ElementType;
@@ -51,15 +55,16 @@ export class Tensor implements Disposable {
   readonly #value: bigint;
   readonly #lifetime: Lifetime;
 
-  private constructor(buffer: NativeBuffer, offset: number, type: ElementType, shape: readonly number[], byteLength: number) {
-    this.buffer = buffer;
+  private constructor(buffer: TensorMemory, offset: number, type: ElementType, shape: readonly number[], byteLength: number) {
+    this.memory = buffer;
     this.offset = offset;
     this.type = type;
     this.shape = shape;
     this.byteLength = byteLength;
     const memory = buffer.retain();
     try {
-      this.#value = createValue(buffer.address + BigInt(offset), byteLength, type, shape);
+      const info = buffer instanceof NativeBuffer ? cpu() : buffer.info;
+      this.#value = createValue(info, buffer.address + BigInt(offset), byteLength, type, shape);
     } catch (error) {
       memory[Symbol.dispose]();
       throw error;
@@ -73,10 +78,11 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * A tensor over the buffer's bytes from `offset` on, elements in row-major order.
+   * A tensor over the memory's bytes from `offset` on, elements in row-major order. In a device's memory it starts at the beginning: a
+   * device's buffer is a handle, of which there is no part.
    * @throws ServiceError when the shape is none or does not fit into the buffer, or the buffer was disposed.
    */
-  static of(buffer: NativeBuffer, offset: number, type: ElementType, shape: readonly number[]): Tensor {
+  static of(buffer: TensorMemory, offset: number, type: ElementType, shape: readonly number[]): Tensor {
     const elements = shape.reduce((product, dim) => product * dim, 1);
     const byteLength = elements * (ELEMENT_BYTES[type] ?? Number.NaN);
     if (shape.length > MAX_RANK || !shape.every(isSize) || !isSize(byteLength)) {
@@ -86,7 +92,15 @@ export class Tensor implements Disposable {
       const what = `a ${type} [${shape.join(', ')}] at ${offset}`;
       fail('out_of_range', 'runtime', `${what} does not fit into ${buffer.byteLength} bytes`);
     }
+    if (offset > 0 && !(buffer instanceof NativeBuffer))
+      fail('invalid_argument', 'runtime', `a tensor cannot start ${offset} bytes into a device's buffer`);
     return new Tensor(buffer, offset, type, [...shape], byteLength);
+  }
+
+  /** The memory of this process that it lies in. @throws ServiceError `runtime` when it lies in a device's. */
+  get buffer(): NativeBuffer {
+    if (this.memory instanceof NativeBuffer) return this.memory;
+    return fail('failed_precondition', 'runtime', "a tensor in a device's memory has no bytes here: copy it by a graph");
   }
 
   /** Whether the owner is done with it; a binding or run may still hold it. */
@@ -112,14 +126,16 @@ export class Tensor implements Disposable {
   }
 }
 
-function createValue(address: bigint, byteLength: number, type: ElementType, shape: readonly number[]): bigint {
+function cpu(): bigint {
   cpuMemory ??= create('describing memory', (out) => api().CreateCpuMemoryInfo(1, 0, out));
-  // Its own ArrayBuffer: a small typed array would live on the V8 heap and move.
-  const dims = new BigInt64Array(new ArrayBuffer(Math.max(1, shape.length) * 8), 0, shape.length);
-  for (const [i, dim] of shape.entries()) dims[i] = BigInt(dim);
+  return cpuMemory;
+}
+
+function createValue(info: bigint, address: bigint, byteLength: number, type: ElementType, shape: readonly number[]): bigint {
+  const dims = dimensions(shape);
   const number = TYPES[type][0];
   return create('making a tensor', (out) =>
-    api().CreateTensorWithDataAsOrtValue(cpuMemory, address, byteLength, dims, shape.length, number, out),
+    api().CreateTensorWithDataAsOrtValue(info, address, byteLength, dims, shape.length, number, out),
   );
 }
 

@@ -12,7 +12,7 @@ export {
 } from './keys.ts';
 export { RegistryView } from './view.ts';
 export type { RegistrySnapshot, RegistryViewOptions } from './view.ts';
-export { checkWorkerRecord, workerRecordSchema } from './worker-record.ts';
-export type { WorkerIdentity, WorkerRecord, WorkerState } from './worker-record.ts';
+export { checkWorkerRecord, MAX_LINKS, workerRecordSchema } from './worker-record.ts';
+export type { WorkerIdentity, WorkerLink, WorkerRecord, WorkerState } from './worker-record.ts';
 export { RegistryWriter } from './writer.ts';
 export type { RegistryWriterOptions } from './writer.ts';

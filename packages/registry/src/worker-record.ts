@@ -39,11 +39,29 @@ const identitySchema = z.object({
   startedAt: count,
 });
 
+/** A way over which a worker sends KV, as it measured it. */
+const linkSchema = z.object({
+  /** Id of the worker at its other end. */
+  to: name,
+  /** What it carries; left out before anything was measured. */
+  bytesPerSecond: rate.optional(),
+  /** Element type in which numbers travelled last. */
+  wire: z.string().max(16),
+  codec: z.string().max(32),
+  /** Why that codec. */
+  reason: z.string().max(512),
+});
+
+/** Links that a worker tells of. */
+export const MAX_LINKS = 32;
+
 /** What changes from heartbeat to heartbeat. */
 const stateSchema = z.object({
   load: z.object({ running: count, waiting: count, queuedPromptTokens: count, freePages: count }),
   /** Measured; 0 while nothing was measured. */
   rates: z.object({ prefillTokensPerSecond: rate, decodeTokensPerSecond: rate }),
+  /** The last ones that were used; left out: none. */
+  links: z.array(linkSchema).max(MAX_LINKS).optional(),
   draining: z.boolean(),
 });
 
@@ -55,6 +73,7 @@ export const workerRecordSchema = z.object({ ...identitySchema.shape, ...stateSc
 export type WorkerRecord = z.infer<typeof workerRecordSchema>;
 export type WorkerIdentity = z.infer<typeof identitySchema>;
 export type WorkerState = z.infer<typeof stateSchema>;
+export type WorkerLink = z.infer<typeof linkSchema>;
 
 /** A record with its heartbeat's number. */
 export interface Registration {
@@ -79,8 +98,9 @@ export function checkWorkerRecord(record: WorkerRecord): WorkerRecord {
 
 /** Value of a worker's key: two lines of JSON, identity and state, so that readers parse the long one only when it changes. */
 export function encodeRegistration(registration: Registration): string {
-  const { load, rates, draining, ...identity } = registration.worker;
-  return `${JSON.stringify(identity)}\n${JSON.stringify({ load, rates, draining, beat: registration.beat, leaseMs: registration.leaseMs })}`;
+  const { load, rates, links, draining, ...identity } = registration.worker;
+  const { beat, leaseMs } = registration;
+  return `${JSON.stringify(identity)}\n${JSON.stringify({ load, rates, links, draining, beat, leaseMs })}`;
 }
 
 /** What a reader remembers of one key between two reads. */

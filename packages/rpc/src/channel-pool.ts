@@ -3,6 +3,7 @@ import { deadlineSignal } from '@causeway/lifecycle';
 import { type Channel, type Client, type CompatServiceDefinition, createChannel, createClientFactory } from 'nice-grpc';
 import { type ClientMiddleware, Metadata } from 'nice-grpc-common';
 import { abortableIterable } from './abortable-iterable.ts';
+import { type ByteStream, type ByteStreamHandlers, openByteStream } from './byte-stream.ts';
 import { fromClientError } from './error-status.ts';
 import { type TransportOptions, transportOptions } from './limits.ts';
 import { REQUEST_ID_KEY } from './metadata.ts';
@@ -29,6 +30,8 @@ export interface ChannelPoolOptions extends TransportOptions {
 export interface ChannelPool extends Disposable {
   /** A client of a service at `host:port` (IPv6 in brackets). Connects at the first call; calls fail at once while the peer cannot be reached. */
   client<S extends CompatServiceDefinition>(definition: S, address: string): RpcClient<S>;
+  /** Opens a bidirectional call whose messages are bytes; `path` is `/package.Service/Method`. */
+  byteStream(path: string, address: string, handlers: ByteStreamHandlers): ByteStream;
   /** Closes the connection to a peer that is gone. Running calls fail with `worker_lost`. */
   close(address: string): void;
   /** Closes every connection whose address is not in the set: call it with the addresses of the current snapshot. */
@@ -86,6 +89,10 @@ export function createChannelPool(options: ChannelPoolOptions = {}): ChannelPool
         entry.clients.set(definition, client);
       }
       return client;
+    },
+    byteStream: (path, address, handlers) => {
+      const { channel, closing } = open(address);
+      return openByteStream({ channel, address, path, closing: closing.signal }, handlers);
     },
     close,
     keepOnly: (addresses) => {

@@ -1,3 +1,4 @@
+export type { ByteStream, ByteStreamHandlers } from './byte-stream.ts';
 export { createChannelPool } from './channel-pool.ts';
 export type { ChannelPool, ChannelPoolOptions, RpcCallOptions, RpcClient } from './channel-pool.ts';
 export { fromClientError, toServerError } from './error-status.ts';

@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { METRICS, type MetricDefinition, type MetricKey } from './names.ts';
+import type { MetricDefinition } from './metric-definition.ts';
+import { METRICS, type MetricKey } from './names.ts';
 
 type LabelOf<K extends MetricKey> = (typeof METRICS)[K]['labels'][number];
 type InstrumentOf<K extends MetricKey> = (typeof METRICS)[K]['kind'] extends 'counter'

@@ -1,16 +1,12 @@
 /**
- * Every metric of every process: name, kind, help, labels, buckets. Nothing else names a metric.
+ * Every metric of every process: name, kind, help, labels, buckets. Nothing but this table and its parts names a metric.
  * The `vllm:` names, their labels' spelling and their buckets are vLLM's (vllm/v1/metrics/loggers.py), so that dashboards and
  * autoscalers written for vLLM work unchanged. Seconds and bytes throughout.
  */
 
-export interface MetricDefinition {
-  readonly name: string;
-  readonly kind: 'counter' | 'gauge' | 'histogram';
-  readonly help: string;
-  readonly labels: readonly string[];
-  readonly buckets?: readonly number[];
-}
+import { EXPERT_METRICS } from './expert-names.ts';
+import type { MetricDefinition } from './metric-definition.ts';
+import { NATS_SERVER_METRICS } from './nats-server-names.ts';
 
 const TTFT_BUCKETS = [
   0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
@@ -22,9 +18,6 @@ const ITERATION_TOKEN_BUCKETS = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 40
 const TRANSFER_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const SHORT_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-
-/** From a step of a small model to a prompt's chunk of a large one. */
-const EXPERT_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
 const MODEL = ['model_name'] as const;
 
@@ -128,6 +121,13 @@ export const METRICS = {
     labels: ['codec', 'src_chip', 'dst_chip'],
     buckets: TRANSFER_BUCKETS,
   },
+  kvConvertSeconds: {
+    name: 'causeway_kv_convert_seconds',
+    kind: 'histogram',
+    help: 'Time for which KV of one transfer was converted between storages, by the side that did: sender, receiver.',
+    labels: ['side', 'chip'],
+    buckets: TRANSFER_BUCKETS,
+  },
   kvOutcome: {
     name: 'causeway_kv_outcome_total',
     kind: 'counter',
@@ -170,6 +170,21 @@ export const METRICS = {
     help: '1 while the connection to NATS is up.',
     labels: ['connection'],
   },
+
+  kvOpenTransfers: {
+    name: 'causeway_kv_open_transfers',
+    kind: 'gauge',
+    help: 'Transfers of KV under way, by direction: in, out.',
+    labels: ['direction'],
+  },
+  kvCreditBytes: {
+    name: 'causeway_kv_credit_bytes',
+    kind: 'gauge',
+    help: 'KV that senders may send to this worker and that has not arrived yet.',
+    labels: [],
+  },
+
+  ...NATS_SERVER_METRICS,
 
   // engine and workers
   prefillTokens: {
@@ -250,95 +265,7 @@ export const METRICS = {
     labels: [],
   },
 
-  // experts
-  expertTokens: {
-    name: 'causeway_expert_tokens_total',
-    kind: 'counter',
-    help: 'Tokens that a worker sent to each expert: the most used ones of each layer by id, the others together as `rest`.',
-    labels: ['layer', 'expert'],
-  },
-  expertLoadImbalance: {
-    name: 'causeway_expert_load_max_over_mean',
-    kind: 'gauge',
-    help: 'Load of the busiest shard over the mean of all, by layer, from what this worker asked of the placement lately; 1 is even.',
-    labels: ['layer'],
-  },
-  expertLayerSeconds: {
-    name: 'causeway_expert_layer_seconds',
-    kind: 'histogram',
-    help: 'Time of one MoE layer elsewhere, by part: pack, network, queue, compute, combine (queue and compute of the slowest shard).',
-    labels: ['part'],
-    buckets: EXPERT_BUCKETS,
-  },
-  expertFrames: {
-    name: 'causeway_expert_frames_total',
-    kind: 'counter',
-    help: 'Frames sent by a worker to shards, by outcome of the sending: first, retry, hedge_won, hedge_lost, stale.',
-    labels: ['kind'],
-  },
-  expertBytes: {
-    name: 'causeway_expert_bytes_total',
-    kind: 'counter',
-    help: 'Bytes between workers and shards, counted by the worker.',
-    labels: ['direction'],
-  },
-  expertShardsConnected: {
-    name: 'causeway_expert_shards_connected',
-    kind: 'gauge',
-    help: 'Shards that this worker has a stream to.',
-    labels: [],
-  },
-  expertPlacementEpoch: {
-    name: 'causeway_expert_placement_epoch',
-    kind: 'gauge',
-    help: 'Epoch of the placement in force as this process knows it; 0: none.',
-    labels: [],
-  },
-  expertShardQueue: {
-    name: 'causeway_expert_shard_queue',
-    kind: 'gauge',
-    help: 'Frames in line at this shard.',
-    labels: [],
-  },
-  expertShardRunSeconds: {
-    name: 'causeway_expert_shard_run_seconds',
-    kind: 'histogram',
-    help: 'Time of one run of a layer of experts at this shard.',
-    labels: [],
-    buckets: EXPERT_BUCKETS,
-  },
-  expertShardQueueSeconds: {
-    name: 'causeway_expert_shard_queue_seconds',
-    kind: 'histogram',
-    help: 'Time that the oldest frame of a run waited at this shard.',
-    labels: [],
-    buckets: EXPERT_BUCKETS,
-  },
-  expertShardBatch: {
-    name: 'causeway_expert_shard_batch_pairs',
-    kind: 'histogram',
-    help: 'Pairs of token and expert in one run of this shard.',
-    labels: [],
-    buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192],
-  },
-  expertShardFrames: {
-    name: 'causeway_expert_shard_frames_total',
-    kind: 'counter',
-    help: 'Frames that this shard took: accepted, stale (not all experts here), cancelled.',
-    labels: ['outcome'],
-  },
-  expertShardMemory: {
-    name: 'causeway_expert_shard_memory_bytes',
-    kind: 'gauge',
-    help: 'Weights of experts in memory, and the budget.',
-    labels: ['kind'],
-  },
-  expertShardHeld: {
-    name: 'causeway_expert_shard_experts',
-    kind: 'gauge',
-    help: 'Experts in memory, over all layers.',
-    labels: [],
-  },
+  ...EXPERT_METRICS,
 
   // every process
   lifecycleState: {

@@ -26,8 +26,14 @@ export function hardened(networks: readonly Network[], memory: string): object {
   };
 }
 
+const CHECK = { interval: '2s', timeout: '2s', retries: 15 } as const;
+
+/** Healthy while this is answered with success; by busybox's wget, which the images of these servers have. */
+function asked(url: string): object {
+  return { test: ['CMD', 'wget', '-q', '-O', '/dev/null', url], ...CHECK };
+}
+
 export function servers(): object {
-  const check = { interval: '2s', timeout: '2s', retries: 15 };
   return {
     nats: {
       image: '${CAUSEWAY_NATS_IMAGE:-nats:2.10-alpine}',
@@ -35,7 +41,7 @@ export function servers(): object {
       user: '1000:1000',
       volumes: ['./deploy/nats/nats.conf:/etc/causeway/nats.conf:ro'],
       environment: { CAUSEWAY_NATS_PASSWORD: NATS_PASSWORD },
-      healthcheck: { test: ['CMD', 'wget', '-q', '-O', '/dev/null', 'http://127.0.0.1:8222/healthz'], ...check },
+      healthcheck: asked('http://127.0.0.1:8222/healthz'),
       ...hardened(['kv'], '512m'),
     },
     redis: {
@@ -43,7 +49,7 @@ export function servers(): object {
       command: ['redis-server', '--save', '', '--appendonly', 'no', '--requirepass', REDIS_PASSWORD],
       user: '1000:1000',
       environment: { REDISCLI_AUTH: REDIS_PASSWORD },
-      healthcheck: { test: ['CMD', 'redis-cli', 'ping'], ...check },
+      healthcheck: { test: ['CMD', 'redis-cli', 'ping'], ...CHECK },
       ...hardened(['control'], '256m'),
     },
   };
@@ -58,6 +64,7 @@ export function observers(routers: readonly string[]): object {
         './deploy/prometheus/rules:/etc/prometheus/rules:ro',
       ],
       ports: ['127.0.0.1:${CAUSEWAY_PROMETHEUS_PORT:-9090}:9090'],
+      healthcheck: asked('http://127.0.0.1:9090/-/ready'),
       depends_on: routers,
       ...hardened(['front', 'control'], '1g'),
     },
@@ -73,6 +80,7 @@ export function observers(routers: readonly string[]): object {
         './deploy/grafana/dashboards:/etc/causeway/dashboards:ro',
       ],
       ports: ['127.0.0.1:${CAUSEWAY_GRAFANA_PORT:-3000}:3000'],
+      healthcheck: asked('http://127.0.0.1:3000/api/health'),
       depends_on: ['prometheus'],
       ...hardened(['front'], '512m'),
       // Its database: dashboards are provisioned anew at each start.
@@ -94,6 +102,8 @@ export function extras(router: string): object {
         CAUSEWAY_API_KEYS: '${CAUSEWAY_API_KEYS:-}',
       },
       depends_on: { [router]: { condition: 'service_healthy' } },
+      // It serves nothing that could be asked.
+      healthcheck: { disable: true },
       ...hardened(['front'], '512m'),
     },
     jaeger: {

@@ -9,6 +9,7 @@ import {
   REDIS_PASSWORD,
   servers,
 } from './compose-servers.ts';
+import { BESIDE_BUDGET_BYTES, poolBudget } from './memory-share.ts';
 import { modelOf, modelsOf, type ModelTable, servedModel } from './models.ts';
 import { renderNatsConfig } from './nats-config.ts';
 import { renderProcesses, ROLE_ORDER, type ProcessSpec } from './processes.ts';
@@ -28,7 +29,9 @@ const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit
 export function renderCompose(topology: Topology, models: ModelTable = builtIn(topology)): string {
   const specs = composeProcesses(topology, models);
   const routers = specs.filter((spec) => spec.role === 'router').map((spec) => spec.name);
-  const workers = specs.filter((spec) => spec.role !== 'router').map((spec) => spec.name);
+  const named = (...roles: ProcessSpec['role'][]): string[] =>
+    specs.filter(({ role }) => roles.includes(role)).map(({ name }) => name);
+  const peers = { workers: named('prefill', 'decode'), experts: named('expert') };
   return (
     GENERATED +
     stringify(
@@ -39,7 +42,7 @@ export function renderCompose(topology: Topology, models: ModelTable = builtIn(t
           ...Object.fromEntries(
             specs.map((spec) => [
               spec.name,
-              service(spec, topology, { published: spec === specs[0], workers, volumes: volumes(spec, topology, models) }),
+              service(spec, topology, { published: spec === specs[0], ...peers, volumes: volumes(spec, topology, models) }),
             ]),
           ),
           ...observers(routers),
@@ -79,7 +82,8 @@ export function renderComposeNats(topology: Topology): string {
     '# Made from a topology by `./causeway compose`; do not edit. CI checks that it is up to date.\n' +
     renderNatsConfig(topology, composeProcesses(topology, builtIn(topology)), {
       listen: '0.0.0.0:4222',
-      http: '127.0.0.1:8222',
+      // The network of the workers alone reaches it.
+      http: '0.0.0.0:8222',
       password: () => '$CAUSEWAY_NATS_PASSWORD',
     })
   );
@@ -115,9 +119,10 @@ function volumes(spec: ProcessSpec, topology: Topology, models: ModelTable): str
 function composeProcesses(topology: Topology, models: ModelTable): ProcessSpec[] {
   return renderProcesses(topology, {
     models: inContainer(topology, models),
-    // The machine is not known when the file is written: two threads for each worker that says auto, unless the environment says more.
+    // The machine is not known when the file is written: one thread for each worker that says auto, unless the environment says more.
     machineCores: 1,
     natsUrl: 'nats://nats:4222',
+    natsMonitoringUrl: 'http://nats:8222',
     natsPassword: () => NATS_PASSWORD,
     redisUrl: `redis://:${REDIS_PASSWORD}@redis:6379`,
     host: '0.0.0.0',
@@ -131,22 +136,25 @@ interface ServiceSetting {
   published: boolean;
   /** What routers depend on, so that they are stopped first. */
   workers: readonly string[];
+  /** What workers depend on. */
+  experts: readonly string[];
   volumes: readonly string[];
 }
 
-/** What must be healthy before a process starts: routers are stopped first, and only workers move KV. */
-function dependencies(role: ProcessSpec['role'], workers: readonly string[]): readonly string[] {
+/** What must be healthy before a process starts: routers are stopped first, then workers; only workers move KV. */
+function dependencies(role: ProcessSpec['role'], { workers, experts }: Pick<ServiceSetting, 'workers' | 'experts'>): string[] {
   if (role === 'router') return ['redis', ...workers];
-  return role === 'expert' ? ['redis'] : ['nats', 'redis'];
+  return role === 'expert' ? ['redis'] : ['nats', 'redis', ...experts];
 }
 
-function service(spec: ProcessSpec, topology: Topology, { published, workers, volumes: mounted }: ServiceSetting): object {
+function service(spec: ProcessSpec, topology: Topology, { published, volumes: mounted, ...peers }: ServiceSetting): object {
   const env = { ...spec.env };
   const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
   if (pool !== undefined && pool.role !== 'router' && pool.cores === undefined && typeof pool.threads !== 'number') {
-    env['CAUSEWAY_THREADS'] = `\${CAUSEWAY_${spec.role.toUpperCase()}_THREADS:-2}`;
+    env['CAUSEWAY_THREADS'] = `\${CAUSEWAY_${spec.role.toUpperCase()}_THREADS:-1}`;
   }
-  env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ??= '${CAUSEWAY_TRACES_ENDPOINT:-}';
+  if (spec.role === 'expert') env['CAUSEWAY_EXPERT_MEMORY_BYTES'] ??= '${CAUSEWAY_EXPERT_MEMORY_BYTES:-}';
+  else env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ??= '${CAUSEWAY_TRACES_ENDPOINT:-}';
   if (spec.role === 'router') env['CAUSEWAY_API_KEYS'] = '${CAUSEWAY_API_KEYS:-}';
   const ports = published
     ? {
@@ -169,8 +177,9 @@ function service(spec: ProcessSpec, topology: Topology, { published, workers, vo
     volumes: mounted,
     ...ports,
     ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
-    depends_on: Object.fromEntries(dependencies(spec.role, workers).map((name) => [name, { condition: 'service_healthy' }])),
-    healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '4s', retries: 3, start_period: '60s' },
+    depends_on: Object.fromEntries(dependencies(spec.role, peers).map((name) => [name, { condition: 'service_healthy' }])),
+    // Each check starts a Node: on a busy machine that takes its time.
+    healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '10s', retries: 5, start_period: '60s' },
     // The process drains on SIGTERM; Docker must not kill it before.
     stop_grace_period: `${Math.ceil(topology.drain / 1000) + 10}s`,
     init: true,
@@ -184,13 +193,10 @@ function networksOf(role: ProcessSpec['role']): ('front' | 'control' | 'kv')[] {
   return role === 'expert' ? ['control'] : ['control', 'kv'];
 }
 
-/** Memory of a worker beside its KV; KV when the pool names none. */
-const WORKER_BYTES = 2 * 1024 ** 3;
-const DEFAULT_KV_BYTES = 2 * 1024 ** 3;
-
-/** Its KV and room for weights; `CAUSEWAY_WORKER_MEMORY` is for larger models. */
+/** Its KV or experts and room for the rest; `CAUSEWAY_WORKER_MEMORY` and `CAUSEWAY_SHARD_MEMORY` are for larger models. */
 function memory(pool: Topology['pools'][number] | undefined): string {
-  if (pool === undefined || pool.role === 'router') return '1g';
-  const kv = 'kvBudget' in pool ? pool.kvBudget : undefined;
-  return `\${CAUSEWAY_WORKER_MEMORY:-${Math.ceil(((kv ?? DEFAULT_KV_BYTES) + WORKER_BYTES) / 1024 ** 2)}m}`;
+  const budget = poolBudget(pool);
+  if (budget === undefined) return '1g';
+  const variable = pool?.role === 'expert' ? 'CAUSEWAY_SHARD_MEMORY' : 'CAUSEWAY_WORKER_MEMORY';
+  return `\${${variable}:-${Math.ceil((budget + BESIDE_BUDGET_BYTES) / 1024 ** 2)}m}`;
 }

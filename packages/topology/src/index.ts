@@ -1,7 +1,7 @@
 export { renderCompose, renderComposeNats, renderPrometheus } from './compose.ts';
-export { defaultTopology } from './default-topology.ts';
+export { defaultTopology, defaultTopologyOf } from './default-topology.ts';
 export { DASHBOARDS } from './grafana/panels.ts';
-export type { Dashboard, Panel, Query } from './grafana/panels.ts';
+export type { Dashboard, Panel, Query } from './grafana/queries.ts';
 export { renderDashboards } from './grafana/render.ts';
 export { SCALING_METRICS } from './kubernetes/workloads.ts';
 export { renderKubernetes } from './kubernetes/render.ts';

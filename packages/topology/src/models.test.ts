@@ -1,7 +1,16 @@
 import { expect, describe, test } from 'vitest';
 import { parse } from 'yaml';
-import { defaultTopology, modelsOf, parseTopology, renderCompose, renderProcesses, type Topology, withModels } from './index.ts';
-import { workerKvBudget } from './kv-share.ts';
+import {
+  defaultTopology,
+  defaultTopologyOf,
+  modelsOf,
+  parseTopology,
+  renderCompose,
+  renderProcesses,
+  type Topology,
+  withModels,
+} from './index.ts';
+import { shardMemory, workerKvBudget } from './memory-share.ts';
 
 const GIB = 1024 ** 3;
 
@@ -13,6 +22,8 @@ const TWO = of(
   'model: a\npools:\n  - {name: p, role: prefill}\n  - {name: d, role: decode, count: 2}\n  - {name: q, role: prefill, model: b}\n  - {name: e, role: decode, model: b}',
 );
 
+const ONE_EACH = of('pools: [{name: router, role: router}, {name: prefill, role: prefill}, {name: decode, role: decode}]');
+
 describe('a topology of several models', () => {
   const models = new Map([
     ['a', { name: 'model a', path: '/a' }],
@@ -23,6 +34,7 @@ describe('a topology of several models', () => {
     machineCores: 16,
     machineBytes: 8 * GIB,
     natsUrl: 'nats://n',
+    natsMonitoringUrl: 'http://n:8222',
     natsPassword: () => 'x',
     redisUrl: 'redis://r',
     host: '127.0.0.1',
@@ -76,7 +88,7 @@ describe('models of the command line', () => {
 
   test('of several each gets the worker pools, under names of their own', () => {
     const words = ['hf:Acme/Tiny_Model', './x/tiny-model.gguf', '日本'];
-    const changed = withModels(defaultTopology(), words);
+    const changed = withModels(ONE_EACH, words);
     expect(modelsOf(changed)).toEqual(words);
     expect(changed.pools.map(({ name }) => name)).toEqual([
       'router',
@@ -97,6 +109,48 @@ describe('models of the command line', () => {
   });
 });
 
+describe('the built-in topology with --model', () => {
+  const pools = (words: readonly string[], experts: readonly string[]): [string, number][] =>
+    defaultTopologyOf(words, (word) => experts.includes(word)).pools.map(({ name, count }) => [name, count]);
+
+  test('is itself for the built-in model, and with none', () => {
+    for (const words of [[], ['tiny-moe']]) expect(defaultTopologyOf(words, () => true)).toEqual(defaultTopology());
+  });
+
+  test('has one worker of a kind for another model, and shards where it has experts', () => {
+    expect(pools(['dense'], [])).toEqual([
+      ['router', 1],
+      ['prefill', 1],
+      ['decode', 1],
+    ]);
+    expect(pools(['moe'], ['moe'])).toEqual([
+      ['router', 1],
+      ['prefill', 1],
+      ['decode', 1],
+      ['expert', 2],
+    ]);
+    expect(pools(['dense', 'moe'], ['moe'])).toEqual([
+      ['router', 1],
+      ['dense-prefill', 1],
+      ['moe-prefill', 1],
+      ['dense-decode', 1],
+      ['moe-decode', 1],
+      ['moe-expert', 2],
+    ]);
+  });
+});
+
+test('shards that say nothing share a third of a large machine; what is set is kept', () => {
+  const topology = of(
+    'pools: [{name: d, role: decode}, {name: e, role: expert, count: 2}, {name: f, role: expert, memory: 10GiB}]',
+  );
+  const memory = (machine: number | undefined): (number | undefined)[] =>
+    topology.pools.flatMap((pool) => (pool.role === 'expert' ? [shardMemory(topology, pool, machine)] : []));
+  expect(memory(undefined)).toEqual([undefined, 10 * GIB]);
+  expect(memory(16 * GIB)).toEqual([undefined, 10 * GIB]);
+  expect(memory(96 * GIB)).toEqual([11 * GIB, 10 * GIB]);
+});
+
 test.each([
   [undefined, undefined],
   [64 * GIB, undefined],
@@ -104,8 +158,8 @@ test.each([
   [4 * GIB, GIB],
   [0.1 * GIB, 64 * 1024 ** 2],
 ])('with %s bytes of memory each of two workers that say nothing keeps %s for KV', (machine, budget) => {
-  for (const pool of defaultTopology().pools)
-    if (pool.role !== 'router' && pool.role !== 'expert') expect(workerKvBudget(defaultTopology(), pool, machine)).toBe(budget);
+  for (const pool of ONE_EACH.pools)
+    if (pool.role !== 'router' && pool.role !== 'expert') expect(workerKvBudget(ONE_EACH, pool, machine)).toBe(budget);
 });
 
 test('a budget that is set is kept, and taken off what is shared', () => {

@@ -179,8 +179,9 @@ describe('a topology file', () => {
   test('the built-in topology is one router, one prefill and one decode worker', () => {
     expect(defaultTopology().pools.map((pool) => [pool.role, pool.count])).toEqual([
       ['router', 1],
-      ['prefill', 1],
-      ['decode', 1],
+      ['prefill', 2],
+      ['decode', 2],
+      ['expert', 2],
     ]);
   });
 });

@@ -96,8 +96,11 @@ function checkTopology(topology: Topology): Problem[] {
 
 /** Answers are written by decode workers, of each model. */
 function checkDecoded(topology: Topology): Problem[] {
-  const decoded = new Set(topology.pools.flatMap((pool) => (pool.role === 'decode' ? [modelOf(topology, pool)] : [])));
-  if (decoded.size === 0) return [{ path: ['pools'], message: 'there is no pool with role decode: nothing could write answers' }];
+  const decoded = new Set(
+    topology.pools.flatMap((pool) => (pool.role === 'decode' && pool.optional !== true ? [modelOf(topology, pool)] : [])),
+  );
+  if (decoded.size === 0)
+    return [{ path: ['pools'], message: 'there is no pool with role decode that is not optional: nothing could write answers' }];
   return topology.pools.flatMap((pool, index): Problem[] => {
     if (pool.role !== 'prefill' || decoded.has(modelOf(topology, pool))) return [];
     const message = `"${modelOf(topology, pool)}" has no pool with role decode: nothing could write its answers`;

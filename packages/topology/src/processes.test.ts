@@ -5,6 +5,7 @@ const placement: Placement = {
   models: new Map([['tiny-moe', { name: 'm', path: '/models/m' }]]),
   machineCores: 8,
   natsUrl: 'nats://127.0.0.1:4222',
+  natsMonitoringUrl: 'http://127.0.0.1:8222',
   natsPassword: (worker: string) => `secret of ${worker}`,
   redisUrl: 'redis://127.0.0.1:6379',
   host: '127.0.0.1',
@@ -33,6 +34,7 @@ describe('processes of a topology', () => {
     expect(worker).toMatchObject({ name: 'd', role: 'decode', entry: 'services/decode/src/main.ts' });
     expect(worker?.env).toEqual({
       CAUSEWAY_NATS_URL: 'nats://127.0.0.1:4222',
+      CAUSEWAY_NATS_MONITORING_URL: 'http://127.0.0.1:8222',
       CAUSEWAY_REDIS_URL: 'redis://127.0.0.1:6379',
       CAUSEWAY_LOG_LEVEL: 'info',
       CAUSEWAY_HOST: '127.0.0.1',

@@ -1,4 +1,4 @@
-import { workerKvBudget } from './kv-share.ts';
+import { shardMemory, workerKvBudget } from './memory-share.ts';
 import { modelOf, modelsOf, type ModelTable, type ServedModel, servedModel } from './models.ts';
 import { natsUser } from './nats-config.ts';
 import type { ExpertPool, Pool, Role, RouterPool, Topology, WorkerPool } from './schema.ts';
@@ -29,6 +29,8 @@ export interface Placement {
   natsUrl: string;
   /** A worker's password at NATS, where its name is its user name. */
   natsPassword: (worker: string) => string;
+  /** HTTP of its monitoring port. */
+  natsMonitoringUrl: string;
   redisUrl: string;
   /** Address that servers bind. */
   host: string;
@@ -85,9 +87,11 @@ function roleEnv(
     ...computeEnv(pool, name, ports.rpc, workerThreads(topology, pool, placement.machineCores)),
   };
   const experts = topology.pools.filter((other) => other.role === 'expert' && modelOf(topology, other) === model);
-  if (pool.role === 'expert') return { ...compute, ...expertEnv(pool, experts) };
+  if (pool.role === 'expert')
+    return { ...compute, ...expertEnv(pool, experts, shardMemory(topology, pool, placement.machineBytes)) };
   return {
     CAUSEWAY_NATS_URL: placement.natsUrl,
+    CAUSEWAY_NATS_MONITORING_URL: placement.natsMonitoringUrl,
     CAUSEWAY_NATS_USER: natsUser(topology.namespace, name),
     CAUSEWAY_NATS_PASSWORD: placement.natsPassword(name),
     ...compute,
@@ -154,10 +158,10 @@ function computeEnv(pool: WorkerPool | ExpertPool, name: string, rpcPort: number
   };
 }
 
-function expertEnv(pool: ExpertPool, all: readonly Pool[]): Record<string, string> {
+function expertEnv(pool: ExpertPool, all: readonly Pool[], memory: number | undefined): Record<string, string> {
   return given({
     CAUSEWAY_EXPERT_SHARDS: all.reduce((sum, { count }) => sum + count, 0),
-    CAUSEWAY_EXPERT_MEMORY_BYTES: pool.memory,
+    CAUSEWAY_EXPERT_MEMORY_BYTES: memory,
     CAUSEWAY_EXPERT_COPIES: pool.copies,
     CAUSEWAY_EXPERT_HOT_COPIES: pool.hotCopies,
   });
@@ -184,6 +188,7 @@ function workerEnv(pool: WorkerPool, kvBudget: number | undefined): Record<strin
       CAUSEWAY_KV_LAYOUT: pool.kvLayout,
       CAUSEWAY_KV_INSPECT: onOff(pool.kvInspect),
       CAUSEWAY_KV_LOSSY: onOff(pool.kvLossy),
+      CAUSEWAY_KV_WIRE: pool.kvWire,
       CAUSEWAY_BLOCK_TOKENS: pool.blockTokens,
       CAUSEWAY_KV_CODEC: pool.codec,
       CAUSEWAY_MAX_CONTEXT: pool.maxContext,

@@ -50,6 +50,8 @@ const workerPool = {
   ...computePool,
   chip: oneOf(CHIP_NAMES).default('cpu'),
   kvBudget: byteSize(LIMITS.kvBudgetBytes).optional(),
+  /** Left out where its chip cannot be had, and of what is written for containers. */
+  optional: z.boolean().optional(),
   /** Imitates the chip's KV on the CPU. */
   emulated: z.boolean().optional(),
   kvDtype: z.enum(['f32', 'f16', 'bf16', 'f8e4m3', 'int8', 'int4']).optional(),
@@ -58,6 +60,8 @@ const workerPool = {
   kvInspect: z.boolean().optional(),
   /** Lets KV be rounded on its way; both ends must. */
   kvLossy: z.boolean().optional(),
+  /** In which type to send KV though it rounds; needs kvLossy. */
+  kvWire: z.enum(['auto', 'f16', 'bf16', 'int8', 'int4']).optional(),
   blockTokens: integer(LIMITS.blockTokens).optional(),
   codec: z.enum(['auto', 'none', 'zstd', 'planes+zstd']).optional(),
   maxContext: integer(LIMITS.maxContext).optional(),

@@ -14,7 +14,7 @@ import {
   urls,
 } from '@causeway/config';
 import { ROW_TYPES } from '@causeway/experts';
-import { KV_CODECS, KV_DTYPES, KV_LAYOUTS } from '@causeway/kv';
+import { KV_CODECS, KV_DTYPES, KV_LAYOUTS, ROUNDED_WIRES } from '@causeway/kv';
 
 const WORKER_ID = /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/;
 
@@ -46,6 +46,13 @@ export const workerConfig = defineConfig({
     schema: oneOf(['off', 'on']),
     default: 'off',
     doc: "Imitate the chip family's KV on the CPU: pages in its own bytes, scores from numbers that they can hold.",
+  },
+  vulkanDir: {
+    env: 'CAUSEWAY_VULKAN_DIR',
+    flag: 'vulkan-dir',
+    schema: text(),
+    optional: true,
+    doc: "Chip family `webgpu`: folder with libvulkan.so.1 and a driver's *_icd.json; default: the system's.",
   },
   threads: {
     env: 'CAUSEWAY_THREADS',
@@ -123,6 +130,13 @@ export const workerConfig = defineConfig({
     schema: oneOf(['off', 'on']),
     default: 'off',
     doc: "Let KV be rounded on its way to a worker whose element type holds less; both workers' must. `off`: such transfers are refused.",
+  },
+  kvWire: {
+    env: 'CAUSEWAY_KV_WIRE',
+    flag: 'kv-wire',
+    schema: oneOf(['auto', ...ROUNDED_WIRES]),
+    default: 'auto',
+    doc: 'Element type in which KV is sent where fewer bytes are worth rounding it: needs `CAUSEWAY_KV_LOSSY` at both ends, and the receiver may hold more. `auto`: the least bytes that lose nothing the receiver can hold.',
   },
   blockTokens: {
     env: 'CAUSEWAY_BLOCK_TOKENS',
@@ -229,6 +243,13 @@ export const workerConfig = defineConfig({
     schema: text(),
     optional: true,
     doc: 'Path of a PEM file: connections to NATS are encrypted, and its server must show a certificate of this authority.',
+  },
+  natsMonitoringUrl: {
+    env: 'CAUSEWAY_NATS_MONITORING_URL',
+    flag: 'nats-monitoring-url',
+    schema: urls(['http:', 'https:']),
+    optional: true,
+    doc: "Monitoring port of the NATS server, such as http://nats:8222; with it a worker's metrics have the server's own.",
   },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',

@@ -1,3 +1,4 @@
+export { advertisedHost, checkReachable } from './advertise.ts';
 export { choicesFromProto, firstTokenOptions, firstTokensOf } from './choices.ts';
 export type { FirstOf, WorkerChoice } from './choices.ts';
 export { computeOrderFromProto } from './compute-order.ts';
@@ -19,7 +20,7 @@ export { readKv } from './read-kv.ts';
 export type { DumpedKv } from './read-kv.ts';
 export { requestScope } from './request-scope.ts';
 export type { RequestScope } from './request-scope.ts';
-export { chunkTimes, reservePages } from './trace-steps.ts';
+export { chunkTimes, layerSpans, reservePages } from './trace-steps.ts';
 export type { ChunkTimes } from './trace-steps.ts';
 export { runWorker } from './run-worker.ts';
 export { assertServes } from './worker.ts';

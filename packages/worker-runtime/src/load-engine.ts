@@ -1,4 +1,4 @@
-import { chipEmulated, chipFamily, chipStorage } from '@causeway/chips';
+import { chipEmulated, chipFamily, chipProvider, chipStorage } from '@causeway/chips';
 import {
   createEngine,
   type Engine,
@@ -24,6 +24,7 @@ import { type Checkpoint, loadTokenizer, type ModelConfig, openCheckpoint } from
 import { loadModel, type Precision } from '@causeway/models';
 import { Runtime } from '@causeway/ort';
 import { startConstraints } from './constraint.ts';
+import { fitDevice } from './fit-device.ts';
 import { planKvMemory } from './kv-budget.ts';
 
 export interface EngineRecipe {
@@ -31,6 +32,8 @@ export interface EngineRecipe {
   modelName?: string | undefined;
   chip: string;
   chipEmulated?: 'off' | 'on' | undefined;
+  /** Folder of Vulkan's loader and driver, for family `webgpu`; default the system's. */
+  vulkanDir?: string | undefined;
   threads: number;
   /** Microseconds that a thread without work spins before it sleeps. Default 0. */
   spinUs?: number | undefined;
@@ -102,6 +105,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
   const experts = await recipe.connectExperts?.({ runtime, checkpoint, model: name });
   if (experts !== undefined) stack.use(experts);
   const emulated = chipEmulated(family, recipe.chipEmulated === 'on', runtime.providers());
+  const provider = chipProvider(family, emulated, { vulkanDir: recipe.vulkanDir });
   const choice = { dtype: recipe.kvDtype, layout: recipe.kvLayout, blockTokens: recipe.blockTokens };
   const rounding = wireFormOf(chipStorage(family, { ...choice, layers: latentLayers(checkpoint.config) }));
   const kvRounding = rounding.dtype === 'f32' ? undefined : rounding;
@@ -113,6 +117,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
       runtime,
       cuts: cuts.slice(1),
       kvRounding,
+      onDevice: provider !== undefined,
       onProgress: ({ convertedBytes, totalBytes }) => recipe.onProgress?.(totalBytes === 0 ? 1 : convertedBytes / totalBytes),
       ...(recipe.signal === undefined ? {} : { signal: recipe.signal }),
     }),
@@ -127,36 +132,44 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     eosTokenIds: checkpoint.config.eosTokenIds,
     descriptor,
   };
-  const { maxContext, maxSequences, pageCount, shrunk } = planKvMemory({
-    budgetBytes: recipe.kvBudgetBytes,
-    descriptor,
-    modelContext: model.contextLength,
-    maxSequences: recipe.maxSequences,
-    maxContext: recipe.maxContext,
-  });
-  const pool = stack.use(new PagePool({ descriptor, pageCount }));
   const hooks = recipe.hooks?.(about.name);
   const constraints =
     tokenizer && stack.use(startConstraints(tokenizer, model.vocabSize, (cause) => hooks?.onConstraintThreadLost?.(cause)));
-  const engine = stack.use(
-    await createEngine({
-      runtime,
-      model,
-      info: about,
-      pool,
-      maxSequences,
-      maxContext,
-      chunkTokens: recipe.chunkTokens,
-      ...(recipe.spinUs === undefined || recipe.spinUs === 0 || recipe.threads === 1
-        ? {}
-        : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
-      layerGroups: groups,
-      experts,
-      ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
-      ...(hooks === undefined ? {} : { hooks }),
-      ...(constraints === undefined ? {} : { constraints }),
-    }),
-  );
+  const { made, lessened } = await fitDevice(recipe.kvBudgetBytes, async (budgetBytes) => {
+    const plan = planKvMemory({
+      budgetBytes,
+      descriptor,
+      modelContext: model.contextLength,
+      maxSequences: recipe.maxSequences,
+      maxContext: recipe.maxContext,
+    });
+    await using own = new AsyncDisposableStack();
+    const pool = own.use(new PagePool({ descriptor, pageCount: plan.pageCount }));
+    const engine = own.use(
+      await createEngine({
+        runtime,
+        model,
+        info: about,
+        pool,
+        maxSequences: plan.maxSequences,
+        maxContext: plan.maxContext,
+        chunkTokens: recipe.chunkTokens,
+        ...(recipe.spinUs === undefined || recipe.spinUs === 0 || recipe.threads === 1
+          ? {}
+          : { threads: { count: recipe.threads, spinUs: recipe.spinUs } }),
+        layerGroups: groups,
+        provider,
+        experts,
+        ...(recipe.debug === undefined ? {} : { debug: recipe.debug }),
+        ...(hooks === undefined ? {} : { hooks }),
+        ...(constraints === undefined ? {} : { constraints }),
+      }),
+    );
+    const memory = own.move();
+    return { ...plan, pool, engine, [Symbol.asyncDispose]: () => memory.disposeAsync() };
+  });
+  const { engine, pool, maxContext, maxSequences } = stack.use(made);
+  const shrunk = [lessened, made.shrunk].filter((why) => why !== undefined).join('; ');
   const { weightBytes } = model;
   const info: ModelInfo = {
     ...about,
@@ -177,7 +190,7 @@ export async function loadEngine(recipe: EngineRecipe): Promise<LoadedEngine> {
     emulated,
     maxContext,
     maxSequences,
-    shrunk,
+    shrunk: shrunk === '' ? undefined : shrunk,
     weightBytes,
     experts,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

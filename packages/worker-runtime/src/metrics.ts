@@ -1,5 +1,5 @@
 import type { EngineHooks, EngineStats } from '@causeway/engine';
-import type { TransportCounters } from '@causeway/kv-transport';
+import type { KvEndpoint, TransportCounters } from '@causeway/kv-transport';
 import { createMetrics, type MetricKey, type Metrics } from '@causeway/telemetry';
 import type { Counter, Registry } from 'prom-client';
 
@@ -14,12 +14,20 @@ const KEYS = [
   'kvTransferBytes',
   'kvTransferRawBytes',
   'kvTransferSeconds',
+  'kvConvertSeconds',
   'kvChecksumFailures',
   'kvStaleFrames',
   'kvResentParts',
   'kvPages',
   'kvStorage',
   'natsConnected',
+  'kvOpenTransfers',
+  'kvCreditBytes',
+  'natsServerBytes',
+  'natsServerMessages',
+  'natsServerSlowConsumers',
+  'natsServerPending',
+  'natsServerConnections',
   'prefillTokens',
   'queuedPromptTokens',
   'decodeRuns',
@@ -52,7 +60,7 @@ export function exportStats(
   metrics: WorkerMetrics,
   modelName: string,
   before: EngineStats,
-  read: () => { engine: EngineStats; transport: Readonly<TransportCounters>; connected: boolean },
+  read: () => { engine: EngineStats; transport: Readonly<TransportCounters>; connected: boolean; open: KvEndpoint['open'] },
 ): void {
   const labels = { model_name: modelName };
   const rising = new Map<object, number>();
@@ -65,7 +73,7 @@ export function exportStats(
   // A counter that appears with its first event has no rate for it.
   for (const counter of [metrics.promptTokens, metrics.generationTokens, metrics.preemptions]) counter.inc(labels, 0);
   const update = (): void => {
-    const { engine, transport, connected } = read();
+    const { engine, transport, connected, open } = read();
     metrics.requestsRunning.set(labels, engine.running);
     metrics.requestsWaiting.set(labels, engine.waiting);
     metrics.queuedPromptTokens.set(engine.queuedPromptTokens);
@@ -73,6 +81,9 @@ export function exportStats(
     metrics.kvPages.set({ state: 'free' }, engine.freePages);
     metrics.kvPages.set({ state: 'used' }, engine.totalPages - engine.freePages);
     metrics.natsConnected.set({ connection: 'kv' }, connected ? 1 : 0);
+    metrics.kvOpenTransfers.set({ direction: 'in' }, open.inbound);
+    metrics.kvOpenTransfers.set({ direction: 'out' }, open.outbound);
+    metrics.kvCreditBytes.set(open.creditBytes);
     raise(labelled(metrics.promptTokens), metrics.promptTokens, engine.prefillTokens - before.prefillTokens);
     raise(labelled(metrics.generationTokens), metrics.generationTokens, engine.decodedTokens - before.decodedTokens);
     raise(labelled(metrics.preemptions), metrics.preemptions, engine.preemptions - before.preemptions);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import { hostPort } from '@causeway/config';
+import { fail } from '@causeway/errors';
 import { armFailpoints, parseFailpoints } from '@causeway/failpoints';
 import { storageName } from '@causeway/kv';
 import { KvEndpoint } from '@causeway/kv-transport';
@@ -16,7 +17,9 @@ import { type EngineRecipe, loadEngine, type LoadedEngine } from './load-engine.
 import { inspectService } from './inspect.ts';
 import { LiveKv } from './live-kv.ts';
 import { createWorkerMetrics, engineHooks, exportStats } from './metrics.ts';
+import { exportNatsServer } from './nats-server-stats.ts';
 import { RateMeter } from './rate-meter.ts';
+import { registeredLinks } from './registered-links.ts';
 import { expertConnector } from './remote-experts.ts';
 import { keyOfLayerZero } from './tamper.ts';
 import { warmUp, warmUpTransport } from './warm-up.ts';
@@ -40,6 +43,11 @@ export async function runWorker(
   ctx.configure({ drainMs: config.drainMs, log });
   // A bad spec is told at once; it is armed after the warm-up, whose frames are not a request's.
   if (config.failpoints !== undefined) parseFailpoints(config.failpoints);
+
+  if (config.kvWire !== 'auto' && config.kvLossy !== 'on') {
+    const kind = `KV can't be sent in ${config.kvWire} (CAUSEWAY_KV_WIRE), which rounds it`;
+    fail('invalid_argument', 'bad_config', `${kind}, where CAUSEWAY_KV_LOSSY is off: set it to on, or CAUSEWAY_KV_WIRE to auto`);
+  }
 
   const host = advertisedHost(config, networkInterfaces());
 
@@ -131,6 +139,7 @@ export async function runWorker(
     chip: config.chip,
     codec: config.kvCodec,
     lossy: config.kvLossy === 'on',
+    rounded: config.kvWire === 'auto' ? undefined : config.kvWire,
     log,
     connectDeadlineMs: config.startupDeadlineMs,
     signal: ctx.lifecycle.drainSignal,
@@ -144,7 +153,13 @@ export async function runWorker(
     watchSections: config.watchSections,
     onLong: (what) => log.warn(what, 'the event loop was busy for too long'),
   });
-  exportStats(metrics, info.name, before, () => ({ engine: engine.stats(), transport: kv.counters, connected: kv.connected }));
+  exportStats(metrics, info.name, before, () => ({
+    engine: engine.stats(),
+    transport: kv.counters,
+    connected: kv.connected,
+    open: kv.open,
+  }));
+  if (config.natsMonitoringUrl !== undefined) exportNatsServer(metrics, config.natsMonitoringUrl, log);
 
   const worker: Worker = {
     role,
@@ -177,6 +192,7 @@ export async function runWorker(
   const state = (): WorkerState => ({
     load: pickLoad(worker),
     rates: rates.update(engine.stats()),
+    ...registeredLinks(kv.links),
     draining: ctx.lifecycle.state === 'draining',
   });
   const record: WorkerRecord = {

@@ -1,5 +1,5 @@
 /** The engine's steps of one call, as spans of its trace. */
-import type { SequencePages } from '@causeway/engine';
+import type { ExpertLayer, SequencePages } from '@causeway/engine';
 import type { TraceSpan } from '@causeway/telemetry';
 import type { RequestScope } from './request-scope.ts';
 import type { Worker } from './worker.ts';
@@ -36,5 +36,30 @@ export function chunkTimes(): ChunkTimes {
         first = end;
       }
     },
+  };
+}
+
+/** A request's spans of layers; a long answer of a deep model would have more than an exporter takes. */
+const MOST_LAYER_SPANS = 512;
+
+/** Takes layers of experts elsewhere: each is a span `moe.layer`, up to a number. Does nothing when the request isn't traced. */
+export function layerSpans(span: TraceSpan): (layers: readonly ExpertLayer[] | undefined) => void {
+  let left = span.recording ? MOST_LAYER_SPANS : 0;
+  let last: readonly ExpertLayer[] | undefined;
+  return (layers = []) => {
+    // Choices of one attempt share their steps.
+    if (layers === last) return;
+    last = layers;
+    for (const { layer, startedAt, endedAt, tokens, shards, networkMs, queueMs, computeMs } of layers.slice(0, left)) {
+      left--;
+      span.record('moe.layer', startedAt, endedAt, {
+        'causeway.layer': layer,
+        'causeway.tokens': tokens,
+        'causeway.shards': shards,
+        'causeway.network_ms': networkMs,
+        'causeway.queue_ms': queueMs,
+        'causeway.compute_ms': computeMs,
+      });
+    }
   };
 }

@@ -1,4 +1,5 @@
 import type { Engine, Generation } from '@causeway/engine';
+import { fail, ServiceError } from '@causeway/errors';
 import { KV_CODECS } from '@causeway/kv';
 import type { KvEndpoint } from '@causeway/kv-transport';
 import type { WorkerRole } from './worker.ts';
@@ -46,6 +47,7 @@ const LOOPBACK_DEADLINE_MS = 10_000;
 /**
  * Sends blank pages through NATS to this very worker, with every codec: starts codec threads, compiles the paths of both ends, and
  * shows at start, not at the first request, when KV can't travel.
+ * @throws ServiceError `bad_config` when it does not arrive
  */
 export async function warmUpTransport(engine: Engine, endpoint: KvEndpoint, signal: AbortSignal): Promise<void> {
   // Both ends hold pages at the same time.
@@ -60,7 +62,19 @@ export async function warmUpTransport(engine: Engine, endpoint: KvEndpoint, sign
       from.commit();
       const inbound = endpoint.receive({ pages: to, tokens, deadlineMs: LOOPBACK_DEADLINE_MS, signal });
       const outbound = endpoint.send({ ticket: { ...inbound.ticket, acceptedCodecs: [codec] }, pages: from, signal });
-      await Promise.all([inbound.committed, outbound.finish({})]);
+      try {
+        await Promise.all([inbound.committed, outbound.finish({})]);
+      } catch (error) {
+        const cause = ServiceError.from(error);
+        if (cause.reason !== 'deadline') throw error;
+        fail(
+          'failed_precondition',
+          'bad_config',
+          `NATS is connected, but KV that this worker sent to itself did not arrive within ${LOOPBACK_DEADLINE_MS / 1000} s: its user must be ` +
+            'allowed the subjects of docs/wire.md (docs/operations.md, "NATS users"), and the server must keep up',
+          { cause: error },
+        );
+      }
     }
   }
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { networkInterfaces } from 'node:os';
 import { hostPort } from '@causeway/config';
 import { ShardNode } from '@causeway/experts';
 import { type MainContext, sleep } from '@causeway/lifecycle';
@@ -6,6 +7,7 @@ import { openCheckpoint } from '@causeway/model-files';
 import { Runtime } from '@causeway/ort';
 import { connectRedis } from '@causeway/registry';
 import { createLogger, createObservabilityServer, type Logger, monitorEventLoop } from '@causeway/telemetry';
+import { advertisedHost, checkReachable } from '@causeway/worker-runtime';
 import { Registry } from 'prom-client';
 import type { ExpertConfig } from './config.ts';
 import { createShardMetrics, exportShard } from './shard-metrics.ts';
@@ -16,6 +18,7 @@ import { createShardMetrics, exportShard } from './shard-metrics.ts';
  */
 export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<void> {
   const incarnation = randomUUID();
+  const host = advertisedHost(config, networkInterfaces());
   const log = createLogger({
     service: 'expert',
     level: config.logLevel,
@@ -48,7 +51,6 @@ export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<
     signal: ctx.lifecycle.drainSignal,
     log,
   });
-  const host = config.advertiseHost ?? config.host;
   await using node = await ShardNode.start({
     id: config.workerId,
     incarnation,
@@ -63,6 +65,10 @@ export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<
     port: config.rpcPort,
     advertise: (port) => hostPort(host, port),
     observability: hostPort(host, observability.port),
+    checkAddress: async (port) => {
+      await checkReachable('gRPC', host, port);
+      await checkReachable('/metrics', host, observability.port);
+    },
     placing: {
       minCopies: config.copies,
       hotCopies: config.hotCopies,
@@ -81,7 +87,7 @@ export async function runShard(ctx: MainContext, config: ExpertConfig): Promise<
     onCrash: (error) => ctx.crash(error, 'following the expert placement failed'),
   });
   serving.node = node;
-  exportShard(metrics, node, config.memoryBytes);
+  exportShard(metrics, node, { budgetBytes: config.memoryBytes, copies: config.copies });
   ctx.lifecycle.ready();
   const { address, model } = node.record;
   log.info({ rpc: address, observability: node.record.observability, model, ...node.shape }, 'ready');

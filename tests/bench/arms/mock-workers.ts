@@ -68,5 +68,4 @@ async function serve(redisUrl: string, tokens: number, paceMs: number, decoders:
 }
 
 const [redisUrl, tokens, paceMs, decoders] = process.argv.slice(2);
-if (process.send !== undefined && redisUrl !== undefined)
-  await serve(redisUrl, Number(tokens), Number(paceMs), Number(decoders));
+if (process.send !== undefined && redisUrl !== undefined) await serve(redisUrl, Number(tokens), Number(paceMs), Number(decoders));

@@ -15,7 +15,11 @@ export interface StreamedAnswer {
  * Streams `/v1/completions` of `host:port`. `onToken` is called at each event with text.
  * @throws Error with the body of a refusal, or when the stream has no usage.
  */
-export async function streamAnswer(http: string, body: object, o: { signal?: AbortSignal; onToken?: () => void } = {}): Promise<StreamedAnswer> {
+export async function streamAnswer(
+  http: string,
+  body: object,
+  o: { signal?: AbortSignal; onToken?: () => void } = {},
+): Promise<StreamedAnswer> {
   const startMs = clockMs();
   const response = await fetch(`http://${http}/v1/completions`, {
     method: 'POST',

@@ -53,7 +53,10 @@ export async function importBaseImages(daemon: Daemon): Promise<BaseImages> {
     CAUSEWAY_PROMETHEUS_IMAGE: await importImage(
       daemon,
       'prometheus',
-      (root) => place(root, findBinary('prometheus', 'prometheus'), '/bin/prometheus'),
+      (root) => {
+        place(root, findBinary('prometheus', 'prometheus'), '/bin/prometheus');
+        place(root, findBinary('busybox', 'busybox-static'), '/bin/wget');
+      },
       [
         'ENTRYPOINT ["/bin/prometheus"]',
         'CMD ["--config.file=/etc/prometheus/prometheus.yml","--storage.tsdb.path=/prometheus"]',

@@ -8,7 +8,9 @@ import { BRIDGES, type Daemon } from './daemon.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 
-export const PROCESSES = ['router', 'prefill', 'decode'] as const;
+export const WORKERS = ['prefill-0', 'prefill-1', 'decode-0', 'decode-1'] as const;
+export const SHARDS = ['expert-0', 'expert-1'] as const;
+export const PROCESSES = ['router', ...WORKERS, ...SHARDS] as const;
 /** Grafana's server comes only as an image of a registry. */
 const SERVICES = ['nats', 'redis', ...PROCESSES, 'prometheus'];
 
@@ -28,7 +30,7 @@ export interface Project {
   /** Ports of 127.0.0.1. */
   readonly ports: { http: number; grpc: number; prometheus: number };
   compose(args: readonly string[], timeoutMs?: number, env?: Readonly<Record<string, string>>): Promise<string>;
-  /** `up --build`, and waits until every process is healthy. */
+  /** Builds the image, starts everything, and waits until every process is healthy. */
   up(): Promise<void>;
   state(service: string): Promise<ContainerState>;
   healthy(service: string): Promise<ContainerState>;
@@ -94,7 +96,9 @@ export async function createProject(daemon: Daemon, images: BaseImages): Promise
     state,
     healthy,
     up: async () => {
-      await compose(['up', '--detach', '--build', ...SERVICES], 900_000);
+      // All services name one image, each with the way to build it: once is enough.
+      await compose(['build', 'router'], 900_000);
+      await compose(['up', '--detach', ...SERVICES], 300_000);
       for (const service of PROCESSES) await healthy(service);
     },
     crash: async (service) => {

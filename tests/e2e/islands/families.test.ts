@@ -100,6 +100,17 @@ describe('every family to every other', () => {
     expect(firstDifference(again, whole)).toBeUndefined();
   });
 
+  it('sends 4 bits where the prefill worker is told to, though both ends store more, and the answer says that it was rounded', async () => {
+    await using there = await cluster(TINY_MOE, [CPU], { CAUSEWAY_KV_WIRE: 'int4' });
+    const [prompt = []] = (await goldenPrompts(TINY_MOE)).slice(-1);
+    const result = await there.attempt({ promptIds: prompt, maxTokens: 8, ignoreEos: true });
+    expect(result.kv?.outcome).toBe(1);
+    expect(kept(result)).toEqual({ sender: 'f32 NHD 16', receiver: 'f32 NHD 16', wire: 'int4', lossless: false });
+    // 5 layers of 64 numbers with a factor, against 4 bytes each
+    expect(Number(result.kv?.rawBytes)).toBe(prompt.length * 5 * (64 / 2 + 4));
+    expect(result.tokens).toHaveLength(8);
+  });
+
   it('refuses to round where the deployment does not allow it, and says what to set', async () => {
     await using there = await startTestCluster({ model: TINY_MOE, env: { 'prefill-1': CPU, 'decode-1': ASCEND } });
     const [prompt = []] = await goldenPrompts(TINY_MOE);

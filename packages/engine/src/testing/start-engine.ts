@@ -80,7 +80,9 @@ export async function startEngine(name: ModelName, options: TestOptions = {}): P
   const cuts = groups.slice(1).map(({ firstLayer }) => firstLayer);
   const storage: KvStorage = options.storage ?? { dtype, layout: 'NHD' as const, blockTokens, shards: { count: 1, index: 0 } };
   const kvRounding = rounds === true ? wireFormOf(storage) : rounds === false ? undefined : rounds;
-  const model = stack.use(await loadModel({ checkpoint, precision, cuts, kvRounding, runtime }));
+  const model = stack.use(
+    await loadModel({ checkpoint, precision, cuts, kvRounding, runtime, onDevice: options.provider !== undefined }),
+  );
   const descriptor: KvDescriptor = { version: 1, layers: model.layers, storage };
   const pool = stack.use(new PagePool({ descriptor, pageCount }));
   const errors: unknown[] = [];

@@ -1,16 +1,17 @@
 /** Routed experts for an engine, computed by the shards of a placement. */
-import type { ExpertCalls, ExpertRun, RemoteExperts, StartedExpertRun } from '@causeway/engine';
+import type { ExpertAnswers, ExpertCalls, ExpertRun, RemoteExperts, StartedExpertRun } from '@causeway/engine';
 import { fail } from '@causeway/errors';
 import { abortable, deadlineSignal, sleep, TaskGroup } from '@causeway/lifecycle';
-import { combineGraph, type ExpertShape } from '@causeway/models';
-import type { Runtime, Session, Tensor } from '@causeway/ort';
+import type { ExpertShape } from '@causeway/models';
+import type { Runtime, Tensor } from '@causeway/ort';
 import type { RedisConnection, RegistryLogger } from '@causeway/registry';
 import type { ChannelPool } from '@causeway/rpc';
-import { floats, int64s, NativeArea } from '../native-area.ts';
+import { bytesOf, floats, int64s, NativeArea } from '../native-area.ts';
 import type { ExpertView } from '../placement/expert-view.ts';
 import { writeLoads } from '../placement/load-report.ts';
 import { RowCast } from '../row-cast.ts';
 import { type AnswerMode, ROW_TYPE_BYTES, type RowType } from '../wire/frame.ts';
+import { AnswerSum } from './answer-sum.ts';
 import { type AnswerPart, type DispatchCounters, Dispatcher } from './dispatch.ts';
 import { HedgeBudget } from './latency.ts';
 import { LoadCounts } from './load-counts.ts';
@@ -70,29 +71,27 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
   readonly links: ShardLinks;
   readonly loads: LoadCounts;
   readonly #o: ExpertClientOptions;
-  readonly #answers: AnswerMode;
   readonly #dispatcher: Dispatcher;
-  readonly #combine: Session;
+  readonly #sum: AnswerSum;
   readonly #cast: RowCast;
   readonly #tasks: TaskGroup;
-  readonly #areas = { narrow: new NativeArea(), parts: new NativeArea(), wide: new NativeArea(), slots: new NativeArea() };
+  readonly #narrowed = new NativeArea();
 
   /** Makes the graph that sums answers; connects as the placement says. */
   static async create(o: ExpertClientOptions): Promise<ExpertClient> {
-    const combine = await o.runtime.createSession(combineGraph(o.shape.hidden, o.shape.expertsPerToken));
-    return new ExpertClient(o, combine);
+    const answers = o.mode === 'exact' ? 'pairs' : 'sums';
+    return new ExpertClient(o, answers, await AnswerSum.create({ ...o, answers }));
   }
 
-  private constructor(o: ExpertClientOptions, combine: Session) {
+  private constructor(o: ExpertClientOptions, answers: AnswerMode, sum: AnswerSum) {
     const { fingerprint, workerId, rowType, view, channels, log, random = Math.random } = o;
     this.#o = o;
-    this.#combine = combine;
-    this.#answers = o.mode === 'exact' ? 'pairs' : 'sums';
+    this.#sum = sum;
     this.loads = new LoadCounts(o.shape);
     this.links = new ShardLinks({
       view,
       channels,
-      hello: { fingerprint, workerId, rowType, answers: this.#answers },
+      hello: { fingerprint, workerId, rowType, answers },
       log,
       random,
     });
@@ -100,7 +99,7 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
       links: this.links,
       budget: new HedgeBudget(),
       counters: this.counters,
-      answers: this.#answers,
+      answers,
       waitMs: o.waitMs,
     });
     this.#cast = new RowCast(o.runtime);
@@ -141,11 +140,11 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
     await this.#o.view[Symbol.asyncDispose]();
     this.#o.channels[Symbol.dispose]();
     await this.#cast[Symbol.asyncDispose]();
-    await this.#combine[Symbol.asyncDispose]();
-    for (const area of Object.values(this.#areas)) area[Symbol.dispose]();
+    await this.#sum[Symbol.asyncDispose]();
+    this.#narrowed[Symbol.dispose]();
   }
 
-  async #run(run: ExpertRun, sent: () => void): Promise<readonly ExpertCalls[]> {
+  async #run(run: ExpertRun, sent: () => void): Promise<ExpertAnswers> {
     const { shape, rowType } = this.#o;
     const start = performance.now();
     const tokens = run.rows.shape[0] ?? 0;
@@ -166,9 +165,11 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
     sent();
     const parts = await answers;
     const arrived = performance.now();
-    await this.#sum(run, parts, tokens);
+    await this.#sum.run(run.rows, parts, run.output);
     const slowest = parts.reduce((a, b) => (b.answer.totalMs > a.answer.totalMs ? b : a));
     const { queueMs, computeMs, totalMs } = slowest.answer;
+    const networkMs = Math.max(0, totalMs - queueMs - computeMs);
+    const endedAt = performance.now();
     this.#o.onLayer?.({
       layer: run.layer,
       tokens,
@@ -177,58 +178,20 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
       waitMs: arrived - packed,
       queueMs,
       computeMs,
-      networkMs: Math.max(0, totalMs - queueMs - computeMs),
-      combineMs: performance.now() - arrived,
+      networkMs,
+      combineMs: endedAt - arrived,
     });
-    return callsBySequence(parts, run.batch, tokens);
+    const shards = [...new Set(parts.map(({ shard }) => shard))].sort();
+    return {
+      calls: callsBySequence(parts, run.batch, tokens),
+      layer: { layer: run.layer, startedAt: start, endedAt, tokens, shards, networkMs, queueMs, computeMs },
+    };
   }
 
   async #narrow(rows: Tensor, rowType: RowType): Promise<Uint8Array> {
-    using to = this.#areas.narrow.tensor(rowType, rows.shape);
+    using to = this.#narrowed.tensor(rowType, rows.shape);
     await this.#cast.run(rows, to);
-    return this.#areas.narrow.bytes(to.byteLength);
-  }
-
-  /** Adds the answers up into the run's output. */
-  async #sum(run: ExpertRun, parts: readonly AnswerPart[], tokens: number): Promise<void> {
-    const { hidden, expertsPerToken } = this.#o.shape;
-    const { rowType } = this.#o;
-    // The order of summing must not depend on who answered first.
-    const ordered = parts.toSorted(
-      (a, b) => firstExpert(a) - firstExpert(b) || (a.content.tokens[0] ?? 0) - (b.content.tokens[0] ?? 0),
-    );
-    const bytes = ordered.reduce((sum, { answer }) => sum + answer.body.byteLength, 0);
-    const count = bytes / (hidden * ROW_TYPE_BYTES[rowType]);
-    const area = rowType === 'f32' ? this.#areas.wide : this.#areas.parts;
-    const target = area.bytes(bytes);
-    const slots = int64s(this.#areas.slots.bytes(tokens * expertsPerToken * 8)).fill(BigInt(count));
-    const taken = new Uint16Array(tokens);
-    let place = 0;
-    let at = 0;
-    for (const { content, answer } of ordered) {
-      target.set(answer.body, at);
-      at += answer.body.byteLength;
-      if (this.#answers === 'pairs') {
-        for (const one of content.experts) {
-          for (const [i, token] of one.tokens.entries()) slots[token * expertsPerToken + (one.slots[i] ?? 0)] = BigInt(place++);
-        }
-      } else {
-        for (const token of content.tokens) {
-          const slot = taken[token] ?? 0;
-          taken[token] = slot + 1;
-          slots[token * expertsPerToken + slot] = BigInt(place++);
-        }
-      }
-    }
-    using wide = this.#areas.wide.tensor('f32', [count, hidden]);
-    if (rowType !== 'f32') {
-      using narrow = this.#areas.parts.tensor(rowType, [count, hidden]);
-      await this.#cast.run(narrow, wide);
-    }
-    using slotTensor = this.#areas.slots.tensor('i64', [tokens, expertsPerToken]);
-    using binding = this.#combine.createBinding();
-    binding.input('rows', run.rows).input('parts', wide).input('slots', slotTensor).output('output', run.output);
-    await this.#combine.run(binding);
+    return this.#narrowed.bytes(to.byteLength);
   }
 
   #missing(): string | undefined {
@@ -257,14 +220,6 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
       await writeLoads(this.#o.redis, this.#o.model, this.#o.workerId, this.loads.recent).catch(() => undefined);
     }
   }
-}
-
-function bytesOf(tensor: Tensor): Uint8Array {
-  return tensor.buffer.bytes(tensor.offset, tensor.byteLength);
-}
-
-function firstExpert({ content }: AnswerPart): number {
-  return content.experts[0]?.expert ?? 0;
 }
 
 /** Calls by shard, of each of `batch` sequences that have equally many tokens. */

@@ -1,11 +1,12 @@
 /** How long one shard takes to answer, by size of the frame; and what hedging may cost. */
+import { sizeClass } from '../size-class.ts';
 
 const KEPT = 128;
 /** Fewer answers say nothing about the slowest of twenty. */
 const LEAST = 20;
 const SMOOTHING = 0.2;
 
-/** Times of answers, in milliseconds, apart for frames of 1, 2 to 3, 4 to 7 ... pairs: reading a prompt isn't compared with a step. */
+/** Times of answers, in milliseconds, apart for each class of sizes. */
 export class LatencyTrack {
   readonly #classes = new Map<number, { times: number[]; next: number }>();
   #mean = 0;
@@ -31,8 +32,6 @@ export class LatencyTrack {
     return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.95)];
   }
 }
-
-const sizeClass = (pairs: number): number => Math.floor(Math.log2(Math.max(1, pairs)));
 
 /** Lets at most a share of all frames be sent twice, with some to spare after quiet times. */
 export class HedgeBudget {

@@ -1,9 +1,9 @@
 /** The stream to one shard: connects, comes back after a failure, and knows what is on its way. */
 import { ServiceError } from '@causeway/errors';
-import { AsyncQueue, backoff, linkSignals, sleep } from '@causeway/lifecycle';
-import type { ChannelPool } from '@causeway/rpc';
+import { backoff, sleep } from '@causeway/lifecycle';
+import type { ByteStream, ChannelPool } from '@causeway/rpc';
 import { encodeHello, encodeRequest, type Hello, PROTOCOL_VERSION, readReply } from '../wire/frame.ts';
-import { ExpertsBytesDefinition } from '../wire/service.ts';
+import { DISPATCH_PATH } from '../wire/service.ts';
 import { LatencyTrack } from './latency.ts';
 
 /** A shard's answer to one frame. */
@@ -53,8 +53,8 @@ export class ShardLink implements Disposable {
   readonly #o: ShardLinkOptions;
   readonly #closing = new AbortController();
   readonly #pending = new Map<number, Pending>();
-  #requests: AsyncQueue<Uint8Array> | undefined;
-  #open = false;
+  /** While the shard has said welcome and the call stands. */
+  #stream: ByteStream | undefined;
   #lastId = 0;
 
   constructor(o: ShardLinkOptions) {
@@ -65,7 +65,7 @@ export class ShardLink implements Disposable {
   }
 
   get open(): boolean {
-    return this.#open;
+    return this.#stream !== undefined;
   }
 
   /** Frames without an answer, those that nobody waits for any more included. */
@@ -93,24 +93,24 @@ export class ShardLink implements Disposable {
     const { promise, resolve, reject } = Promise.withResolvers<ShardAnswer>();
     // Whoever hedges may have its answer elsewhere.
     promise.catch(() => undefined);
-    if (!this.#open || this.#requests === undefined || this.#pending.size >= MAX_OUTSTANDING) {
+    if (this.#stream === undefined || this.#pending.size >= MAX_OUTSTANDING) {
       reject(this.#lost('it is not connected'));
       return { answer: promise, cancel: () => undefined };
     }
     const pending: Pending = { sentAt: performance.now(), pairs, resolve, reject, cancelled: false };
     this.#pending.set(id, pending);
-    this.#requests.tryPush(encode(id));
+    this.#stream.write(encode(id));
     const cancel = (): void => {
       if (!this.#pending.has(id) || pending.cancelled) return;
       pending.cancelled = true;
-      this.#requests?.tryPush(encodeRequest({ $case: 'cancel', value: { id } }));
+      this.#stream?.write(encodeRequest({ $case: 'cancel', value: { id } }));
     };
     return { answer: promise, cancel };
   }
 
   /** Says which placement is used from now on. */
   useEpoch(epoch: number): void {
-    if (this.#open) this.#requests?.tryPush(encodeRequest({ $case: 'epoch', value: BigInt(epoch) }));
+    this.#stream?.write(encodeRequest({ $case: 'epoch', value: BigInt(epoch) }));
   }
 
   [Symbol.dispose](): void {
@@ -134,7 +134,7 @@ export class ShardLink implements Disposable {
         error = ServiceError.from(thrown);
       }
       if (signal.aborted) return;
-      const was = this.#open;
+      const was = this.open;
       this.#end(error.code === 'unavailable' ? error : this.#lost(error.message));
       if (was || error.message !== told) this.#o.onChange(this, error);
       told = error.message;
@@ -142,33 +142,46 @@ export class ShardLink implements Disposable {
     }
   }
 
+  /** One call, until it ends. Rejects with why, if it wasn't the shard that ended it. */
   async #connection(opened: () => void): Promise<void> {
-    const requests = new AsyncQueue<Uint8Array>(2 * MAX_OUTSTANDING);
-    requests.tryPush(encodeHello({ protocolVersion: PROTOCOL_VERSION, ...this.#o.hello() }));
-    using call = linkSignals(this.#closing.signal);
-    const silent = setTimeout(() => call.abort(this.#lost('it says nothing')), WELCOME_MS);
-    try {
-      const client = this.#o.channels.client(ExpertsBytesDefinition, this.address);
-      for await (const bytes of client.dispatch(requests, { signal: call.signal })) {
-        const { reply, body } = readReply(bytes as Uint8Array);
-        if (reply?.$case === 'welcome') {
-          clearTimeout(silent);
-          if (reply.value.shardId !== this.shard) throw this.#lost(`it is shard ${reply.value.shardId.slice(0, 128)}`);
-          this.#requests = requests;
-          this.#open = true;
-          opened();
-          this.#o.onChange(this, undefined);
-        } else if (reply?.$case === 'answer') {
-          this.#answered(reply.value, body);
-        } else if (reply?.$case === 'failure') {
-          const { id, placement, ...wire } = reply.value;
-          if (placement !== '') this.#o.onPlacement(placement);
-          this.#settle(id)?.reject(ServiceError.fromWire(wire));
-        }
+    const { channels, shard, address, hello, onChange } = this.#o;
+    const over = Promise.withResolvers<void>();
+    const read = (bytes: Uint8Array): void => {
+      const { reply, body } = readReply(bytes);
+      if (reply?.$case === 'welcome') {
+        clearTimeout(silent);
+        if (reply.value.shardId !== shard) throw this.#lost(`it is shard ${reply.value.shardId.slice(0, 128)}`);
+        this.#stream = stream;
+        opened();
+        onChange(this, undefined);
+      } else if (reply?.$case === 'answer') {
+        this.#answered(reply.value, body);
+      } else if (reply?.$case === 'failure') {
+        const { id, placement, ...wire } = reply.value;
+        if (placement !== '') this.#o.onPlacement(placement);
+        this.#settle(id)?.reject(ServiceError.fromWire(wire));
       }
+    };
+    const stream = channels.byteStream(DISPATCH_PATH, address, {
+      onMessage: (bytes) => {
+        try {
+          read(bytes);
+        } catch (error) {
+          over.reject(error);
+        }
+      },
+      onEnd: (error) => (error === undefined ? over.resolve() : over.reject(error)),
+    });
+    const silent = setTimeout(() => over.reject(this.#lost('it says nothing')), WELCOME_MS);
+    const close = (): void => over.reject(this.#closing.signal.reason);
+    this.#closing.signal.addEventListener('abort', close, { once: true });
+    try {
+      stream.write(encodeHello({ protocolVersion: PROTOCOL_VERSION, ...hello() }));
+      await over.promise;
     } finally {
       clearTimeout(silent);
-      requests.close();
+      this.#closing.signal.removeEventListener('abort', close);
+      stream.cancel();
     }
   }
 
@@ -187,8 +200,7 @@ export class ShardLink implements Disposable {
   }
 
   #end(error: ServiceError): void {
-    this.#open = false;
-    this.#requests = undefined;
+    this.#stream = undefined;
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }

@@ -77,3 +77,16 @@ export function expertsOf(placement: Placement, shard: string): ReadonlyMap<numb
   }
   return own;
 }
+
+/** How many of these shards have an expert: of that with fewest, and on average over all experts and layers. */
+export function placementCopies(placement: Placement, live: ReadonlySet<string>): { fewest: number; mean: number } {
+  const alive = placement.shards.map((id) => live.has(id));
+  const counts = Object.values(placement.layers).flatMap((experts) =>
+    experts.map((homes) => homes.filter((shard) => alive[shard] === true).length),
+  );
+  if (counts.length === 0) return { fewest: 0, mean: 0 };
+  return {
+    fewest: counts.reduce((least, copies) => Math.min(least, copies), Number.POSITIVE_INFINITY),
+    mean: counts.reduce((sum, copies) => sum + copies, 0) / counts.length,
+  };
+}

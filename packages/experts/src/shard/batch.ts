@@ -5,6 +5,7 @@ import { floats, int64s, NativeArea } from '../native-area.ts';
 import { RowCast } from '../row-cast.ts';
 import { ROW_TYPE_BYTES } from '../wire/frame.ts';
 import type { HeldGroup } from './held-experts.ts';
+import { RunTimes } from './run-times.ts';
 import type { ShardFrame } from './shard-frame.ts';
 
 /** Copies of more than this give the event loop a turn. */
@@ -25,6 +26,7 @@ interface PlacedFrame {
 export class ExpertBatch implements AsyncDisposable {
   readonly #shape: ExpertShape;
   readonly #cast: RowCast;
+  readonly #times = new RunTimes();
   readonly #areas = {
     rows: new NativeArea(),
     narrow: new NativeArea(),
@@ -64,8 +66,10 @@ export class ExpertBatch implements AsyncDisposable {
     if (wants('pairs')) binding.output('answers', tensor(a.answers, 'f32', [pairs, hidden]));
     if (wants('sums')) binding.output('sums', tensor(a.sums, 'f32', [rowCount, hidden]));
     const start = performance.now();
-    await group.session.run(binding);
+    if (this.#times.short(pairs)) group.session.runHere(binding);
+    else await group.session.run(binding);
     const computeMs = performance.now() - start;
+    this.#times.add(pairs, computeMs);
     let copied = 0;
     for (const one of placed) {
       copied += await this.#answer(one, answer);

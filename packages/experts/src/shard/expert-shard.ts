@@ -134,8 +134,8 @@ export class ExpertShard implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    // What came in with the first frame comes along.
-    await nextTurn();
+    // A worker's next frame of the layer, if any, is in the same reading of the socket.
+    await Promise.resolve();
     while (this.#lines.size > 0) {
       if (this.#sendersAbout() > 1) await nextTurn();
       const layer = this.#oldestLayer();

@@ -35,6 +35,8 @@ export interface ShardNodeOptions {
   /** `host:port` that others reach the gRPC port by. */
   advertise: (port: number) => string;
   observability: string;
+  /** Proves that this address leads here, before anybody is told of it; throws when it doesn't. */
+  checkAddress?: (port: number) => Promise<void>;
   /** How placements are made; left out: this shard makes none. */
   placing?: { minCopies: number; hotCopies: number; expectedShards: number; firstWaitMs: number };
   hooks?: ShardHooks;
@@ -153,6 +155,7 @@ export class ShardNode implements AsyncDisposable {
   async #start(): Promise<void> {
     const { redis, model, placing, log, onCrash } = this.#o;
     this.#port = await this.#server.listen();
+    await this.#o.checkAddress?.(this.#port);
     this.#registration = this.#stack.use(new ShardRegistration({ redis, read: () => this.record, log, onCrash }));
     await this.#registration.registered;
     const { view, shape, fingerprint } = this;

@@ -15,3 +15,6 @@ export const ExpertsBytesDefinition = {
     dispatch: { ...expertV1.ExpertsDefinition.methods.dispatch, requestType: bytes, responseType: bytes },
   },
 } as const;
+
+/** Path of `Dispatch`. */
+export const DISPATCH_PATH = `/${expertV1.ExpertsDefinition.fullName}/${expertV1.ExpertsDefinition.methods.dispatch.name}`;

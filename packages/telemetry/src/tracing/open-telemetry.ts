@@ -74,6 +74,7 @@ function traceSpan(span: Span, parent: Context, tracer: Tracer, propagator: W3CT
     if (span.isRecording()) span.end();
   };
   return {
+    recording: span.isRecording(),
     child: (name, attributes, startedAt) => traceSpan(begin(name, attributes, startedAt), context, tracer, propagator),
     record: (name, startedAt, endedAt, attributes) => begin(name, attributes, startedAt).end(Math.max(startedAt, endedAt)),
     set: (attributes) => void span.setAttributes(given(attributes)),

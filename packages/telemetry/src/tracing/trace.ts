@@ -6,6 +6,8 @@ export type Attributes = Readonly<Record<string, string | number | boolean | rea
  * Disposing ends it.
  */
 export interface TraceSpan extends Disposable {
+  /** The request is traced: what costs something to find out is worth it. */
+  readonly recording: boolean;
   /** Begins a span under this one. */
   child(name: string, attributes?: Attributes, startedAt?: number): TraceSpan;
   /** A span under this one that is over already. */
@@ -29,6 +31,7 @@ export interface TraceBackend {
 }
 
 const NO_SPAN: TraceSpan = {
+  recording: false,
   child: () => NO_SPAN,
   record: () => undefined,
   set: () => undefined,

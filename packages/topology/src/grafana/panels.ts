@@ -1,58 +1,8 @@
 /** What the dashboards show, as data: `render.ts` makes Grafana's JSON of it, tests run every query. No panel for what no process exports. */
 
-export interface Query {
-  expr: string;
-  legend: string;
-}
-
-export interface Panel {
-  title: string;
-  /** What a person should see in it. */
-  description: string;
-  /** Grafana's name of the unit. */
-  unit: string;
-  queries: readonly Query[];
-  stacked?: boolean;
-  /** Moves only when something fails, or not at all while nothing comes or goes. */
-  quiet?: boolean;
-}
-
-export interface Dashboard {
-  uid: string;
-  title: string;
-  panels: readonly Panel[];
-}
-
-const RATE = '[$__rate_interval]';
-const rate = (series: string): string => `rate(${series}${RATE})`;
-
-function sum(series: string, by?: string): string {
-  return by === undefined ? `sum(${rate(series)})` : `sum by (${by}) (${rate(series)})`;
-}
-
-function query(expr: string, legend: string): Query {
-  return { expr, legend };
-}
-
-/** p50, p90 and p99 of a histogram. */
-function quantiles(metric: string, by?: string): Query[] {
-  return [0.5, 0.9, 0.99].map((q) => {
-    const name = `p${q * 100}`;
-    const labels = by === undefined ? 'le' : `${by}, le`;
-    const prefix =
-      by === undefined
-        ? ''
-        : `${by
-            .split(', ')
-            .map((label) => `{{${label}}}`)
-            .join(' → ')} `;
-    return query(`histogram_quantile(${q}, ${sum(`${metric}_bucket`, labels)})`, prefix + name);
-  });
-}
-
-function mean(metric: string, by: string): string {
-  return `${sum(`${metric}_sum`, by)} / ${sum(`${metric}_count`, by)}`;
-}
+import { experts } from './experts.ts';
+import { type Dashboard, mean, type Panel, quantiles, query, sum } from './queries.ts';
+import { transport } from './transport.ts';
 
 const OUTCOMES: Panel = {
   title: 'What became of the KV',
@@ -183,6 +133,12 @@ const islands: Dashboard = {
       unit: 's',
       queries: quantiles('causeway_kv_transfer_seconds', CHIPS),
     },
+    {
+      title: 'Conversion',
+      description: 'Mean time for which KV of a transfer was brought from one storage to the wire, and from there to the other.',
+      unit: 's',
+      queries: [query(mean('causeway_kv_convert_seconds', 'side, chip'), '{{side}} {{chip}}')],
+    },
     OUTCOMES,
     {
       title: 'Share recomputed',
@@ -204,60 +160,6 @@ const islands: Dashboard = {
       unit: 'short',
       stacked: true,
       queries: [query(sum('vllm:generation_tokens_total{job="decode"}', 'pool'), '{{pool}}')],
-    },
-  ],
-};
-
-const transport: Dashboard = {
-  uid: 'causeway-transport',
-  title: 'Causeway: transport',
-  panels: [
-    {
-      title: 'Sent by each worker',
-      description: 'Frames of KV over NATS, headers and repeats included.',
-      unit: 'Bps',
-      queries: [query(sum('causeway_kv_transfer_bytes_total', 'instance'), '{{instance}}')],
-    },
-    {
-      title: 'Transfers',
-      description: 'Committed, by codec.',
-      unit: 'ops',
-      queries: [query(sum('causeway_kv_transfer_seconds_count', 'codec'), '{{codec}}')],
-    },
-    {
-      title: 'Bytes of a transfer',
-      description: 'On the wire, on average.',
-      unit: 'bytes',
-      queries: [
-        query(
-          `${sum('causeway_kv_transfer_bytes_total', 'instance')} / ${sum('causeway_kv_transfer_seconds_count', 'instance')}`,
-          '{{instance}}',
-        ),
-      ],
-    },
-    {
-      title: 'Time of a transfer, by worker',
-      description: 'First frame to commit.',
-      unit: 's',
-      queries: quantiles('causeway_kv_transfer_seconds', 'instance'),
-    },
-    {
-      title: 'Repairs',
-      description: 'Parts sent again, frames of another epoch dropped, parts refused for their checksum.',
-      unit: 'ops',
-      quiet: true,
-      queries: [
-        query(sum('causeway_kv_resent_parts_total'), 'resent'),
-        query(sum('causeway_kv_stale_frames_total'), 'stale'),
-        query(sum('causeway_kv_checksum_failures_total'), 'checksum'),
-      ],
-    },
-    {
-      title: 'Connected to NATS',
-      description: '1 while the connection is up.',
-      unit: 'short',
-      quiet: true,
-      queries: [query('min by (instance) (causeway_nats_connected)', '{{instance}}')],
     },
   ],
 };
@@ -382,4 +284,4 @@ const router: Dashboard = {
   ],
 };
 
-export const DASHBOARDS: Readonly<Record<string, Dashboard>> = { overview, islands, transport, workers, router };
+export const DASHBOARDS: Readonly<Record<string, Dashboard>> = { overview, islands, experts, transport, workers, router };

@@ -1,5 +1,6 @@
 /** Grafana's JSON of the dashboards. */
-import { type Dashboard, DASHBOARDS, type Panel } from './panels.ts';
+import { DASHBOARDS } from './panels.ts';
+import type { Dashboard, Panel } from './queries.ts';
 
 /** The data source that deploy/grafana/provisioning makes. */
 const PROMETHEUS = { type: 'prometheus', uid: 'prometheus' } as const;
@@ -52,9 +53,21 @@ function renderPanel(panel: Panel, index: number): object {
     id: index + 1,
     title: panel.title,
     description: panel.description,
-    type: 'timeseries',
+    type: panel.kind ?? 'timeseries',
     datasource: PROMETHEUS,
     gridPos: { x: (index % perRow) * WIDTH, y: Math.floor(index / perRow) * HEIGHT, w: WIDTH, h: HEIGHT },
+    ...(panel.kind === 'heatmap' ? heatmap(panel) : timeseries(panel)),
+    targets: panel.queries.map(({ expr, legend }, target) => ({
+      datasource: PROMETHEUS,
+      expr,
+      legendFormat: legend,
+      refId: String.fromCharCode(65 + target),
+    })),
+  };
+}
+
+function timeseries(panel: Panel): object {
+  return {
     fieldConfig: {
       defaults: {
         unit: panel.unit,
@@ -68,12 +81,28 @@ function renderPanel(panel: Panel, index: number): object {
       },
       overrides: [],
     },
-    options: { legend: { displayMode: 'list', placement: 'bottom' }, tooltip: { mode: 'multi' } },
-    targets: panel.queries.map(({ expr, legend }, target) => ({
-      datasource: PROMETHEUS,
-      expr,
-      legendFormat: legend,
-      refId: String.fromCharCode(65 + target),
-    })),
+    options: {
+      legend: { displayMode: 'list', placement: 'bottom', showLegend: true, calcs: [] },
+      tooltip: { mode: 'multi', sort: 'desc' },
+    },
+  };
+}
+
+/** A row for each series, in the order of their names. */
+function heatmap(panel: Panel): object {
+  return {
+    fieldConfig: { defaults: { unit: panel.unit, custom: {} }, overrides: [] },
+    options: {
+      calculate: false,
+      cellGap: 1,
+      cellValues: { unit: panel.unit },
+      color: { mode: 'scheme', scheme: 'Oranges', exponent: 0.5, fill: 'dark-orange', reverse: false, steps: 64 },
+      exemplars: { color: 'rgba(255,0,255,0.7)' },
+      legend: { show: true },
+      rowsFrame: { layout: 'auto' },
+      showValue: 'never',
+      tooltip: { mode: 'single', yHistogram: false },
+      yAxis: { axisPlacement: 'left', reverse: true },
+    },
   };
 }

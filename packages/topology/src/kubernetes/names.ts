@@ -2,7 +2,15 @@
 import type { Role } from '../schema.ts';
 
 /** In a pod each process has an address of its own, so all use the same ports, as in Compose. */
-export const POD_PORTS = { rpc: 50_061, observability: 9100, http: 8000, grpc: 50_051, nats: 4222, redis: 6379 } as const;
+export const POD_PORTS = {
+  rpc: 50_061,
+  observability: 9100,
+  http: 8000,
+  grpc: 50_051,
+  nats: 4222,
+  monitoring: 8222,
+  redis: 6379,
+} as const;
 
 /** The Secret that the overlays make of `secrets.env`; these are its keys. */
 export const SECRET = 'causeway-secrets';

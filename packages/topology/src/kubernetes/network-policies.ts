@@ -10,14 +10,19 @@ interface Way {
   from: readonly Component[] | 'anywhere' | 'prometheus';
 }
 
-/** The planes: front (HTTP and gRPC), control (Redis, gRPC between processes), KV (NATS, which routers never see), metrics. */
+/**
+ * The planes: front (HTTP and gRPC), control (Redis, gRPC between processes), KV (NATS, which routers and expert shards never see), metrics.
+ * Expert shards are called by workers alone.
+ */
 function ways(pools: readonly PodPool[]): Way[] {
   const roles = [...new Set(pools.map(({ role }) => role))];
-  const workers = roles.filter((role) => role !== 'router');
+  const workers = roles.filter((role) => role === 'prefill' || role === 'decode');
+  const experts = roles.filter((role) => role === 'expert');
   return [
     { to: ['router'], ports: [POD_PORTS.http, POD_PORTS.grpc], from: 'anywhere' },
-    { to: workers, ports: [POD_PORTS.rpc], from: roles },
-    { to: ['nats'], ports: [POD_PORTS.nats], from: workers },
+    { to: workers, ports: [POD_PORTS.rpc], from: ['router', ...workers] },
+    { to: experts, ports: [POD_PORTS.rpc], from: workers },
+    { to: ['nats'], ports: [POD_PORTS.nats, POD_PORTS.monitoring], from: workers },
     { to: ['redis'], ports: [POD_PORTS.redis], from: roles },
     { to: roles, ports: [POD_PORTS.observability], from: 'prometheus' },
   ];

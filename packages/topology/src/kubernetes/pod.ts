@@ -1,4 +1,5 @@
 /** The pod of a Causeway process: what it runs, when it is alive and ready, how it ends. */
+import { BESIDE_BUDGET_BYTES } from '../memory-share.ts';
 import { natsUser } from '../nats-config.ts';
 import type { Topology } from '../schema.ts';
 import {
@@ -20,8 +21,6 @@ import type { PodPool } from './pools.ts';
 const PRE_STOP_SECONDS = 5;
 /** Beyond a process's own drain: closing connections and unwinding. */
 const UNWIND_SECONDS = 10;
-/** Weights and working memory of a worker beside its KV; an overlay for a larger model says more. */
-const WORKER_BYTES = 2 * 1024 ** 3;
 const ROUTER_BYTES = 1024 ** 3;
 
 /** The pod template of a pool. */
@@ -70,7 +69,7 @@ function waitForModel(): object {
 }
 
 function container(pool: PodPool): object {
-  const memory = `${Math.ceil((pool.kvBytes === undefined ? ROUTER_BYTES : pool.kvBytes + WORKER_BYTES) / 1024 ** 2)}Mi`;
+  const memory = `${Math.ceil((pool.budgetBytes === undefined ? ROUTER_BYTES : pool.budgetBytes + BESIDE_BUDGET_BYTES) / 1024 ** 2)}Mi`;
   const probe = (path: string): object => ({ httpGet: { path, port: 'observability' } });
   return {
     name: pool.role,
@@ -100,14 +99,18 @@ function environment(pool: PodPool): object[] {
   ];
   const redis = fromSecret('CAUSEWAY_REDIS_URL');
   if (pool.role === 'router') return [...plain, redis, fromSecret('CAUSEWAY_API_KEYS', true)];
-  return [
+  // A StatefulSet's pod keeps its name: the worker's id, and its user name at NATS.
+  const named = [
     ...plain,
-    // A StatefulSet's pod keeps its name: the worker's id, and its user name at NATS.
     fromPod('CAUSEWAY_WORKER_ID', 'metadata.name'),
-    { name: 'CAUSEWAY_NATS_USER', value: natsUser(pool.env['CAUSEWAY_NAMESPACE'], '$(CAUSEWAY_WORKER_ID)') },
     fromPod('CAUSEWAY_ADVERTISE_HOST', 'status.podIP'),
-    fromSecret('CAUSEWAY_NATS_PASSWORD'),
     redis,
+  ];
+  if (pool.role === 'expert') return named;
+  return [
+    ...named,
+    { name: 'CAUSEWAY_NATS_USER', value: natsUser(pool.env['CAUSEWAY_NAMESPACE'], '$(CAUSEWAY_WORKER_ID)') },
+    fromSecret('CAUSEWAY_NATS_PASSWORD'),
   ];
 }
 

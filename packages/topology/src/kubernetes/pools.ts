@@ -1,5 +1,6 @@
 /** The pools of a topology as Kubernetes runs them: replicas of one pod instead of processes with names of their own. */
 import { fail } from '@causeway/errors';
+import { poolBudget } from '../memory-share.ts';
 import { modelsOf } from '../models.ts';
 import { type Placement, type ProcessSpec, renderProcesses } from '../processes.ts';
 import type { Role, Topology } from '../schema.ts';
@@ -15,8 +16,8 @@ export interface PodPool {
   /** Environment less what differs by pod or is secret. */
   env: Readonly<Record<string, string>>;
   cpus: number;
-  /** Memory for KV, bytes; undefined for routers. */
-  kvBytes: number | undefined;
+  /** Memory that it fills by its own account, bytes: KV, or weights of experts; undefined for routers. */
+  budgetBytes: number | undefined;
 }
 
 /** What a pod learns from Kubernetes or the Secret instead of the file. */
@@ -32,7 +33,6 @@ const PER_POD = new Set([
 /** Threads of a worker that says `auto`, as in Compose. */
 const AUTO_THREADS = 2;
 const MIN_CEILING = 4;
-const DEFAULT_KV_BYTES = 2 * 1024 ** 3;
 
 /**
  * Pools in the order in which processes start, routers first.
@@ -68,7 +68,6 @@ export function podNames(pool: PodPool): string[] {
 
 function podPool(topology: Topology, spec: ProcessSpec, env: Record<string, string>): PodPool {
   const pool = topology.pools.find(({ name }) => name === spec.pool);
-  const kvBudget = pool !== undefined && 'kvBudget' in pool ? pool.kvBudget : undefined;
   const auto = pool !== undefined && 'threads' in pool && pool.cores === undefined && pool.threads === 'auto';
   const threads = auto ? AUTO_THREADS : Number(env['CAUSEWAY_THREADS'] ?? 1);
   return {
@@ -79,7 +78,7 @@ function podPool(topology: Topology, spec: ProcessSpec, env: Record<string, stri
     entry: spec.entry,
     env: env['CAUSEWAY_THREADS'] === undefined ? env : { ...env, CAUSEWAY_THREADS: String(threads) },
     cpus: threads,
-    kvBytes: spec.role === 'router' ? undefined : (kvBudget ?? DEFAULT_KV_BYTES),
+    budgetBytes: poolBudget(pool),
   };
 }
 
@@ -93,6 +92,7 @@ function placement(topology: Topology): Placement {
     // Nodes are not known when the files are written: `auto` is AUTO_THREADS below.
     machineCores: 1,
     natsUrl: `nats://nats:${POD_PORTS.nats}`,
+    natsMonitoringUrl: `http://nats:${POD_PORTS.monitoring}`,
     natsPassword: () => '',
     redisUrl: '',
     host: '0.0.0.0',

@@ -170,7 +170,7 @@ function natsConf(topology: Topology, pools: readonly PodPool[]): string {
     HEADER +
     renderNatsConfig(topology, specs, {
       listen: `0.0.0.0:${POD_PORTS.nats}`,
-      http: '127.0.0.1:8222',
+      http: `0.0.0.0:${POD_PORTS.monitoring}`,
       password: () => '$CAUSEWAY_NATS_PASSWORD',
     })
   );

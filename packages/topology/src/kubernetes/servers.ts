@@ -39,14 +39,14 @@ interface Server {
 
 function server(name: 'nats' | 'redis', of: Server): object[] {
   const labels = poolLabels(name, name);
-  const port = POD_PORTS[name];
+  const ports = { nats: ['nats', 'monitoring'], redis: ['redis'] } as const;
   const alive = { tcpSocket: { port: name } };
   return [
     {
       apiVersion: 'v1',
       kind: 'Service',
       metadata: { name, labels },
-      spec: { selector: labels, ports: [{ name, port, targetPort: name }] },
+      spec: { selector: labels, ports: ports[name].map((port) => ({ name: port, port: POD_PORTS[port], targetPort: port })) },
     },
     {
       apiVersion: 'apps/v1',
@@ -70,7 +70,7 @@ function server(name: 'nats' | 'redis', of: Server): object[] {
                 image: of.image,
                 args: of.args,
                 env: of.env,
-                ports: [{ name, containerPort: port }],
+                ports: ports[name].map((port) => ({ name: port, containerPort: POD_PORTS[port] })),
                 readinessProbe: { ...alive, periodSeconds: 2 },
                 livenessProbe: { ...alive, periodSeconds: 10, failureThreshold: 6 },
                 securityContext: CONTAINER_SECURITY,

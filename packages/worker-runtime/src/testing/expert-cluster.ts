@@ -27,6 +27,8 @@ export interface ExpertClusterOptions {
   redis: RedisServer;
   folder: string;
   split: Split;
+  /** Default `exact`. */
+  precision?: WorkerConfig['precision'];
   engine?: Partial<Pick<WorkerConfig, 'expertMode' | 'expertRows' | 'expertWaitMs'>>;
   node?: (shard: number) => Partial<ShardNodeOptions>;
 }
@@ -42,20 +44,20 @@ export interface ExpertCluster extends AsyncDisposable {
 const RECIPE = {
   chip: 'cpu',
   threads: 2,
-  precision: 'exact',
   kvBudgetBytes: 64 << 20,
   maxContext: 512,
   chunkTokens: 64,
 } as const;
 
 /** An engine with its experts in process. */
-export function localEngine(folder: string): Promise<LoadedEngine> {
-  return loadEngine({ ...RECIPE, modelPath: folder });
+export function localEngine(folder: string, precision: WorkerConfig['precision'] = 'exact'): Promise<LoadedEngine> {
+  return loadEngine({ ...RECIPE, precision, modelPath: folder });
 }
 
 /** Shards with the split in force and an engine that uses them. The runtime is the process's. */
 export async function startExperts(o: ExpertClusterOptions): Promise<ExpertCluster> {
   await using stack = new AsyncDisposableStack();
+  const { precision = 'exact' } = o;
   const checkpoint = stack.use(await openCheckpoint(o.folder));
   const shape = expertShape(checkpoint);
   const runtime = stack.use(Runtime.create({ threads: 2 }));
@@ -72,7 +74,7 @@ export async function startExperts(o: ExpertClusterOptions): Promise<ExpertClust
         await ShardNode.start({
           id: `${model}-shard-${shard}`,
           model,
-          precision: 'exact',
+          precision,
           budgetBytes: 1 << 30,
           leaseMs: 2000,
           runtime,
@@ -110,7 +112,7 @@ export async function startExperts(o: ExpertClusterOptions): Promise<ExpertClust
   };
   await put(o.split);
   const config = {
-    precision: 'exact',
+    precision,
     workerId: 'test-worker',
     expertMode: 'default',
     expertRows: 'f32',
@@ -119,7 +121,7 @@ export async function startExperts(o: ExpertClusterOptions): Promise<ExpertClust
   } as WorkerConfig;
   const ctx = { crash: onCrash } as never;
   const connectExperts = expertConnector({ config, redis, registry: new Registry(), log: quiet as never, ctx });
-  const loaded = stack.use(await loadEngine({ ...RECIPE, modelPath: o.folder, modelName: model, connectExperts }));
+  const loaded = stack.use(await loadEngine({ ...RECIPE, precision, modelPath: o.folder, modelName: model, connectExperts }));
   await loaded.experts?.ready(10_000, new AbortController().signal);
   const owned = stack.move();
   return {

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fail } from '@causeway/errors';
+import { openCheckpoint } from '@causeway/model-files';
 import {
   defaultTopology,
+  defaultTopologyOf,
   modelsOf,
   type ModelTable,
   parseTopology,
@@ -32,6 +34,8 @@ export interface ChosenModels {
   readonly topology: Topology;
   /** By the words that the topology has for them. */
   readonly models: ModelTable;
+  /** Things the user should know: models that run without expert shards. */
+  readonly notes: readonly string[];
 }
 
 /**
@@ -46,8 +50,8 @@ export async function chooseModels(
   places: ModelPlaces,
   pull: (wanted: Pullable) => Promise<StoredModel>,
 ): Promise<ChosenModels> {
-  const named = loadTopology(file);
-  const topology = withModels(named, [...new Set(words)]);
+  const unique = [...new Set(words)];
+  const topology = withModels(loadTopology(file), unique);
   const base = words.length === 0 && file !== undefined ? dirname(resolve(file)) : process.cwd();
   const models = new Map<string, ServedModel>();
   for (const word of modelsOf(topology)) {
@@ -62,7 +66,28 @@ export async function chooseModels(
     }
     models.set(word, model);
   }
-  return { topology, models };
+  if (file !== undefined || unique.length === 0) return { topology, models, notes: [] };
+  return { models, ...(await builtIn(unique, models)) };
+}
+
+/** The built-in topology with what these models need of it. */
+async function builtIn(words: readonly string[], models: ModelTable): Promise<Pick<ChosenModels, 'topology' | 'notes'>> {
+  const dense = new Set<string>();
+  for (const word of words) if (!(await hasExperts(models.get(word)?.path ?? ''))) dense.add(word);
+  return {
+    topology: defaultTopologyOf(words, (word) => !dense.has(word)),
+    notes: [...dense].map((word) => `${models.get(word)?.name} has no experts: it runs without expert shards`),
+  };
+}
+
+/** What the checkpoint's headers say. One that can't be read has none here: its processes say what is wrong with it. */
+async function hasExperts(path: string): Promise<boolean> {
+  try {
+    using checkpoint = await openCheckpoint(path);
+    return checkpoint.config.moe !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 async function available(

@@ -84,6 +84,7 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
     machineCores: availableParallelism(),
     machineBytes: machineMemory(),
     natsUrl,
+    natsMonitoringUrl: `http://${LOCAL}:${nats.monitoring}`,
     natsPassword,
     redisUrl,
     host: LOCAL,

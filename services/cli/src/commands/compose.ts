@@ -25,13 +25,14 @@ export async function composeRender(
   deps: { out: Output; config: CliConfig },
 ): Promise<number> {
   // What containers mount has to be here already.
-  const { topology, models } = await chooseModels([], options.topology, modelPlaces(deps.config), (wanted) =>
+  const { topology: whole, models } = await chooseModels([], options.topology, modelPlaces(deps.config), (wanted) =>
     fail(
       'failed_precondition',
       'bad_config',
       `${pullableName(wanted)} is not here: ./causeway models pull ${pullableName(wanted)}`,
     ),
   );
+  const topology = withoutOptional(whole);
   const unfit = unfitForKubernetes(topology);
   const files: [string, string][] = [
     ['docker-compose.yml', renderCompose(topology, fromHere(models))],
@@ -60,10 +61,14 @@ export async function composeRender(
   return options.check && stale > 0 ? 1 : 0;
 }
 
+/** Nobody can look here what there will be where containers run. */
+function withoutOptional(topology: Topology): Topology {
+  return { ...topology, pools: topology.pools.filter((pool) => !('optional' in pool && pool.optional === true)) };
+}
+
 /** What of this topology the manifests don't know yet. */
 function unfitForKubernetes(topology: Topology): string | undefined {
-  if (modelsOf(topology).length > 1) return 'serve one model';
-  return topology.pools.some(({ role }) => role === 'expert') ? 'have no expert shards' : undefined;
+  return modelsOf(topology).length > 1 ? 'serve one model' : undefined;
 }
 
 /** deploy/prometheus/rules, written by hand: Compose mounts them, Kubernetes gets them as objects. */

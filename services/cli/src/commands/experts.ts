@@ -46,7 +46,7 @@ export async function withExperts(
     deps.out.warn(`the cluster serves ${names.join(', ')}, not ${model}`);
     return 1;
   }
-  await using redis = await connectRedis({ url: state.redisUrl, deadlineMs: READ_MS });
+  await using redis = await connectRedis({ url: state.redisUrl, namespace: state.namespace, deadlineMs: READ_MS });
   await using view = new ExpertView({ redis, model });
   await abortable(view.loaded, AbortSignal.timeout(READ_MS));
   const { snapshot } = view;

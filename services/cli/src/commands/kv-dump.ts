@@ -46,7 +46,7 @@ async function workerAddress(id: string, paths: RunPaths): Promise<string> {
   const state = readRunState(paths);
   if (state === undefined)
     return fail('not_found', 'not_found', 'no cluster of this checkout is up; name the worker by host:port');
-  await using redis = await connectRedis({ url: state.redisUrl, deadlineMs: REGISTRY_MS });
+  await using redis = await connectRedis({ url: state.redisUrl, namespace: state.namespace, deadlineMs: REGISTRY_MS });
   await using view = new RegistryView({ redis });
   await abortable(view.loaded, AbortSignal.timeout(REGISTRY_MS));
   const { workers } = view.snapshot;

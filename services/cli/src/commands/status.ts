@@ -1,7 +1,7 @@
 import { storageName } from '@causeway/kv';
 import { abortable } from '@causeway/lifecycle';
 import { ExpertView, type ShardRecord } from '@causeway/experts/placing';
-import { connectRedis, RegistryView, type WorkerRecord } from '@causeway/registry';
+import { connectRedis, RegistryView, type WorkerLink, type WorkerRecord } from '@causeway/registry';
 import { formatBytes } from '@causeway/topology';
 import { isAlive } from '../cluster/process-identity.ts';
 import { probeNats, probeReadyz, probeRedis } from '../cluster/probes.ts';
@@ -74,6 +74,8 @@ interface WorkerReport {
   contextLength: number;
   /** How pages hold KV: element type, layout, tokens of a block. */
   storage: string;
+  /** Ways over which it sends KV, as it measured them, the last used first. */
+  links: readonly WorkerLink[];
   /** Attention runs on what pages hold as it is, or on f32 numbers rounded to it. */
   attention: 'executed' | 'rounded';
 }
@@ -200,6 +202,7 @@ function workerReport(worker: WorkerRecord): WorkerReport {
   const { totalPages, blockTokens } = worker.capacity;
   const { storage } = worker.descriptor;
   return {
+    links: worker.links ?? [],
     id,
     role,
     chip,
@@ -273,6 +276,27 @@ function show(report: StatusReport, out: Output): void {
   ]);
   if (workers.length > 0)
     for (const line of table(['WORKER', 'ROLE', 'CHIP', 'KV', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
+  showLinks(report, out);
+  showShards(report, out);
+}
+
+function showLinks({ workers }: StatusReport, out: Output): void {
+  const rows = workers.flatMap(({ id, links }) =>
+    links.map(({ to, bytesPerSecond, wire, codec, reason }) => [
+      id,
+      to,
+      bytesPerSecond === undefined ? '-' : `${(bytesPerSecond / 1e6).toFixed(1)} MB/s`,
+      wire,
+      codec,
+      reason,
+    ]),
+  );
+  if (rows.length === 0) return;
+  out.line();
+  for (const line of table(['KV FROM', 'TO', 'BANDWIDTH', 'AS', 'CODEC', ''], rows)) out.line(line);
+}
+
+function showShards(report: StatusReport, out: Output): void {
   if (report.shards.length === 0) return;
   out.line();
   const shards = report.shards.map((shard) => [

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { vulkanHere } from '../cluster/vulkan.ts';
 import { REPOSITORY } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
 import { FULL_REPORT, fullReport, writeFullReport } from '../test-run/full-report.ts';
@@ -37,7 +38,13 @@ export async function test(
       `--outputFile.json=${reportFile}`,
       ...options.args,
     ];
-    const code = await run(args, { ...env, ...(options.full ? { CAUSEWAY_TEST_FULL: '1' } : {}) });
+    const vulkan = await vulkanHere(out);
+    if (vulkan.kind === 'none') out.line(`chip webgpu is not tested: ${vulkan.why}`);
+    const code = await run(args, {
+      ...env,
+      ...(options.full ? { CAUSEWAY_TEST_FULL: '1' } : {}),
+      CAUSEWAY_TEST_VULKAN: vulkan.kind === 'folder' ? vulkan.folder : vulkan.kind,
+    });
     const { report, counted } = count(reportFile, code, options.args);
     if (options.full && options.args.length === 0 && report !== undefined) {
       writeFullReport(fullReport(report, counted, (performance.now() - began) / 1000));

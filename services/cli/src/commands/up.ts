@@ -10,6 +10,7 @@ import { requireRoom } from '../cluster/run-folder.ts';
 import { readRunState, removeRunState, type RunState, writeRunState } from '../cluster/run-state.ts';
 import type { ServicePlan } from '../cluster/service-plan.ts';
 import type { ServiceEvent } from '../cluster/supervised.ts';
+import { chipsHere, vulkanHere } from '../cluster/vulkan.ts';
 import { readCliConfig, routerKey } from '../config.ts';
 import { modelPlaces } from '../models/model-places.ts';
 import { pullHere } from '../models/pull-here.ts';
@@ -55,7 +56,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   requireRoom(paths.folder);
   const chosen = await choose(options, deps);
   if (chosen === undefined) return 130;
-  const { topology, models } = chosen;
+  const { models } = chosen;
   await using lock = await acquireInstanceLock(paths);
   if (lock === undefined) {
     out.warn(describeRunning(readRunState(paths)));
@@ -63,11 +64,12 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   }
   const left = await stopLeftovers(paths);
   if (left.length > 0) out.line(`stopped what an earlier run had left behind: ${left.join(', ')}`);
-  const plan = await planCluster({ ...options, topology, models, paths, env: deps.env });
+  const { topology, env, notes } = await chipsHere(chosen.topology, deps.env, () => vulkanHere(out));
+  const plan = await planCluster({ ...options, topology, models, paths, env: { ...deps.env, ...env } });
   const served = [...new Map([...models.values()].map((model) => [model.name, { ...model }])).values()];
 
   out.line(`causeway up · ${modelNames(served)} · ${availableParallelism()} cores · logs in ${paths.logs}`);
-  for (const note of plan.notes) out.line(`  ${note}`);
+  for (const note of [...chosen.notes, ...emulatedChips(topology), ...notes, ...plan.notes]) out.line(`  ${note}`);
   let phase: RunState['phase'] = 'starting';
   const startedAt = new Date().toISOString();
   let saved = true;
@@ -171,6 +173,14 @@ function showEvent(out: Output, service: ServicePlan, event: ServiceEvent, width
       out.line(`  ${name} stopped in ${seconds(event.ms)}${endedWell(service, event.how) ? '' : ` (${event.how})`}`);
       return;
   }
+}
+
+/** That chips of the topology are imitated, if some are. */
+function emulatedChips({ pools }: ChosenModels['topology']): string[] {
+  const chips = [...new Set(pools.flatMap((pool) => ('emulated' in pool && pool.emulated === true ? [pool.chip] : [])))];
+  return chips.length === 0
+    ? []
+    : [`${chips.join(' and ')} emulated: computed on this machine's CPU, KV in the chips' own bytes`];
 }
 
 /** The key that the router of this plan wants. */

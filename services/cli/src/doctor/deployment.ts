@@ -10,7 +10,7 @@ export async function checkWorkers(workers: readonly WorkerRecord[]): Promise<Fi
   if (workers.length === 0) {
     return [problem('workers', 'none is registered', 'start them; their logs say why when they end; is the namespace theirs?')];
   }
-  return [...roles(workers), ...agreement(workers), ...(await Promise.all(workers.map(addresses))).flat()];
+  return [...roles(workers), ...models(workers), ...(await Promise.all(workers.map(checkAddresses))).flat()];
 }
 
 function roles(workers: readonly WorkerRecord[]): Finding[] {
@@ -27,8 +27,19 @@ function roles(workers: readonly WorkerRecord[]): Finding[] {
   });
 }
 
+/** Each model by itself: workers of different models have nothing to agree on. */
+function models(workers: readonly WorkerRecord[]): Finding[] {
+  const names = [...new Set(workers.map(({ model }) => model))];
+  return names.flatMap((name) =>
+    agreement(
+      name,
+      workers.filter(({ model }) => model === name),
+    ),
+  );
+}
+
 /** Two workers whose fingerprints differ never exchange KV. */
-function agreement(workers: readonly WorkerRecord[]): Finding[] {
+function agreement(model: string, workers: readonly WorkerRecord[]): Finding[] {
   const [first, ...others] = workers;
   if (first === undefined) return [];
   const differ = others.flatMap((worker) =>
@@ -39,18 +50,15 @@ function agreement(workers: readonly WorkerRecord[]): Finding[] {
       )
       .map(([field]) => `${worker.id} and ${first.id} differ in ${field}`),
   );
-  const models = new Set(workers.map(({ model }) => model));
   return [
     differ.length === 0
-      ? ok('fingerprints', 'all workers have the same checkpoint')
-      : problem('fingerprints', differ.join('; '), 'give all workers the same checkpoint: these refuse each other'),
-    models.size === 1
-      ? ok('model', [...models].join())
-      : problem('model', [...models].join(', '), 'start all workers with one CAUSEWAY_MODEL_NAME'),
+      ? ok(`fingerprints of ${model}`, 'all workers have the same checkpoint')
+      : problem(`fingerprints of ${model}`, differ.join('; '), 'give all workers the same checkpoint: these refuse each other'),
   ];
 }
 
-async function addresses(worker: WorkerRecord): Promise<Finding[]> {
+/** Whether a process is reached under what it registered. */
+export async function checkAddresses(worker: Pick<WorkerRecord, 'id' | 'address' | 'observability'>): Promise<Finding[]> {
   const check = async (plane: string, address: string): Promise<Finding> => {
     const what = `${worker.id}, ${plane} at ${address}`;
     try {

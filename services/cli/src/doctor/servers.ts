@@ -5,6 +5,7 @@ import { ServiceError } from '@causeway/errors';
 import { connectRedis, RegistryView, type WorkerRecord } from '@causeway/registry';
 import { formatBytes } from '@causeway/topology';
 import { z } from 'zod';
+import { checkExperts } from './experts.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
 
 const TIMEOUT_MS = 5000;
@@ -52,7 +53,7 @@ export async function checkNats(url: string): Promise<Finding[]> {
   return findings;
 }
 
-/** Redis, and the workers registered in it. */
+/** Redis, the workers registered in it, and expert shards of their models. */
 export async function checkRedis(
   url: string,
   namespace: string | undefined,
@@ -74,7 +75,9 @@ export async function checkRedis(
         ),
       );
     }
-    return { findings, workers: view.snapshot.workers };
+    const { workers } = view.snapshot;
+    findings.push(...(await checkExperts(redis, [...new Set(workers.map(({ model }) => model))], TIMEOUT_MS)));
+    return { findings, workers };
   } catch (error) {
     const todo =
       error instanceof ServiceError && error.reason === 'bad_config'

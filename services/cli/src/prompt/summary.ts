@@ -47,7 +47,8 @@ function cache(kv: Answer['kv']): string {
 
 function worker(name: string, chip: string): string {
   if (name === '') return 'nobody';
-  return chip === '' ? name : `${name} (${chip})`;
+  // A chip that is imitated is called `nvidia (emulated)`.
+  return chip === '' ? name : `${name} (${chip.replace(/ \((.*)\)$/, ', $1')})`;
 }
 
 function rate({ completionTokens, restMs }: Answer): string {

@@ -14,6 +14,7 @@ import {
   computeOrderFromProto,
   finishReasonToProto,
   firstTokensOf,
+  layerSpans,
   PromptScoreCollector,
   type RequestScope,
   requestScope,
@@ -87,12 +88,14 @@ export async function* decode(
     if (firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(first, reserve.attempt, index) } };
   }
   if (kv.choices.some(({ first }) => first?.finishReason === undefined)) {
-    using _decoding = scope.span.child('decode.steps');
+    using decoding = scope.span.child('decode.steps');
+    const layers = layerSpans(decoding);
     for await (const { index, token } of writeChoices(worker, kv.choices, kv.pages, inbox, scope.signal)) {
       generated++;
       reason = token.finishReason;
       preemptions += token.preemptions ?? 0;
       addCalls(expertCalls, token.expertCalls);
+      layers(token.expertLayers);
       yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt, index) } };
     }
   }
@@ -125,6 +128,7 @@ async function* receiveKv(
       const committed = await Promise.race([transfer.committed, inbox.recompute.then(() => undefined)]);
       receiving.end();
       if (committed === undefined) return undefined;
+      worker.metrics.kvConvertSeconds.observe({ side: 'receiver', chip: worker.config.chip }, committed.convertMs / 1000);
       await failpoint('committed_before_first_token');
       const firsts = firstsOfManifest(choices, committed, worker);
       kept = true;
@@ -164,7 +168,11 @@ async function* prefillHere(
     const chunks = chunkTimes();
     const generations = choices.map(({ generation }) => generation);
     const scores = new PromptScoreCollector();
-    const listeners = { onTokens: (end: number) => chunks.ended(end), onScores: scores.onScores };
+    const listeners = {
+      onTokens: (end: number) => chunks.ended(end),
+      onScores: scores.onScores,
+      onExperts: layerSpans(scope.span),
+    };
     const { firsts, prefillMs, expertCalls } = await worker.engine.prefillChoices(generations, pages, scope.signal, listeners);
     chunks.record(scope.span, prefillMs);
     for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };

@@ -7,6 +7,7 @@ import {
   chunkTimes,
   type FirstOf,
   firstTokenOptions,
+  layerSpans,
   PromptScoreCollector,
   requestScope,
   reservePages,
@@ -63,6 +64,7 @@ export async function* prefill(
       if (end === tokens) transfer.offerFinal(layers);
     },
     onScores: scores.onScores,
+    onExperts: layerSpans(scope.span),
   });
   const { prefillMs, expertCalls } = result;
   chunks.record(scope.span, prefillMs);
@@ -85,6 +87,7 @@ export async function* prefill(
   const link = linkLabels(worker, ticket.chip, stats);
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
+  worker.metrics.kvConvertSeconds.observe({ side: 'sender', chip: worker.config.chip }, stats.convertMs / 1000);
   scope.log.info({ ...stats, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId }, 'prefilled and sent');
   yield { event: { $case: 'sent', value: { stats: statsToProto(stats, { prefillMs, queueMs, expertCalls }) } } };
 }

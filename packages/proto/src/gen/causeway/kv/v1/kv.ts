@@ -125,7 +125,11 @@ export interface KvStorage {
   /** MLA: latent and rotary part lie apart. */
   splitLatent: boolean;
   /** f8e4m3: what a stored number is multiplied with; left out: 1. */
-  scale?: number | undefined;
+  scale?:
+    | number
+    | undefined;
+  /** All shards are this worker's, each in an arena of its own; shard_index is 0. */
+  allShards: boolean;
 }
 
 /** How numbers travel: token after token, each with its factors. */
@@ -314,6 +318,20 @@ export interface Credit {
   receivedBytes: bigint;
   /** Every part that ends at or before this raw byte is in place; the sender's buffers for them may be reused. */
   contiguousBytes: bigint;
+  /** Frames that have arrived since the last credit, some of them left out when there are many. */
+  arrivals: Arrival[];
+  /** When Open arrived, by the receiver's clock, in microseconds. */
+  openedUs: bigint;
+}
+
+/** When a part's frame arrived: what the sender measures the link by. */
+export interface Arrival {
+  /** In object, then part order. */
+  part: number;
+  /** By the receiver's clock, whose zero means nothing, in microseconds. */
+  atUs: bigint;
+  /** Since the frame before it, of whichever transfer of this sender; left out: it was the first. */
+  gapUs?: bigint | undefined;
 }
 
 /** Bitmap over parts in object, then part order, least significant bit first; a set bit is a part that is in place. */
@@ -330,8 +348,6 @@ export interface Committed {
   /** Frame bytes that arrived. */
   receivedBytes: bigint;
   decodeCosts: DecodeCost[];
-  /** Frame bytes per second that the link carried while busy; 0 when too little was seen. */
-  bytesPerSecond: bigint;
 }
 
 /** What decoding took at the receiver. */
@@ -784,7 +800,16 @@ export const LayerGeometry: MessageFns<LayerGeometry> = {
 };
 
 function createBaseKvStorage(): KvStorage {
-  return { dtype: 0, layout: 0, blockTokens: 0, shardCount: 0, shardIndex: 0, splitLatent: false, scale: undefined };
+  return {
+    dtype: 0,
+    layout: 0,
+    blockTokens: 0,
+    shardCount: 0,
+    shardIndex: 0,
+    splitLatent: false,
+    scale: undefined,
+    allShards: false,
+  };
 }
 
 export const KvStorage: MessageFns<KvStorage> = {
@@ -809,6 +834,9 @@ export const KvStorage: MessageFns<KvStorage> = {
     }
     if (message.scale !== undefined) {
       writer.uint32(57).double(message.scale);
+    }
+    if (message.allShards !== false) {
+      writer.uint32(64).bool(message.allShards);
     }
     return writer;
   },
@@ -882,6 +910,14 @@ export const KvStorage: MessageFns<KvStorage> = {
             message.scale = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.allShards = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -906,6 +942,7 @@ export const KvStorage: MessageFns<KvStorage> = {
     message.shardIndex = object.shardIndex ?? 0;
     message.splitLatent = object.splitLatent ?? false;
     message.scale = object.scale ?? undefined;
+    message.allShards = object.allShards ?? false;
     return message;
   },
 };
@@ -2697,7 +2734,7 @@ export const ReceiverControl: MessageFns<ReceiverControl> = {
 };
 
 function createBaseCredit(): Credit {
-  return { upToBytes: 0n, receivedBytes: 0n, contiguousBytes: 0n };
+  return { upToBytes: 0n, receivedBytes: 0n, contiguousBytes: 0n, arrivals: [], openedUs: 0n };
 }
 
 export const Credit: MessageFns<Credit> = {
@@ -2719,6 +2756,15 @@ export const Credit: MessageFns<Credit> = {
         throw new globalThis.Error("value provided for field message.contiguousBytes of type uint64 too large");
       }
       writer.uint32(24).uint64(message.contiguousBytes);
+    }
+    for (const v of message.arrivals) {
+      Arrival.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.openedUs !== 0n) {
+      if (BigInt.asUintN(64, message.openedUs) !== message.openedUs) {
+        throw new globalThis.Error("value provided for field message.openedUs of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.openedUs);
     }
     return writer;
   },
@@ -2760,6 +2806,22 @@ export const Credit: MessageFns<Credit> = {
             message.contiguousBytes = reader.uint64() as bigint;
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.arrivals.push(Arrival.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.openedUs = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2784,6 +2846,93 @@ export const Credit: MessageFns<Credit> = {
     message.contiguousBytes = (object.contiguousBytes !== undefined && object.contiguousBytes !== null)
       ? BigInt(object.contiguousBytes)
       : 0n;
+    message.arrivals = object.arrivals?.map((e) => Arrival.fromPartial(e)) || [];
+    message.openedUs = (object.openedUs !== undefined && object.openedUs !== null) ? BigInt(object.openedUs) : 0n;
+    return message;
+  },
+};
+
+function createBaseArrival(): Arrival {
+  return { part: 0, atUs: 0n, gapUs: undefined };
+}
+
+export const Arrival: MessageFns<Arrival> = {
+  encode(message: Arrival, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.part !== 0) {
+      writer.uint32(8).uint32(message.part);
+    }
+    if (message.atUs !== 0n) {
+      if (BigInt.asUintN(64, message.atUs) !== message.atUs) {
+        throw new globalThis.Error("value provided for field message.atUs of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.atUs);
+    }
+    if (message.gapUs !== undefined) {
+      if (BigInt.asUintN(64, message.gapUs) !== message.gapUs) {
+        throw new globalThis.Error("value provided for field message.gapUs of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.gapUs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Arrival {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseArrival();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.part = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.atUs = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.gapUs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Arrival>): Arrival {
+    return Arrival.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Arrival>): Arrival {
+    const message = createBaseArrival();
+    message.part = object.part ?? 0;
+    message.atUs = (object.atUs !== undefined && object.atUs !== null) ? BigInt(object.atUs) : 0n;
+    message.gapUs = (object.gapUs !== undefined && object.gapUs !== null) ? BigInt(object.gapUs) : undefined;
     return message;
   },
 };
@@ -2856,7 +3005,7 @@ export const Missing: MessageFns<Missing> = {
 };
 
 function createBaseCommitted(): Committed {
-  return { rawBytes: 0n, receivedBytes: 0n, decodeCosts: [], bytesPerSecond: 0n };
+  return { rawBytes: 0n, receivedBytes: 0n, decodeCosts: [] };
 }
 
 export const Committed: MessageFns<Committed> = {
@@ -2875,12 +3024,6 @@ export const Committed: MessageFns<Committed> = {
     }
     for (const v of message.decodeCosts) {
       DecodeCost.encode(v!, writer.uint32(26).fork()).join();
-    }
-    if (message.bytesPerSecond !== 0n) {
-      if (BigInt.asUintN(64, message.bytesPerSecond) !== message.bytesPerSecond) {
-        throw new globalThis.Error("value provided for field message.bytesPerSecond of type uint64 too large");
-      }
-      writer.uint32(32).uint64(message.bytesPerSecond);
     }
     return writer;
   },
@@ -2922,14 +3065,6 @@ export const Committed: MessageFns<Committed> = {
             message.decodeCosts.push(DecodeCost.decode(reader, reader.uint32()));
             continue;
           }
-          case 4: {
-            if (tag !== 32) {
-              break;
-            }
-
-            message.bytesPerSecond = reader.uint64() as bigint;
-            continue;
-          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2952,9 +3087,6 @@ export const Committed: MessageFns<Committed> = {
       ? BigInt(object.receivedBytes)
       : 0n;
     message.decodeCosts = object.decodeCosts?.map((e) => DecodeCost.fromPartial(e)) || [];
-    message.bytesPerSecond = (object.bytesPerSecond !== undefined && object.bytesPerSecond !== null)
-      ? BigInt(object.bytesPerSecond)
-      : 0n;
     return message;
   },
 };

@@ -1,0 +1,19 @@
+import type { LinkState } from '@causeway/kv-transport';
+import { MAX_LINKS, type WorkerLink } from '@causeway/registry';
+
+/** Significant digits of a bandwidth: more would only be written to Redis again and again. */
+const DIGITS = 2;
+
+/** What a worker tells of the links that it sends KV over, the last used first. */
+export function registeredLinks(links: readonly LinkState[]): { links?: WorkerLink[] } {
+  if (links.length === 0) return {};
+  return {
+    links: links.slice(0, MAX_LINKS).map(({ workerId, bytesPerSecond, wire, codec }) => ({
+      to: workerId,
+      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond: Number(bytesPerSecond.toPrecision(DIGITS)) }),
+      wire,
+      codec: codec.codec,
+      reason: codec.reason.slice(0, 512),
+    })),
+  };
+}
