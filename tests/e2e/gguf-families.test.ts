@@ -114,12 +114,12 @@ describe('a GGUF file of a published shape, by up --model', () => {
     600_000,
   );
   test('by the topology that up has without one, whose KV is of 16 bits: the same within what that rounds', async () => {
-    const [family] = FAMILIES;
+    const family = FAMILIES.find(({ name }) => name.startsWith('Qwen3'));
     const reference = family && references[family.name];
-    if (family === undefined || reference === undefined) throw new Error('references.json lacks the first family');
+    if (family === undefined || reference === undefined) throw new Error('references.json lacks Qwen 3');
     const extent = smallExtent(family);
     const served = await serve(family, extent, reference, []);
-    expect(await sameAnswer(served, family, extent, reference, 0.04)).toBeGreaterThanOrEqual(4);
+    expect(await sameAnswer(served, family, extent, reference, 0.1)).toBe(6);
   }, 600_000);
   test.skipIf(!FULL).each(FAMILIES.filter(slow))(
     '$name answers as llama.cpp does',
