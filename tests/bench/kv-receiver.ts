@@ -30,11 +30,15 @@ export async function serveReceiver(servers: string): Promise<void> {
     const set = pool.reserve(pages);
     if (set === undefined) throw new Error('the receiver has no pages');
     const { signal } = new AbortController();
+    const before = process.cpuUsage();
     const transfer = endpoint.receive({ pages: set, tokens: order.tokens, deadlineMs: DEADLINE_MS, signal });
     const ticket = Buffer.from(kvV1.Ticket.encode(ticketToProto(transfer.ticket)).finish()).toString('base64');
     process.send?.({ kind: 'ticket', ticket });
     transfer.committed
-      .then(({ convertMs }) => process.send?.({ kind: 'committed', convertMs }))
+      .then(() => {
+        const { user, system } = process.cpuUsage(before);
+        process.send?.({ kind: 'committed', cpuMs: (user + system) / 1000 });
+      })
       .catch((error: unknown) => console.error(error))
       .finally(() => set[Symbol.dispose]());
   });
@@ -43,8 +47,8 @@ export async function serveReceiver(servers: string): Promise<void> {
 }
 
 export interface ReceiverPeer {
-  /** A ticket for so many tokens; what was received before is gone. */
-  ticket(tokens: number): Promise<Ticket>;
+  /** A ticket for so many tokens; what was received before is gone. `cpuMs`: processor time from then to the commit. */
+  ticket(tokens: number): Promise<{ ticket: Ticket; cpuMs: Promise<number> }>;
 }
 
 /** Tells the child what it stores, and waits until it takes orders. */
@@ -63,7 +67,9 @@ export async function receiverPeer(
     ticket: async (wanted) => {
       const ticketed = answer<{ ticket: string }>(child, 'ticket');
       child.send({ kind: 'receive', tokens: wanted } satisfies Order);
-      return ticketFromProto(kvV1.Ticket.decode(Buffer.from((await ticketed).ticket, 'base64')));
+      const committed = answer<{ cpuMs: number }>(child, 'committed');
+      const ticket = ticketFromProto(kvV1.Ticket.decode(Buffer.from((await ticketed).ticket, 'base64')));
+      return { ticket, cpuMs: committed.then(({ cpuMs }) => cpuMs) };
     },
   };
 }

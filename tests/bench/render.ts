@@ -3,7 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
+import { expertSections } from './render-experts.ts';
+import { longPromptSections } from './render-long-prompts.ts';
 import { routerSection } from './render-router.ts';
+import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
 interface ClusterArm {
@@ -67,6 +70,34 @@ interface PlacementRow {
   disaggregated: { secondTokenMs: Spread; streamPauseMs: Spread };
 }
 
+interface TopologyRow {
+  topology: string;
+  processes: number;
+  readySeconds: Spread;
+  residentMiB: Spread;
+  tokensPerSecondOne: Spread;
+  tokensPerSecondFour: Spread;
+  cpuMsPerTokenOne: Spread;
+  cpuMsPerTokenFour: Spread;
+  othersCores: Spread;
+}
+
+function topologies(name: string): string {
+  const report = read<TopologyRow[]>(name);
+  const rows = report.summary.map(
+    (row) =>
+      `| ${row.topology} | ${row.processes} | ${showSpread(row.readySeconds, 1)} | ${showSpread(row.residentMiB, 0)} | ` +
+      `${showSpread(row.tokensPerSecondOne, 0)} | ${showSpread(row.tokensPerSecondFour, 0)} | ` +
+      `${showSpread(row.cpuMsPerTokenOne, 1)} | ${showSpread(row.cpuMsPerTokenFour, 1)} | ${showSpread(row.othersCores, 1)} |`,
+  );
+  return `| topology | processes | ready after, s | memory, MiB | tokens/s, one request | four | CPU per token, ms: one | four | cores busy for others |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+}
+
 function placement(name: string): string {
   const report = read<PlacementRow[]>(name);
   const rows = report.summary.map(
@@ -127,69 +158,24 @@ ${source(name, report)}
 `;
 }
 
-interface ExpertSummary {
-  runs: ({ shards: number; streams: number } & Record<
-    | 'tokensPerSecond'
-    | 'gapP50Ms'
-    | 'gapP95Ms'
-    | 'bytesPerToken'
-    | 'packMs'
-    | 'networkMs'
-    | 'queueMs'
-    | 'computeMs'
-    | 'combineMs',
-    Spread
-  >)[];
-  kills: { count: number; different: number; longestGapMs: Spread; undisturbedLongestGapMs: Spread };
-}
-
-function experts(name: string): string {
-  const report = read<ExpertSummary>(name);
-  const { runs, kills } = report.summary;
-  const gaps = (report.repeats as { kind: string; killed: string; longestGapMs: number }[])
-    .filter(({ kind, killed }) => kind === 'kill' && killed !== 'none')
-    .map(({ longestGapMs }) => longestGapMs.toFixed(0));
-  const speed = runs.map(
-    (row) =>
-      `| ${row.shards === 0 ? 'in process' : row.shards} | ${row.streams} | ${showSpread(row.tokensPerSecond, 0)} | ` +
-      `${showSpread(row.gapP50Ms, 1)} | ${showSpread(row.gapP95Ms, 1)} | ${row.shards === 0 ? '' : (row.bytesPerToken.median / 1024).toFixed(1)} |`,
-  );
-  const parts = runs
-    .filter(({ shards }) => shards > 0)
-    .map(
-      (row) =>
-        `| ${row.shards} | ${row.streams} | ${[row.packMs, row.networkMs, row.queueMs, row.computeMs, row.combineMs]
-          .map((part) => part.median.toFixed(3))
-          .join(' | ')} |`,
-    );
-  return `| shards | streams | tokens/s | ms between tokens, p50 | p95 | KiB per token to and from shards |
-| ---: | ---: | ---: | ---: | ---: | ---: |
-${speed.join('\n')}
-
-Where the time of a MoE layer goes, ms (medians; queue and compute are the slowest shard's, network is the rest of its answer's time):
-
-| shards | streams | pack | network | queue | compute | combine |
-| ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-${parts.join('\n')}
-
-SIGKILL of one of three shards, each expert on two, in the middle of 8 streams, ${kills.count} times: ${kills.different} answers differ from the
-undisturbed one. Longest gap between two tokens of any stream: ${showSpread(kills.longestGapMs, 0)} ms, without a kill ${showSpread(kills.undisturbedLongestGapMs, 0)} ms. All of them, ms: ${gaps.join(', ')}.
-
-${source(name, report)}
-`;
-}
-
 function conversions(name: string): string {
   const report = read<Record<string, { toWire: Spread; fromWire: Spread }>>(name);
   const rows = Object.entries(report.summary).map(
-    ([what, { toWire, fromWire }]) => `| ${what} | ${showSpread(toWire)} | ${showSpread(fromWire)} |`,
+    ([what, { toWire, fromWire }]) =>
+      `| ${what} | ${showSpread(toWire)} | ${showSpread(fromWire)} | ${asF32(what, toWire)} | ${asF32(what, fromWire)} |`,
   );
-  return `| pages as wire | to wire | from wire |
-| --- | ---: | ---: |
+  return `| pages as wire | to wire | from wire | to wire, f32 | from wire, f32 |
+| --- | ---: | ---: | ---: | ---: |
 ${rows.join('\n')}
 
 ${source(name, report)}
 `;
+}
+
+/** GB of f32 a second of a cast. */
+function asF32(what: string, { median }: Spread): string {
+  if (!what.endsWith(' as f32')) return '';
+  return ((what.startsWith('bf16') ? 2 : 4) * median).toFixed(2);
 }
 
 interface LoadSummary {
@@ -302,11 +288,34 @@ Two processes on one nats-server, 1 MiB parts. The transport checksums every par
 over the whole; raw NATS does none of that.
 
 ${transport('kv-transport')}
+${longPromptSections()}
 ## Pages to wire order and back
 
-GB of stored bytes for each second of processor time, one thread. A cast to f32 writes two (16 bits) or four (8 bits) times as many bytes.
+GB of stored bytes for each second of processor time, one thread, and of the f32 numbers that a cast reads or writes, which are two (16 bits)
+or four (8 bits) times as many bytes.
 
 ${conversions('kv-convert')}
+## KV between chip families
+
+Sender and receiver are two processes on one nats-server, nothing overlaps with prefill. The share of TTFT is that of a transfer after
+the prefill of the same tokens. Times and GB/s are of a machine that others keep busy; processor time and ratio are what stays.
+
+${transfers('transfer')}
+## Which codec a link gets
+
+Time to commit over a link that a shaping proxy holds to its rate, \`auto\` against each fixed codec, in turns. This machine carries some
+100 to 300 MB/s of KV with nothing in the way (see above: 1.6 Gbit/s), so that its links of 1 and 10 Gbit/s are bound by the two cores
+that sender, receiver, nats-server, proxy and other work share: there the policy has to find that there is no processor to spare for a
+codec. At 50 Mbit/s the link is what counts.
+
+${codecPolicy('codec-policy')}
+## From which length a prefill worker pays
+
+Prefilled where it is decoded, a prompt stops the answers that run there while it is read; prefilled elsewhere, its own answer waits
+for the rest of its transfer instead. It pays where the wait is shorter than the pause. Predicted: the fixed cost of a handoff, and
+what a link of that bandwidth has left to carry when the prompt is read, chunks having left meanwhile.
+
+${breakEven('break-even')}
 ## What a family's KV costs in quality
 
 The next token's distribution after prompts of many lengths, every score computed from rounded K and V, against f32 KV.
@@ -325,12 +334,15 @@ ${placement('placement')}
 What a worker may still do for a request after the client has gone: the rest of a shared step, or of an operator of its own run.
 
 ${cancel('cancel')}
-## Experts in shards
+${expertSections()}
+## What the built-in topology costs
 
-tiny-moe (4 MoE layers of 16 experts, 192 wide) with its experts in the worker and in shards on the same two cores: processes that share
-cores can only lose by being apart, and a model this small loses most, since its layers compute for less time than a message takes.
+\`up\` without a file (two prefill workers as \`nvidia\`, two decode workers as \`ascend\`, two expert shards) beside \`topologies/minimal.yaml\` (one
+of each on the CPU, with experts of their own), tiny-moe. Memory is resident, of all processes, shared pages counted in each. Processes that
+share cores gain nothing by being several; each token's experts cost messages. Other work kept the machine's cores busy meanwhile, as the last
+column says: times by the clock are several times those of an idle machine. CPU time is disturbed less; it holds what processes do without a request too.
 
-${experts('experts')}
+${topologies('topologies')}
 ## Cost of a cut between graph segments
 
 ${segments('segment-cut')}

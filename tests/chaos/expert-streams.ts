@@ -10,7 +10,7 @@ const STREAMS = 8;
 const SHORT_PROMPT = PROMPT.slice(-400);
 
 /** What a failure of a shard may cost beyond what an undisturbed run shows on the same machine. */
-export const MOST_ADDED_MS = 1000;
+const MOST_ADDED_MS = 1000;
 
 export const SHARED = {
   CAUSEWAY_PRECISION: 'exact',
@@ -76,6 +76,16 @@ export async function disturbed(cluster: Cluster, reference: Reference, disturb:
     expect(received.attempts).toBe(1);
   }
   return Math.max(...answers.map(({ gapMs }) => gapMs));
+}
+
+/**
+ * Expects a gap not to be a second longer than the longest without a failure: the one of before or, where the machine has got busier since,
+ * one of now.
+ */
+export async function expectNoPause(cluster: Cluster, reference: Reference, gapMs: number, calmMs: number): Promise<void> {
+  if (gapMs < calmMs + MOST_ADDED_MS) return;
+  const nowMs = await disturbed(cluster, reference, () => undefined);
+  expect(gapMs, 'longest gap in ms').toBeLessThan(Math.max(calmMs, nowMs) + MOST_ADDED_MS);
 }
 
 export const shards = (cluster: Cluster): ClusterWorker[] => cluster.workers.filter(({ role }) => role === 'expert');

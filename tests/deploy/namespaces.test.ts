@@ -13,7 +13,7 @@ const ANSWER = 'The capital of France is Paris.';
 
 function topology(namespace: string): Topology {
   return parseTopology(
-    `version: 1\nnamespace: ${namespace}\npools:\n  - {name: p, role: prefill}\n  - {name: d, role: decode}`,
+    `version: 1\nnamespace: ${namespace}\npools:\n  - {name: p, role: prefill}\n  - {name: d, role: decode}\n  - {name: e, role: expert}`,
     't.yaml',
   );
 }
@@ -48,7 +48,9 @@ describe('namespaces', () => {
     const redis = stack.use(await startRedis());
     [natsUrl, redisUrl] = [nats.url, redis.url];
     const start = async (namespace: string): Promise<void> => {
-      for (const spec of specs(namespace).toSorted((a, b) => (a.role === 'router' ? 1 : 0) - (b.role === 'router' ? 1 : 0))) {
+      // Each after what it waits for.
+      const order = ['expert', 'prefill', 'decode', 'router'];
+      for (const spec of specs(namespace).toSorted((a, b) => order.indexOf(a.role) - order.indexOf(b.role))) {
         const process = stack.use(startProcess({ script: join(ROOT, spec.entry), env: spec.env }));
         const ready = await process.waitForLog((line) => line['msg'] === 'ready', 60_000);
         if (spec.role === 'router') urls.set(namespace, `http://${String(ready['http'])}`);
@@ -96,8 +98,15 @@ describe('namespaces', () => {
 
   test('each sees its own workers in Redis, under keys of its own', async () => {
     const client = new Redis(redisUrl);
-    const keys = await client.keys('*');
+    const keys = (await client.keys('*')).filter((key) => !key.includes(':expert'));
+    const ofExperts = await client.keys('*:expert*');
     client.disconnect();
+    for (const namespace of ['blue', 'green'])
+      expect(
+        ofExperts.some((key) => key.startsWith(`${namespace}:`)),
+        namespace,
+      ).toBe(true);
+    expect(ofExperts.filter((key) => !/^(blue|green):causeway:v1:/.test(key))).toEqual([]);
     expect(new Set(keys)).toEqual(
       new Set(
         ['blue', 'green'].flatMap((namespace) =>

@@ -27,7 +27,7 @@ async function held(router: Status['services'][number]): Promise<number> {
   );
 }
 
-test('up answers a first prompt through two workers, heals, refuses a second up, and Ctrl-C stops all of it and nothing else', async () => {
+test('up answers a first prompt through two chip families and expert shards, heals, refuses a second up, and Ctrl-C stops all of it and nothing else', async () => {
   const bystander = spawn('sleep', ['600']);
   const up = at.start(['up']);
   const line = await up.waitForLine(FIRST_LINE, 120_000);
@@ -36,6 +36,7 @@ test('up answers a first prompt through two workers, heals, refuses a second up,
   );
   await up.waitForLine(/^ready {2}HTTP/, 10_000);
   expect(up.lines.join('\n')).toMatch(/model The capital of France is Paris/);
+  expect(up.lines.join('\n')).toContain('nvidia and ascend emulated');
 
   const first = await at.status();
   expect(first).toMatchObject({ running: true, phase: 'ready' });

@@ -4,7 +4,7 @@
  * float32. Published layer counts, vocabularies and DeepSeek's experts are for CAUSEWAY_TEST_FULL=1.
  */
 import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { openCheckpoint } from '@causeway/model-files';
 import OpenAI from 'openai';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -13,6 +13,8 @@ import { CONTENT, TEXTS } from '../gguf/prompts.ts';
 import { type FamilyReference, REFERENCES, sha256Of } from '../gguf/references.ts';
 import { CommandFolder } from './command-folder.ts';
 
+/** KV in f32, as in the reference; the built-in topology's chips keep bf16. */
+const MINIMAL = ['--topology', join(import.meta.dirname, '../../topologies/minimal.yaml')];
 const READY = /^ready {2}HTTP (\S+)\/v1/;
 const FULL = process.env['CAUSEWAY_TEST_FULL'] === '1';
 const references = JSON.parse(readFileSync(REFERENCES, 'utf8')) as Record<string, FamilyReference>;
@@ -31,9 +33,6 @@ interface Served {
   client: OpenAI;
   model: string;
 }
-
-/** Workers on the CPU, whose KV is float32: what `up` starts without a topology imitates chips, whose pages hold 16 bits. */
-const CPU = ['--topology', resolve(import.meta.dirname, '../../topologies/minimal.yaml')];
 
 async function serve(family: Family, extent: Extent, reference: FamilyReference, flags: readonly string[]): Promise<Served> {
   const file = join(at.path, `${family.name}.gguf`);
@@ -97,7 +96,7 @@ async function sameAnswer(
 
 async function check(family: Family, extent: Extent, reference: FamilyReference | undefined): Promise<void> {
   if (reference === undefined) throw new Error(`references.json lacks ${family.name}`);
-  const served = await serve(family, extent, reference, CPU);
+  const served = await serve(family, extent, reference, MINIMAL);
   await sameTokens(served, reference);
   expect(await sameAnswer(served, family, extent, reference, tolerance(family))).toBe(reference.exact.length);
 }

@@ -32,7 +32,7 @@ test.each<[string, keyof typeof workerConfig, readonly unknown[], ((value: unkno
   ['chunkTokens', 'chunkTokens', NUMBERS],
   ['precision', 'precision', ['fast', 'exact', 'rough']],
   ['codec', 'kvCodec', ['auto', ...KV_CODECS, 'gzip']],
-  ['chip', 'chip', ['cpu', 'nvidia', 'ascend', 'cambricon', 'abacus']],
+  ['chip', 'chip', ['cpu', 'webgpu', 'nvidia', 'ascend', 'cambricon', 'abacus']],
   ['kvLayout', 'kvLayout', [...KV_LAYOUTS, 'NDH']],
   ['lease', 'leaseMs', milliseconds, (ms) => `${String(ms)}ms`],
 ])('%s of a worker pool has the values of the setting %s', (field, setting, values, spelt = (value) => value) => {

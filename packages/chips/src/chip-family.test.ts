@@ -1,6 +1,6 @@
 import { storageName } from '@causeway/kv';
 import { describe, expect, it } from 'vitest';
-import { CHIP_NAMES, chipEmulated, chipFamily, chipStorage } from './chip-family.ts';
+import { CHIP_NAMES, chipEmulated, chipFamily, chipProvider, chipStorage } from './chip-family.ts';
 
 describe('chip families', () => {
   it('gives the family defaults where nothing is chosen', () => {
@@ -12,7 +12,7 @@ describe('chip families', () => {
     });
   });
   it('says which families there are', () => {
-    expect(() => chipFamily('abacus')).toThrow(/unknown chip family "abacus"; known: cpu, nvidia, ascend, cambricon/);
+    expect(() => chipFamily('abacus')).toThrow(/unknown chip family "abacus"; known: cpu, webgpu, nvidia, ascend, cambricon/);
   });
   it('refuses a block length that the family does not have', () => {
     expect(() => chipStorage(chipFamily('cpu'), { blockTokens: 17 })).toThrow(/no blocks of 17 tokens/);
@@ -22,7 +22,13 @@ describe('chip families', () => {
     const stored = Object.fromEntries(
       CHIP_NAMES.map((name) => [name, storageName(chipStorage(chipFamily(name), { layers: [latent] }))]),
     );
-    expect(stored).toEqual({ cpu: 'f32 NHD 16', nvidia: 'bf16 NHD 16', ascend: 'bf16 NHD 128 split', cambricon: 'bf16 HND 16' });
+    expect(stored).toEqual({
+      cpu: 'f32 NHD 16',
+      webgpu: 'f32 NHD 16',
+      nvidia: 'bf16 NHD 16',
+      ascend: 'bf16 NHD 128 split',
+      cambricon: 'bf16 HND 16',
+    });
     expect(storageName(chipStorage(chipFamily('ascend'), { dtype: 'int8', layout: 'NZ' }))).toBe('int8 NZ 128');
   });
   it('refuses a layout and a type that the family does not have', () => {
@@ -39,5 +45,20 @@ describe('chip families', () => {
       /CANNExecutionProvider.*CPUExecutionProvider.*install.*CAUSEWAY_CHIP_EMULATED/,
     );
     expect(() => chipEmulated(chipFamily('cpu'), true, providers)).toThrow(/nothing to emulate/);
+  });
+  it('computes with the provider of webgpu where it is and nobody imitates it, once Vulkan is there', () => {
+    const family = chipFamily('webgpu');
+    const providers = [family.provider, 'CPUExecutionProvider'];
+    expect(chipEmulated(family, false, providers)).toBe(false);
+    expect(chipEmulated(family, true, providers)).toBe(true);
+    expect(() => chipEmulated(family, false, ['CPUExecutionProvider'])).toThrow(/is not in this ONNX Runtime.*Linux x64/);
+    expect(chipProvider(family, true, {})).toBeUndefined();
+    expect(chipProvider(chipFamily('cpu'), false, {})).toBeUndefined();
+    expect(() => chipProvider(family, false, { vulkanDir: '/nowhere' })).toThrow(/\/nowhere has no libvulkan\.so\.1/);
+  });
+  it('refuses storage of webgpu that neither its pages nor its graphs have', () => {
+    expect(() => chipStorage(chipFamily('webgpu'), { dtype: 'int8' })).toThrow(
+      /webgpu cannot store KV as int8; it can: f32, bf16, f16/,
+    );
   });
 });

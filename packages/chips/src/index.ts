@@ -1,3 +1,3 @@
 export { CHIP_NAMES, chipEmulated, chipFamily, chipProvider, chipStorage } from './chip-family.ts';
-export type { ChipFamily } from './chip-family.ts';
+export type { ChipFamily, StorageChoice } from './chip-family.ts';
 export { findVulkan, type VulkanPlace } from './webgpu/find-vulkan.ts';

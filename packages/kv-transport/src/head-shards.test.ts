@@ -221,7 +221,9 @@ const gone = new ServiceError('the arena is gone', { code: 'unavailable', reason
 describe('a transfer with a sick arena fails as a whole', () => {
   const [from, to] = [storageOf('nvidia', 4), storageOf('ascend', 2)];
 
-  async function scene(sick: 'sender' | 'receiver', ends: Promise<number>, deadlineMs: number) {
+  async function scene(sick: 'sender' | 'receiver', ends: Promise<number>) {
+    const patience = new AbortController();
+    const signalOf = (side: string) => (side === sick ? patience.signal : never);
     const codecs = new SickCodecs(ends);
     const own = (side: string) => (side === sick ? { codecs } : {});
     const stack = new AsyncDisposableStack();
@@ -229,8 +231,13 @@ describe('a transfer with a sick arena fails as a whole', () => {
     const receiver = stack.use(await worker('sick-d', to, own('receiver')));
     const source = sender.pool.reserve(blocksOf(from)) ?? expect.fail();
     const target = receiver.pool.reserve(blocksOf(to)) ?? expect.fail();
-    const inbound = receiver.endpoint.receive({ pages: target, tokens: TOKENS, deadlineMs, signal: never });
-    const outbound = sender.endpoint.send({ ticket: inbound.ticket, pages: source, signal: never });
+    const inbound = receiver.endpoint.receive({
+      pages: target,
+      tokens: TOKENS,
+      deadlineMs: 30_000,
+      signal: signalOf('receiver'),
+    });
+    const outbound = sender.endpoint.send({ ticket: inbound.ticket, pages: source, signal: signalOf('sender') });
     const free = () => {
       source[Symbol.dispose]();
       target[Symbol.dispose]();
@@ -240,11 +247,11 @@ describe('a transfer with a sick arena fails as a whole', () => {
         { what: 'all pages back' },
       );
     };
-    return { codecs, inbound, outbound, target, free, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+    return { codecs, patience, inbound, outbound, target, free, [Symbol.asyncDispose]: () => stack.disposeAsync() };
   }
 
   test.each(['sender', 'receiver'] as const)('when it dies at the %s', async (sick) => {
-    await using it = await scene(sick, Promise.reject(gone), 30_000);
+    await using it = await scene(sick, Promise.reject(gone));
     await expect(it.outbound.finish({})).rejects.toThrow(/the arena is gone/);
     await expect(it.inbound.committed).rejects.toThrow(/the arena is gone/);
     expect(it.codecs.asked).toBeGreaterThan(0);
@@ -253,20 +260,21 @@ describe('a transfer with a sick arena fails as a whole', () => {
   });
 
   test.each(['sender', 'receiver'] as const)(
-    'when it is later than the deadline at the %s, and frees its pages only then',
+    'when nobody waits for it any longer at the %s, and frees its pages only then',
     async (sick) => {
       const late = Promise.withResolvers<number>();
-      await using it = await scene(sick, late.promise, 1_500);
+      await using it = await scene(sick, late.promise);
       const finished = it.outbound.finish({});
       finished.catch(() => undefined);
       await eventually(() => it.codecs.asked > 0 || undefined, { what: 'the late arena being asked' });
+      it.patience.abort(new ServiceError('no more patience', { code: 'deadline_exceeded', reason: 'deadline' }));
       await eventually(() => it.outbound.failed.aborted || undefined, { what: 'the sender giving up', timeoutMs: 20_000 });
       it.target[Symbol.dispose]();
       // pages that a job still runs on stay away from others
       if (sick === 'receiver') expect(it.target.holds).toBeGreaterThan(0);
       late.resolve(0);
-      await expect(finished).rejects.toThrow(/deadline/);
-      await expect(it.inbound.committed).rejects.toThrow(/deadline/);
+      await expect(finished).rejects.toThrow(/no more patience/);
+      await expect(it.inbound.committed).rejects.toThrow(/no more patience/);
       await it.free();
     },
   );

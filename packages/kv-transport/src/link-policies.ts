@@ -2,7 +2,7 @@
  * What a sender knows of its links: bandwidth of the way to one incarnation of another worker, codec policy for each form in which KV
  * travels there. How codecs do on this worker's KV is known once for all links.
  */
-import { type CodecDecision, CodecMeasures, CodecPolicy, type KvCodec, type KvDtype } from '@causeway/kv';
+import { type CodecDecision, type CodecFigures, CodecMeasures, CodecPolicy, type KvCodec, type KvDtype } from '@causeway/kv';
 import { LinkRate } from './link-rate.ts';
 import type { Ticket } from './types.ts';
 
@@ -16,6 +16,10 @@ export interface LinkState {
   /** Of the last transfer. */
   wire: KvDtype;
   codec: CodecDecision;
+  /** From an Open to its answer; undefined before the first. */
+  roundTripMs: number | undefined;
+  /** Of the codecs that were tried. */
+  figures: readonly CodecFigures[];
 }
 
 /** A link and what its transfers use. */
@@ -73,9 +77,10 @@ export class LinkPolicies {
     return [...this.#links.values()].reverse().flatMap(({ workerId, rate, policies, last }) => {
       const policy = policies.get(last.wire);
       if (policy === undefined) return [];
-      const { bandwidth } = rate;
+      const { bandwidth, roundTripMs } = rate;
+      const { figures } = policy;
       const bytesPerSecond = bandwidth === undefined ? undefined : bandwidth * 1000;
-      return [{ workerId, bytesPerSecond, wire: last.wire, codec: policy.decision(last.parts) }];
+      return [{ workerId, bytesPerSecond, wire: last.wire, codec: policy.decision(last.parts), roundTripMs, figures }];
     });
   }
 

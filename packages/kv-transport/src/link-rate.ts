@@ -8,6 +8,8 @@
  * hardly a byte long, or whichever frame was faster.
  */
 
+import { RecentMedian } from '@causeway/kv';
+
 /** The fastest message of the last one to two such times counts: clocks drift, and ways change. */
 const EPOCH_MS = 10_000;
 /** How much of the sums is kept when a frame is added. */
@@ -25,6 +27,7 @@ export interface ArrivedFrame {
 
 export class LinkRate {
   readonly #now: () => number;
+  readonly #roundTrips = new RecentMedian();
   #bytes = 0;
   #ms = 0;
   #fastest = Number.POSITIVE_INFINITY;
@@ -38,6 +41,16 @@ export class LinkRate {
   /** Bytes per ms; undefined before a frame was measured. */
   get bandwidth(): number | undefined {
     return this.#ms > 0 ? this.#bytes / this.#ms : undefined;
+  }
+
+  /** From an Open to its answer, ms: through the server there and back. undefined before the first. */
+  get roundTripMs(): number | undefined {
+    return this.#roundTrips.count === 0 ? undefined : this.#roundTrips.value;
+  }
+
+  /** Notes that an Open was answered after so many ms. */
+  answered(ms: number): void {
+    this.#roundTrips.add(ms);
   }
 
   /** Notes a message that is hardly a byte long. */

@@ -154,6 +154,7 @@ export class Outbound implements OutboundTransfer {
   control(message: ReceiverMessage): void {
     if (!this.#active) return;
     this.#heardAt = performance.now();
+    if (!this.#opened) this.#options.link.rate.answered(this.#heardAt - this.#openedAt);
     this.#opened = true;
     this.#paused = false;
     try {

@@ -32,6 +32,14 @@ export interface CodecDecision {
   reason: string;
 }
 
+export interface CodecFigures {
+  codec: KvCodec;
+  ratio: number;
+  encodeRate: number;
+  /** undefined before a transfer with it has committed. */
+  decodeRate: number | undefined;
+}
+
 /** Parts that a codec is tried on before its figures are trusted, and how often it is tried until then: one part in so many. */
 const FIRST_SAMPLES = 3;
 const FIRST_EVERY = 4;
@@ -126,6 +134,16 @@ export class CodecPolicy {
     const others = encode + carry + decode - slowest;
     const { waiting } = this.#measures;
     return MIB * (slowest + others * (waiting + (1 - waiting) / Math.max(1, parts)));
+  }
+
+  /** What is known of each codec that was tried on this KV. Rates in raw bytes per ms of one thread. */
+  get figures(): CodecFigures[] {
+    return this.#accepted.flatMap((codec) => {
+      const measure = this.#measures.of(codec);
+      if (measure === undefined) return [];
+      const { ratio, encodeRate } = measure;
+      return [{ codec, ratio, encodeRate, decodeRate: this.#decodeRates.get(codec)?.value }];
+    });
   }
 
   #samples(codec: KvCodec): number {

@@ -184,14 +184,10 @@ export class BlockConverter {
     moveStored(page, stored, words, part.rowBytes / WORD_BYTES, first, write);
     if (stored.factors === undefined) return;
     const floats = new Float32Array(region.buffer, region.byteOffset, region.length / FACTOR_BYTES);
-    moveFactors(
-      page,
-      stored,
-      floats,
-      part.rowBytes / FACTOR_BYTES,
-      partNumberBytes(part) / FACTOR_BYTES + stored.firstHead,
-      write,
-    );
+    const stride = part.rowBytes / FACTOR_BYTES;
+    const firstFactor = partNumberBytes(part) / FACTOR_BYTES + stored.firstHead;
+    if (write) checkFactors(floats, stored, this.#blockTokens, stride, firstFactor);
+    moveFactors(page, stored, floats, stride, firstFactor, write);
   }
 }
 
@@ -282,9 +278,7 @@ function moveWire(wire: Uint8Array, part: WirePart, own: StoredPart, tokens: num
   if (!hasFactors(part.dtype)) return;
   const factors = new Uint32Array(scratch.factors.buffer, scratch.factors.byteOffset, scratch.factors.length);
   moveRuns(words, factors, tokens, own.heads, stride, own.heads, rowWords(part) + own.firstHead, 0, write);
-  if (write) return;
-  for (const [i, factor] of scratch.factors.entries())
-    checkedFactor(factor, Math.floor(i / own.heads), own.firstHead + (i % own.heads));
+  if (!write) checkFactors(scratch.factors, own, tokens, own.heads, 0);
 }
 
 /**
@@ -339,25 +333,33 @@ function moveRuns(
   }
 }
 
-/** A factor that makes numbers of codes. @throws ServiceError `malformed_frame` */
-function checkedFactor(factor: number, token: number, head: number): number {
-  if (factor >= 0 && factor < Number.POSITIVE_INFINITY) return factor;
-  const where = `token ${token} of the block, head ${head}`;
-  return fail('invalid_argument', 'malformed_frame', `the factor of ${where} is ${factor}: factors are finite and not negative`);
+/**
+ * Looks at factors that came over the wire: that of (token, head) lies at token * stride + first + head.
+ * @throws ServiceError `malformed_frame` for one that makes no numbers of codes
+ */
+function checkFactors(rows: Float32Array, { firstHead, heads }: StoredPart, tokens: number, stride: number, first: number): void {
+  for (let token = 0; token < tokens; token++) {
+    for (let head = 0; head < heads; head++) {
+      const factor = rows[token * stride + first + head] as number;
+      if (factor >= 0 && factor < Number.POSITIVE_INFINITY) continue;
+      const where = `token ${token} of the block, head ${firstHead + head}`;
+      fail('invalid_argument', 'malformed_frame', `the factor of ${where} is ${factor}: factors are finite and not negative`);
+    }
+  }
 }
 
 /** Moves a part's factors between its page and rows: that of (token, head) lies at token * stride + first + head. */
 function moveFactors(page: Uint8Array, part: PagedPart, rows: Float32Array, stride: number, first: number, write: boolean): void {
   if (part.factors === undefined) return;
-  const { blockTokens, firstHead, heads, layout } = part;
+  const { blockTokens, heads, layout } = part;
   const stored = new Float32Array(page.buffer, page.byteOffset + part.factors, blockTokens * heads);
   const [tokenStep, headStep] = layout === 'NHD' ? [heads, 1] : [1, blockTokens];
   for (let token = 0; token < blockTokens; token++) {
     for (let head = 0; head < heads; head++) {
       const there = token * tokenStep + head * headStep;
       const here = token * stride + first + head;
-      if (!write) rows[here] = stored[there] as number;
-      else stored[there] = checkedFactor(rows[here] as number, token, firstHead + head);
+      if (write) stored[there] = rows[here] as number;
+      else rows[here] = stored[there] as number;
     }
   }
 }

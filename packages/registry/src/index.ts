@@ -14,5 +14,7 @@ export { RegistryView } from './view.ts';
 export type { RegistrySnapshot, RegistryViewOptions } from './view.ts';
 export { checkWorkerRecord, MAX_LINKS, workerRecordSchema } from './worker-record.ts';
 export type { WorkerIdentity, WorkerLink, WorkerRecord, WorkerState } from './worker-record.ts';
+export { readWorkerProfiles, writeWorkerProfile } from './worker-profile.ts';
+export type { WorkerProfile } from './worker-profile.ts';
 export { RegistryWriter } from './writer.ts';
 export type { RegistryWriterOptions } from './writer.ts';

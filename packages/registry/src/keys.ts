@@ -25,6 +25,11 @@ export function workerKey(id: string): string {
   return `${PREFIX}:worker:${id}`;
 }
 
+/** What a worker was last measured to do; expires. Throws as `workerKey`. */
+export function workerProfileKey(id: string): string {
+  return workerKey(id).replace(':worker:', ':profile:');
+}
+
 /** Set of expert shards that are or were registered. */
 export const EXPERT_INDEX_KEY = `${PREFIX}:experts`;
 

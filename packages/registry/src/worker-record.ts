@@ -39,8 +39,16 @@ const identitySchema = z.object({
   startedAt: count,
 });
 
+const codecSchema = z.object({
+  codec: z.string().max(32),
+  ratio: rate,
+  encodeBytesPerSecond: rate,
+  /** Left out before a transfer with it has committed. */
+  decodeBytesPerSecond: rate.optional(),
+});
+
 /** A way over which a worker sends KV, as it measured it. */
-const linkSchema = z.object({
+export const linkSchema = z.object({
   /** Id of the worker at its other end. */
   to: name,
   /** What it carries; left out before anything was measured. */
@@ -50,6 +58,10 @@ const linkSchema = z.object({
   codec: z.string().max(32),
   /** Why that codec. */
   reason: z.string().max(512),
+  /** From a hello to its answer, through NATS there and back. */
+  roundTripMs: z.number().min(0).max(1e9).optional(),
+  /** What codecs did with this worker's KV: raw bytes over sent ones, raw bytes a second of one thread. */
+  codecs: z.array(codecSchema).max(8).optional(),
 });
 
 /** Links that a worker tells of. */

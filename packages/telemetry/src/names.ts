@@ -121,6 +121,13 @@ export const METRICS = {
     labels: ['codec', 'src_chip', 'dst_chip'],
     buckets: TRANSFER_BUCKETS,
   },
+  kvTransferTailSeconds: {
+    name: 'causeway_kv_transfer_tail_seconds',
+    kind: 'histogram',
+    help: "End of a prompt's prefill to the commit of its KV: what the transfer did not do while the prompt was computed.",
+    labels: ['codec', 'src_chip', 'dst_chip'],
+    buckets: TRANSFER_BUCKETS,
+  },
   kvConvertSeconds: {
     name: 'causeway_kv_convert_seconds',
     kind: 'histogram',
@@ -211,6 +218,13 @@ export const METRICS = {
     help: 'Sequences in one run of the decode graph.',
     labels: [],
     buckets: BATCH_BUCKETS,
+  },
+  decodeStepSeconds: {
+    name: 'causeway_decode_step_seconds',
+    kind: 'histogram',
+    help: 'One step of the running sequences: the graph, sampling, packing.',
+    labels: [],
+    buckets: SHORT_BUCKETS,
   },
   cancelSeconds: {
     name: 'causeway_cancel_seconds',

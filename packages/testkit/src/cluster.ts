@@ -6,6 +6,8 @@ import { type RedisServer, startRedis } from './redis.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
+const READY_MS = 120_000;
+
 export interface ClusterOptions {
   /** Checkpoint directory or file. */
   model: string;
@@ -15,6 +17,8 @@ export interface ClusterOptions {
   decode?: number;
   /** Expert shards; default none, then workers have their own experts. */
   expert?: number;
+  /** How long a process may take to be ready; default two minutes. */
+  readyMs?: number;
   /** Start a router too; default false. */
   router?: boolean;
   nats?: NatsOptions;
@@ -82,7 +86,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       env: { ...common, ...remote, CAUSEWAY_WORKER_ID: id, ...options.workerEnv, ...options.env?.[id], ...env },
     });
     owner.use(process);
-    const ready = await process.waitForLog((line) => line.msg === 'ready', 120_000);
+    const ready = await process.waitForLog((line) => line.msg === 'ready', options.readyMs ?? READY_MS);
     const worker = { id, role, address: String(ready.rpc), observability: String(ready.observability), process };
     const before = workers.findIndex((other) => other.id === id);
     if (before === -1) workers.push(worker);
@@ -95,7 +99,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       env: { ...common, CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_GRPC_PORT: '0', ...options.env?.router, ...env },
     });
     owner.use(process);
-    const ready = await process.waitForLog((line) => line.msg === 'ready', 120_000);
+    const ready = await process.waitForLog((line) => line.msg === 'ready', options.readyMs ?? READY_MS);
     router = { http: String(ready.http), grpc: String(ready.grpc), observability: String(ready.observability), process };
     return router;
   };

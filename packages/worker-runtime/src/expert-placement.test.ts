@@ -2,9 +2,13 @@
 import { cpSync, mkdtempSync, rmSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ExpertsBytesDefinition } from '@causeway/experts';
 import { ExpertView, type Placement, planPlacement } from '@causeway/experts/placing';
+import { AsyncQueue } from '@causeway/lifecycle';
+import { expertV1 } from '@causeway/proto';
 import { connectRedis } from '@causeway/registry';
-import { eventually, type RedisServer, startRedis } from '@causeway/testkit';
+import { createChannelPool } from '@causeway/rpc';
+import { type CutConnection, eventually, freePort, type RedisServer, startCutLink, startRedis } from '@causeway/testkit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { logitsOf, modelFolder, startExperts } from './testing/expert-cluster.ts';
 
@@ -82,4 +86,30 @@ it('a shard does not load from a checkpoint that changed on disk', async () => {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}, 60_000);
+
+it('a worker whose connection fell silent does not keep the experts of its placement in memory', async () => {
+  await using cluster = await startExperts({ redis, folder: modelFolder('tiny-moe'), split: [ALL.slice(0, 8), ALL.slice(8)] });
+  const [node] = cluster.nodes;
+  const [host = '', shardPort] = node?.record.address.split(':') ?? [];
+  const port = await freePort();
+  await using link = await startCutLink({ host, port, target: { host, port: Number(shardPort) } });
+  using channels = createChannelPool();
+  const requests = new AsyncQueue<Uint8Array>(4);
+  const value: expertV1.Hello = {
+    protocolVersion: 1,
+    fingerprint: node?.fingerprint ?? '',
+    workerId: 'silent',
+    answers: expertV1.AnswerMode.ANSWER_MODE_SUMS,
+    rowType: expertV1.RowType.ROW_TYPE_F32,
+    epoch: 1n,
+  };
+  requests.tryPush(expertV1.DispatchRequest.encode({ request: { $case: 'hello', value }, body: new Uint8Array(0) }).finish());
+  const replies = channels.client(ExpertsBytesDefinition, `${host}:${port}`).dispatch(requests)[Symbol.asyncIterator]();
+  expect((await replies.next()).done).toBe(false);
+  await cluster.turn([ALL.slice(8), ALL.slice(0, 8)]);
+  // The silent worker still uses the first placement, so its experts stay beside the new ones.
+  expect(node?.held.epochs).toEqual([1, 2]);
+  link.cut(link.connections[0] as CutConnection);
+  await eventually(() => node?.held.epochs.join() === '2', { what: 'the old experts to go', timeoutMs: 30_000 });
 }, 60_000);

@@ -217,6 +217,14 @@ describe('a shard', () => {
     resolve();
   });
 
+  it('ends a stream of a message that is longer than a frame may be', async () => {
+    using stream = open();
+    stream.send(hello());
+    await stream.next();
+    stream.send(rows({ rows: 20_000, pairs: 1 }), body(20_000, [[0, 2]]));
+    await expect(stream.next()).rejects.toMatchObject({ code: 'resource_exhausted', reason: 'payload_too_large' });
+  });
+
   it('goes on serving its workers after all that, and keeps nothing of streams that are gone', async () => {
     expect((await logitsOf(cluster.loaded, IDS)).every(Number.isFinite)).toBe(true);
     await eventually(() => cluster.nodes[0]?.shard.stats.queued === 0, { what: 'an empty line' });

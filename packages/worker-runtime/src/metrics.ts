@@ -14,6 +14,7 @@ const KEYS = [
   'kvTransferBytes',
   'kvTransferRawBytes',
   'kvTransferSeconds',
+  'kvTransferTailSeconds',
   'kvConvertSeconds',
   'kvChecksumFailures',
   'kvStaleFrames',
@@ -32,6 +33,7 @@ const KEYS = [
   'queuedPromptTokens',
   'decodeRuns',
   'decodeBatchSize',
+  'decodeStepSeconds',
   'cancelSeconds',
 ] as const satisfies readonly MetricKey[];
 
@@ -46,8 +48,9 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
 export function engineHooks(metrics: WorkerMetrics, modelName: string, onError: (error: unknown) => void): EngineHooks {
   const labels = { model_name: modelName };
   return {
-    onStep: ({ batch }) => {
+    onStep: ({ batch, ms }) => {
       metrics.decodeBatchSize.observe(batch);
+      metrics.decodeStepSeconds.observe(ms / 1000);
       metrics.iterationTokens.observe(labels, batch);
     },
     onPrefillChunk: ({ tokens }) => metrics.iterationTokens.observe(labels, tokens),

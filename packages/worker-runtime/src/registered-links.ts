@@ -8,12 +8,23 @@ const DIGITS = 2;
 export function registeredLinks(links: readonly LinkState[]): { links?: WorkerLink[] } {
   if (links.length === 0) return {};
   return {
-    links: links.slice(0, MAX_LINKS).map(({ workerId, bytesPerSecond, wire, codec }) => ({
+    links: links.slice(0, MAX_LINKS).map(({ workerId, bytesPerSecond, wire, codec, roundTripMs, figures }) => ({
       to: workerId,
-      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond: Number(bytesPerSecond.toPrecision(DIGITS)) }),
+      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond: rounded(bytesPerSecond) }),
       wire,
       codec: codec.codec,
       reason: codec.reason.slice(0, 512),
+      ...(roundTripMs === undefined ? {} : { roundTripMs: rounded(roundTripMs) }),
+      codecs: figures.map(({ codec: name, ratio, encodeRate, decodeRate }) => ({
+        codec: name,
+        ratio: rounded(ratio, DIGITS + 1),
+        encodeBytesPerSecond: rounded(encodeRate * 1000),
+        ...(decodeRate === undefined ? {} : { decodeBytesPerSecond: rounded(decodeRate * 1000) }),
+      })),
     })),
   };
+}
+
+function rounded(value: number, digits = DIGITS): number {
+  return Number(value.toPrecision(digits));
 }

@@ -37,6 +37,6 @@ test('warming up decodes, prefills nothing, and leaves the guess of how long ans
   await expect.poll(() => pool.freePages).toBe(pool.totalPages);
 
   await warmUp(engine, 'prefill', maxContext, signal);
-  expect(engine.stats().prefillTokens).toBe(2 * 64);
+  expect(engine.stats().prefillTokens).toBe(8 + 2 * 64);
   await expect.poll(() => pool.freePages).toBe(pool.totalPages);
 });

@@ -10,6 +10,9 @@ const DECODE_STEPS = 8;
 /** Answers are left before they end: the engine remembers how long those got that ended. */
 const SPARE_STEPS = 8;
 const ROUNDS = 2;
+/** Where so few tokens take so long, everything is compiled once they are read, and more would only keep requests waiting. */
+const FEW_TOKENS = 8;
+const ENOUGH_MS = 5_000;
 
 /**
  * Runs the engine as its role will: prompts on a prefill worker, decode steps over blank pages on a decode worker (nothing is
@@ -19,7 +22,7 @@ export async function warmUp(engine: Engine, role: WorkerRole, maxContext: numbe
   const answer = DECODE_STEPS + SPARE_STEPS;
   const tokens = Math.max(1, Math.min(PROMPT_TOKENS, maxContext - answer - 1));
   const generation: Generation = {
-    promptIds: new Uint32Array(tokens),
+    promptIds: new Uint32Array(Math.min(FEW_TOKENS, tokens)),
     replayIds: new Uint32Array(0),
     maxTokens: answer,
     stopTokenIds: [],
@@ -27,7 +30,10 @@ export async function warmUp(engine: Engine, role: WorkerRole, maxContext: numbe
     sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
     firstPosition: 0,
   };
-  for (let round = 0; round < ROUNDS; round++) {
+  const start = performance.now();
+  const enough = (): boolean => performance.now() - start > ENOUGH_MS;
+  for (let round = 0; round <= ROUNDS && !enough(); round++) {
+    if (round > 0) generation.promptIds = new Uint32Array(tokens);
     using pages = await engine.reserve(engine.room(generation), signal);
     if (role === 'prefill') {
       await engine.prefill(generation, pages, signal);
@@ -36,7 +42,7 @@ export async function warmUp(engine: Engine, role: WorkerRole, maxContext: numbe
     pages.startFilling();
     pages.commit();
     for await (const { position } of engine.decode(generation, pages, { id: 0, logprob: 0, position: 0 }, signal)) {
-      if (position >= DECODE_STEPS) break;
+      if (position >= DECODE_STEPS || enough()) break;
     }
   }
 }

@@ -2,9 +2,11 @@ import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import { ServiceError } from '@causeway/errors';
 import { addBench } from './bench-program.ts';
+import type { ProfileOptions } from './commands/profile.ts';
+import type { ConformanceFlags } from './commands/conformance.ts';
 import type { VerifyFlags } from './commands/verify.ts';
 import { readCliConfig, routerKey } from './config.ts';
-import { decimal, integer, oneOf } from './option-values.ts';
+import { decimal, integer, integers, oneOf } from './option-values.ts';
 import { runPaths } from './paths.ts';
 import { createOutput } from './terminal/output.ts';
 
@@ -156,6 +158,19 @@ function program(): Command {
       run(import('./commands/verify.ts'), ({ verify }) => verify({ dir, ...options }, deps)),
     );
 
+  root
+    .command('conformance')
+    .argument('<chip>', 'a chip family: cpu, nvidia, ascend, cambricon, ...')
+    .description('check a chip family on this machine, on each of its KV storages; exit code 1 when something does not hold')
+    .option('--emulated', 'imitate the family on the CPU', false)
+    .option('--model <dir>', 'a checkpoint with golden.json beside it, or the name of a folder in models/', 'tiny-moe')
+    .option('--storages <which>', "the family's default alone, or all", oneOf('default', 'all'), 'all')
+    .option('--threads <count>', 'threads that compute', integer(1, 1024), availableParallelism())
+    .option('--json', 'every result as JSON', false)
+    .action((chip: string, options: Omit<ConformanceFlags, 'chip'>) =>
+      run(import('./commands/conformance.ts'), ({ conformance }) => conformance({ chip, ...options }, deps)),
+    );
+
   const models = root.command('models').description('models that can be served: list, pull, remove');
   models
     .command('list', { isDefault: true })
@@ -185,6 +200,19 @@ function program(): Command {
     .requiredOption('--out <file>', 'file for the pages; how they are stored goes to the file with .json after its name')
     .action((requestId: string, options: { worker: string; out: string }) =>
       run(import('./commands/kv-dump.ts'), ({ kvDump }) => kvDump({ requestId, ...options }, deps)),
+    );
+
+  root
+    .command('profile')
+    .argument('[workers...]', 'ids of workers or names of pools; default all of this checkout')
+    .description('measure workers that run: prefill, decode steps, KV, links and codecs; registers it for `status`')
+    .option('--prompts <tokens>', 'lengths of prompts', integers(1, 1_000_000), [64, 256, 1024])
+    .option('--batches <sequences>', 'so many sequences decoded together', integers(1, 1024), [1, 4])
+    .option('--contexts <tokens>', 'prompts before them', integers(1, 1_000_000), [64, 1024])
+    .option('--repeats <count>', 'of every prompt', integer(1, 100), 3)
+    .option('--json <file>', 'write the profiles to a file too; - prints them instead of tables')
+    .action((workers: readonly string[], options: Omit<ProfileOptions, 'workers'>) =>
+      run(import('./commands/profile.ts'), ({ profile }) => profile({ workers, ...options }, deps)),
     );
 
   root

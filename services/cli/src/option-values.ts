@@ -10,6 +10,12 @@ export function integer(min: number, max: number) {
   };
 }
 
+/** Whole numbers from `min` to `max` with commas between them, each once, in ascending order. */
+export function integers(min: number, max: number) {
+  const one = integer(min, max);
+  return (text: string): number[] => [...new Set(text.split(',').map((word) => one(word.trim())))].sort((a, b) => a - b);
+}
+
 /** A number from `min` to `max`. */
 export function decimal(min: number, max: number) {
   return (text: string): number => {

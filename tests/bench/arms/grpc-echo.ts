@@ -7,8 +7,11 @@ const PATH = '/bench.Echo/Talk';
 const same = (bytes: Buffer): Buffer => bytes;
 
 export interface Echo extends AsyncDisposable {
-  /** Sends a message of so many bytes and waits for one of `answerBytes`; both are 4 bytes at least. Gives the milliseconds. */
-  roundTrip(bytes: number, answerBytes: number): Promise<number>;
+  /**
+   * Sends a message of so many bytes, 8 at least, and waits for one of `answerBytes`, which the peer sends after it has been busy for
+   * `thinkMs`. Gives the milliseconds.
+   */
+  roundTrip(bytes: number, answerBytes: number, thinkMs?: number): Promise<number>;
 }
 
 /** Starts the peer and opens the stream. */
@@ -19,9 +22,10 @@ export async function startEcho(): Promise<Echo> {
   const call = client.makeBidiStreamRequest(PATH, same, same);
   call.on('error', () => undefined);
   return {
-    roundTrip: async (bytes, answerBytes) => {
+    roundTrip: async (bytes, answerBytes, thinkMs = 0) => {
       const message = Buffer.alloc(bytes);
       message.writeUInt32LE(answerBytes);
+      message.writeFloatLE(thinkMs, 4);
       const answered = once(call, 'data');
       const start = performance.now();
       call.write(message);
@@ -53,7 +57,11 @@ async function serve(): Promise<void> {
   } as const;
   server.addService(definition, {
     talk: (call: ServerDuplexStream<Buffer, Buffer>) => {
-      call.on('data', (message: Buffer) => void call.write(Buffer.alloc(message.readUInt32LE())));
+      call.on('data', (message: Buffer) => {
+        const until = performance.now() + message.readFloatLE(4);
+        while (performance.now() < until);
+        call.write(Buffer.alloc(message.readUInt32LE()));
+      });
       call.on('error', () => undefined);
     },
   });

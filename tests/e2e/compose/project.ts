@@ -6,6 +6,7 @@ import type { BaseImages } from './base-images.ts';
 import { command } from './command.ts';
 import { BRIDGES, type Daemon } from './daemon.ts';
 
+const PROJECT = 'causeway-test';
 const ROOT = resolve(import.meta.dirname, '../../..');
 
 export const WORKERS = ['prefill-0', 'prefill-1', 'decode-0', 'decode-1'] as const;
@@ -55,13 +56,18 @@ export async function createProject(daemon: Daemon, images: BaseImages): Promise
     CAUSEWAY_PROMETHEUS_PORT: String(ports.prometheus),
   };
   const files = ['--file', join(ROOT, 'docker-compose.yml'), '--file', override];
-  const fixed = ['--project-name', 'causeway-test', '--project-directory', ROOT, ...files];
+  const fixed = ['--project-name', PROJECT, '--project-directory', ROOT, ...files];
   const program = findBinary('docker-compose', 'docker-compose');
   const compose: Project['compose'] = (args, timeoutMs = 120_000, more = {}) =>
     command(program, [...fixed, ...args], { env: { ...env, ...more }, cwd: ROOT, timeoutMs });
 
   const state = async (service: string): Promise<ContainerState> => {
-    const id = await compose(['ps', '--all', '-q', service]);
+    // By Compose's own labels: asking docker-compose starts a Python each time.
+    const labels = [`project=${PROJECT}`, `service=${service}`].flatMap((label) => [
+      '--filter',
+      `label=com.docker.compose.${label}`,
+    ]);
+    const id = await daemon.docker(['ps', '--all', '--quiet', '--no-trunc', ...labels]);
     const inspected = JSON.parse(await daemon.docker(['inspect', id])) as [
       {
         RestartCount: number;

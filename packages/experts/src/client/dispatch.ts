@@ -4,6 +4,7 @@
  */
 import { fail, ServiceError } from '@causeway/errors';
 import { abortable, deadlineSignal, linkSignals } from '@causeway/lifecycle';
+import { assignExperts } from './assign.ts';
 import { encodeFrame, type FrameContent, frameContent } from './frame-rows.ts';
 import type { HedgeBudget } from './latency.ts';
 import { type ExpertTokens, splitTokens } from './routed-tokens.ts';
@@ -73,7 +74,9 @@ export class Dispatcher {
     exclude: ReadonlySet<string>,
     until: number,
   ): Promise<AnswerPart[]> {
-    const { byLink, homeless } = this.#assign(run.layer, experts, exclude);
+    const { links } = this.#o;
+    const homes = ({ expert }: ExpertTokens): ShardLink[] => links.homes(run.layer, expert, exclude);
+    const { byLink, homeless } = assignExperts(experts, homes, links.random);
     const asked: Promise<AnswerPart[]>[] = [];
     for (const [link, own] of byLink) {
       for (const part of this.#frames(run, own)) asked.push(this.#frame(run, link, part, exclude, until));
@@ -84,26 +87,6 @@ export class Dispatcher {
     const failed = settled.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
     return settled.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
-  }
-
-  #assign(
-    layer: number,
-    experts: readonly ExpertTokens[],
-    exclude: ReadonlySet<string>,
-  ): { byLink: Map<ShardLink, ExpertTokens[]>; homeless: ExpertTokens[] } {
-    const byLink = new Map<ShardLink, ExpertTokens[]>();
-    const homeless: ExpertTokens[] = [];
-    for (const one of experts) {
-      const link = this.#o.links.pick(this.#o.links.homes(layer, one.expert, exclude));
-      if (link === undefined) {
-        homeless.push(one);
-        continue;
-      }
-      const own = byLink.get(link) ?? [];
-      byLink.set(link, own);
-      own.push(one);
-    }
-    return { byLink, homeless };
   }
 
   /** Cuts what one shard is asked into frames that aren't too long. */

@@ -162,7 +162,8 @@ export class ExpertClient implements RemoteExperts, AsyncDisposable {
     const rowBytes = shape.hidden * ROW_TYPE_BYTES[rowType];
     const answers = this.#dispatcher.dispatch({ layer: run.layer, rows, rowBytes, signal: run.signal }, routed);
     const packed = performance.now();
-    sent();
+    // Frames leave at the end of this turn of the event loop: what the worker computes meanwhile begins after that.
+    setImmediate(sent);
     const parts = await answers;
     const arrived = performance.now();
     await this.#sum.run(run.rows, parts, run.output);

@@ -51,13 +51,9 @@ export class ShardLinks implements Disposable {
     });
   }
 
-  /** One of these: the better of two drawn at random ("power of two choices", Mitzenmacher 2001). */
-  pick(links: readonly ShardLink[]): ShardLink | undefined {
-    if (links.length < 2) return links[0];
-    const first = Math.floor(this.#o.random() * links.length);
-    const other = (first + 1 + Math.floor(this.#o.random() * (links.length - 1))) % links.length;
-    const [a, b] = [links[first] as ShardLink, links[other] as ShardLink];
-    return a.pressure <= b.pressure ? a : b;
+  /** Where choices among shards come from. */
+  get random(): () => number {
+    return this.#o.random;
   }
 
   /** Resolves at the next change of placement or links. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkPlacement, expertsOf } from './placement.ts';
+import { checkPlacement, expertsOf, placementCopies } from './placement.ts';
 import { planPlacement, shardLoads, type PlanOptions } from './plan.ts';
 
 const shape = { layers: [1, 2], experts: 32, groups: 1 };
@@ -84,6 +84,23 @@ describe('planPlacement', () => {
         },
       ),
     );
+  });
+});
+
+describe('placementCopies', () => {
+  const placement = planPlacement({ ...base, hotCopies: 4 });
+
+  it('counts the shards that live: of the expert with fewest, and on average', () => {
+    expect(placementCopies(placement, all(4))).toEqual({ fewest: 1, mean: 36 / 32 });
+    expect(placementCopies(planPlacement({ ...base, minCopies: 2 }), all(4))).toEqual({ fewest: 2, mean: 2 });
+  });
+
+  it('finds what only a dead shard had, and what a repair brings back', () => {
+    const living = new Set(['s1', 's2', 's3']);
+    expect(placementCopies(placement, living).fewest).toBe(0);
+    const repaired = planPlacement({ ...base, shards: shards(4).slice(1), current: placement, repair: true });
+    expect(placementCopies(repaired, living).fewest).toBe(1);
+    expect(placementCopies(placement, new Set())).toEqual({ fewest: 0, mean: 0 });
   });
 });
 

@@ -11,6 +11,7 @@ import { PlacementController } from '../placement/controller.ts';
 import { ExpertView } from '../placement/expert-view.ts';
 import type { ShardRecord } from '../placement/shard-record.ts';
 import { ShardRegistration } from '../placement/shard-registration.ts';
+import { MAX_REQUEST_BYTES } from '../wire/frame.ts';
 import { ExpertsBytesDefinition } from '../wire/service.ts';
 import { ExpertShard, type ShardHooks } from './expert-shard.ts';
 import { HeldExperts } from './held-experts.ts';
@@ -100,7 +101,9 @@ export class ShardNode implements AsyncDisposable {
     const service = rpcService(ExpertsBytesDefinition, {
       dispatch: (requests, context) => serveDispatch(deps, requests, context.signal),
     });
-    this.#server = this.#stack.use(createRpcServer({ host: o.host, port: o.port, services: [service], log }));
+    this.#server = this.#stack.use(
+      createRpcServer({ host: o.host, port: o.port, services: [service], maxRequestBytes: MAX_REQUEST_BYTES, log }),
+    );
   }
 
   /** What keeps it from serving its part of the placement. */

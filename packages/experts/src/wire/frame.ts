@@ -11,6 +11,11 @@ export const PROTOCOL_VERSION = 1;
 /** A message with rows has at most so many bytes of them: no end copies for more than a few milliseconds at once. */
 export const MAX_BODY_BYTES = 8 * 1024 * 1024;
 
+/** Room for the other fields of a request. */
+const MAX_HEAD_BYTES = 64 * 1024;
+/** Largest message that a shard takes. */
+export const MAX_REQUEST_BYTES = MAX_BODY_BYTES + MAX_HEAD_BYTES;
+
 export const ROW_TYPES = ['f32', 'bf16', 'f16'] as const;
 /** Type of rows and answers on the wire. */
 export type RowType = (typeof ROW_TYPES)[number];

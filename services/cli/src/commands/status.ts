@@ -1,12 +1,20 @@
 import { storageName } from '@causeway/kv';
 import { abortable } from '@causeway/lifecycle';
 import { ExpertView, type ShardRecord } from '@causeway/experts/placing';
-import { connectRedis, RegistryView, type WorkerLink, type WorkerRecord } from '@causeway/registry';
+import {
+  connectRedis,
+  readWorkerProfiles,
+  RegistryView,
+  type WorkerLink,
+  type WorkerProfile,
+  type WorkerRecord,
+} from '@causeway/registry';
 import { formatBytes } from '@causeway/topology';
 import { isAlive } from '../cluster/process-identity.ts';
 import { probeNats, probeReadyz, probeRedis } from '../cluster/probes.ts';
 import { readRunState, type RunState, type ServiceState } from '../cluster/run-state.ts';
 import type { RunPaths } from '../paths.ts';
+import { profileSummary } from '../profile/report.ts';
 import type { Output } from '../terminal/output.ts';
 import { table } from '../terminal/table.ts';
 import { modelNames } from '../terminal/up-text.ts';
@@ -76,6 +84,8 @@ interface WorkerReport {
   storage: string;
   /** Ways over which it sends KV, as it measured them, the last used first. */
   links: readonly WorkerLink[];
+  /** What `causeway profile` measured it to do, if it was. `current`: this very process. */
+  profile?: { current: boolean; profile: WorkerProfile };
   /** Attention runs on what pages hold as it is, or on f32 numbers rounded to it. */
   attention: 'executed' | 'rounded';
 }
@@ -176,8 +186,13 @@ async function readRegistry(url: string, namespace: string | undefined, models: 
     await using stack = new AsyncDisposableStack();
     const experts = models.map((model) => stack.use(new ExpertView({ redis, model })));
     await abortable(Promise.all([view, ...experts].map(({ loaded }) => loaded)), AbortSignal.timeout(PROBE_MS));
+    const { workers } = view.snapshot;
+    const profiles = await readWorkerProfiles(
+      redis,
+      workers.map(({ id }) => id),
+    );
     return {
-      workers: view.snapshot.workers.map(workerReport),
+      workers: workers.map((worker) => workerReport(worker, profiles.get(worker.id))),
       shards: experts.flatMap(({ snapshot }) =>
         [...snapshot.shards.values()].map((shard) => shardReport(shard, snapshot.placement?.epoch)),
       ),
@@ -196,13 +211,14 @@ function shardReport(shard: ShardRecord, epoch = 0): ShardReport {
   return { epoch, id, model, address, draining, held, capacity, usedBytes, budgetBytes, queued, pairs };
 }
 
-function workerReport(worker: WorkerRecord): WorkerReport {
+function workerReport(worker: WorkerRecord, profile: WorkerProfile | undefined): WorkerReport {
   const { id, role, chip, emulated, model, address, draining, contextLength } = worker;
   const { running, waiting, queuedPromptTokens, freePages } = worker.load;
   const { totalPages, blockTokens } = worker.capacity;
   const { storage } = worker.descriptor;
   return {
     links: worker.links ?? [],
+    ...(profile === undefined ? {} : { profile: { current: profile.incarnation === worker.incarnation, profile } }),
     id,
     role,
     chip,
@@ -277,6 +293,7 @@ function show(report: StatusReport, out: Output): void {
   if (workers.length > 0)
     for (const line of table(['WORKER', 'ROLE', 'CHIP', 'KV', 'MODEL', 'LOAD', 'PAGES', 'ADDRESS', ''], workers)) out.line(line);
   showLinks(report, out);
+  showProfiles(report, out);
   showShards(report, out);
 }
 
@@ -294,6 +311,24 @@ function showLinks({ workers }: StatusReport, out: Output): void {
   if (rows.length === 0) return;
   out.line();
   for (const line of table(['KV FROM', 'TO', 'BANDWIDTH', 'AS', 'CODEC', ''], rows)) out.line(line);
+}
+
+function showProfiles({ workers }: StatusReport, out: Output): void {
+  const rows = workers.flatMap(({ id, profile }) =>
+    profile === undefined
+      ? []
+      : [
+          [
+            id,
+            profileSummary(profile.profile),
+            new Date(profile.profile.measuredAt).toISOString(),
+            profile.current ? '' : 'before it was last started',
+          ],
+        ],
+  );
+  if (rows.length === 0) return;
+  out.line();
+  for (const line of table(['PROFILE OF', '', 'MEASURED', ''], rows)) out.line(line);
 }
 
 function showShards(report: StatusReport, out: Output): void {

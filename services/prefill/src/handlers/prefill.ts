@@ -66,6 +66,7 @@ export async function* prefill(
     onScores: scores.onScores,
     onExperts: layerSpans(scope.span),
   });
+  const computed = performance.now();
   const { prefillMs, expertCalls } = result;
   chunks.record(scope.span, prefillMs);
   for (const value of scores.messages()) yield { event: { $case: 'promptScores', value } };
@@ -78,6 +79,7 @@ export async function* prefill(
   }
 
   const stats = await transfer.finish(firstTokenOptions(firsts));
+  const tailMs = performance.now() - computed;
   sending.set({
     'causeway.kv.codec': stats.codec,
     'causeway.kv.bytes_raw': stats.rawBytes,
@@ -88,7 +90,11 @@ export async function* prefill(
   worker.metrics.kvTransferRawBytes.inc(link, stats.rawBytes);
   worker.metrics.kvTransferSeconds.observe(link, stats.transferMs / 1000);
   worker.metrics.kvConvertSeconds.observe({ side: 'sender', chip: worker.config.chip }, stats.convertMs / 1000);
-  scope.log.info({ ...stats, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId }, 'prefilled and sent');
+  worker.metrics.kvTransferTailSeconds.observe(link, tailMs / 1000);
+  scope.log.info(
+    { ...stats, tailMs, prefillMs, queueMs, tokens, choices: choices.length, to: ticket.workerId },
+    'prefilled and sent',
+  );
   yield { event: { $case: 'sent', value: { stats: statsToProto(stats, { prefillMs, queueMs, expertCalls }) } } };
 }
 
