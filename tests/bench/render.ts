@@ -5,6 +5,7 @@ import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
 import { expertSections } from './render-experts.ts';
 import { longPromptSections } from './render-long-prompts.ts';
+import { routerSection } from './render-router.ts';
 import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
@@ -280,6 +281,7 @@ figures below are below what separate machines give.
 
 ${cluster('cluster-smollm2-512')}
 ${cluster('cluster-tiny-moe-512')}
+${routerSection('router')}
 ## KV transport against raw NATS
 
 Two processes on one nats-server, 1 MiB parts. The transport checksums every part (CRC-32C), keeps its credits and commits by a digest

@@ -1,7 +1,7 @@
 /** What is refused before a route is found: the same error bodies, request ids and counts as anywhere else. Over raw sockets. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Harness, startHarness, testTokenizer } from './harness.ts';
 
 const MAX_BODY = 64 * 1024;
@@ -140,6 +140,16 @@ describe('a request that reaches no handler', () => {
     expect(await Promise.all([counted('unknown_model'), counted('prompt_too_long')])).toEqual(before.map((count) => count + 1));
   });
 
+  it('leaves the server in order', async () => {
+    expect((await fetch(`${harness.url}/livez`)).status).toBe(200);
+    expect((await fetch(`${harness.url}/v1/models`, { method: 'HEAD' })).status).toBe(200);
+    expect(harness.fabric.events).toEqual([]);
+  });
+});
+
+describe('a request of odd values', () => {
+  afterEach(() => harness.quiet());
+
   it('reads bytes that are no UTF-8 as U+FFFD, as it does halves of surrogate pairs', async () => {
     harness.play({ answer: [1] });
     const body = Buffer.concat([Buffer.from('{"model":"tiny-moe","prompt":"a'), Buffer.from([0xff, 0xc3]), Buffer.from('b"}')]);
@@ -159,11 +169,5 @@ describe('a request that reaches no handler', () => {
     }
     const refused = await harness.post('/v1/completions', { model: 'tiny-moe', prompt: [5], max_tokens: 1e300 });
     expect([refused.status, await refused.json()]).toMatchObject([400, { error: { param: 'max_tokens' } }]);
-  });
-
-  it('leaves the server in order', async () => {
-    expect((await fetch(`${harness.url}/livez`)).status).toBe(200);
-    expect((await fetch(`${harness.url}/v1/models`, { method: 'HEAD' })).status).toBe(200);
-    expect(harness.fabric.events).toEqual([]);
   });
 });

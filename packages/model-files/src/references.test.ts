@@ -49,7 +49,8 @@ describe('SmolLM2 (GGUF Q4_1), opened', () => {
       contextLength: 8192,
       tieWordEmbeddings: true,
       rope: { type: 'default', theta: 100_000 },
-      eosTokenIds: [2],
+      // <|im_end|>, and <|endoftext|> by its text.
+      eosTokenIds: [2, 0],
     });
     expect(checkpoint.tensors.get('blk.29.attn_k.weight')).toMatchObject({ type: 'Q4_1', shape: [192, 576] });
     for (const { name, byteLength } of checkpoint.tensors.values()) {
