@@ -1,5 +1,6 @@
 import { fail } from '@causeway/errors';
 import { runConformance, type ConformanceResult } from '../conformance/run-conformance.ts';
+import { vulkanHere } from '../cluster/vulkan.ts';
 import { findModel } from '../paths.ts';
 import type { Output } from '../terminal/output.ts';
 import { table } from '../terminal/table.ts';
@@ -25,12 +26,14 @@ export async function conformance(flags: ConformanceFlags, deps: { out: Output }
     fail('not_found', 'file_unreadable', `there is no checkpoint "${flags.model}": neither a folder in models/ nor a path`);
   }
   const { chip, emulated, storages, threads } = flags;
+  const vulkanDir = emulated || chip !== 'webgpu' ? undefined : await vulkanFolder(out);
   const results = await runConformance({
     chip,
     emulated,
     dir,
     threads,
     storages,
+    vulkanDir,
     onResult: ({ storage, check, ok }) => {
       if (!flags.json) out.line(`${ok ? 'ok  ' : 'FAIL'}  ${storage}: ${check}`);
     },
@@ -47,6 +50,14 @@ export async function conformance(flags: ConformanceFlags, deps: { out: Output }
     );
   }
   return passed === results.length && results.length > 0 ? 0 : 1;
+}
+
+/** As `up` finds it: the setting's, the system's (undefined), or SwiftShader's where there is no GPU. */
+async function vulkanFolder(out: Output): Promise<string | undefined> {
+  const set = process.env['CAUSEWAY_VULKAN_DIR'];
+  if (set !== undefined) return set;
+  const place = await vulkanHere(out);
+  return place.kind === 'folder' ? place.folder : undefined;
 }
 
 function row({ storage, check, ok, seconds, detail }: ConformanceResult): string[] {
