@@ -2,20 +2,20 @@
  * From which prompt length a prefill worker pays over a link of given bandwidth. Prefilled where it is decoded, a prompt stops the answers
  * that run there for as long as it takes; prefilled elsewhere, its own answer waits for the rest of the transfer instead. It pays as soon
  * as the second is shorter. Predicted from prefill times, bytes and the fixed cost of a transfer; measured through a shaped link.
- *   ./causeway bench break-even [--model DIR] [--mbits 50] [--lengths 16,64,128,256,384,512] [--repeats 2] [--name break-even]
+ *   ./causeway bench break-even [--model DIR] [--mbits 50] [--lengths 16,32,64,128,256,512] [--repeats 8] [--name break-even]
  */
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { createChannelPool } from '@causeway/rpc';
 import { type Cluster, freePort, runAttempt, startCluster, startShapedLink } from '@causeway/testkit';
 import { flag, spread, type Spread, writeReport } from './bench-report.ts';
-import { proseTokens, SMOLLM2 } from './real-kv.ts';
+import { proseTokens } from './real-kv.ts';
 
-const model = flag('model', SMOLLM2);
+const model = resolve(flag('model', resolve(import.meta.dirname, '../../models/tiny-moe')));
 const mbits = Number(flag('mbits', '50'));
-const lengths = flag('lengths', '16,64,128,256,384,512').split(',').map(Number);
-const repeats = Number(flag('repeats', '2'));
+const lengths = flag('lengths', '16,32,64,128,256,512').split(',').map(Number);
+const repeats = Number(flag('repeats', '8'));
 /** Bandwidths to predict for. */
-const PREDICTED = [...new Set([mbits, 200, 1000, 10_000])];
+const PREDICTED = [...new Set([10, mbits, 100, 1000])];
 /** What the machine carries anyway. */
 const UNSHAPED = 100_000;
 const CHUNK = 256;
@@ -39,7 +39,7 @@ async function observe(
   link: Observation['link'],
   rounds: number,
 ): Promise<Observation[]> {
-  await using channels = createChannelPool();
+  using channels = createChannelPool();
   const [prefill, decode] = [cluster.worker('prefill-1').address, cluster.worker('decode-1').address];
   const ask = async (tokens: number, local: boolean) => {
     let [first, second] = [Number.NaN, Number.NaN];
@@ -77,8 +77,7 @@ async function observe(
   return seen;
 }
 
-/** The least of some repeats: what others do on the machine only adds. */
-const least = (values: readonly number[]): number => Math.min(...values);
+const middle = (values: readonly number[]): number => spread(values).median;
 
 /** Where a line through the points goes from above zero to below; undefined when it never does. */
 function crossing(points: readonly { tokens: number; excess: number }[]): number | undefined {
@@ -92,18 +91,22 @@ function crossing(points: readonly { tokens: number; excess: number }[]): number
 interface Row {
   tokens: number;
   pauseMs: Spread;
-  /** By how much longer the second token takes after a transfer than without one. */
-  waitMs: Spread;
+  /** From the first token to the second. */
+  localGapMs: Spread;
+  disaggregatedGapMs: Spread;
+  /** By how much longer that takes after a transfer, by the medians. */
+  waitMs: number;
   predictedWaitMs: number;
 }
 
 function summarise(all: readonly Observation[]) {
   const of = (link: Observation['link'], tokens: number) => all.filter((one) => one.link === link && one.tokens === tokens);
   const [shortest = 0] = lengths;
-  const wait = ({ disaggregatedGapMs, localGapMs }: Observation): number => disaggregatedGapMs - localGapMs;
-  const fixedMs = Math.max(0, least(of('unshaped', shortest).map(wait)));
-  const pause = (tokens: number): number => least(of('unshaped', tokens).map(({ pauseMs }) => pauseMs));
-  const bytes = (tokens: number): number => least(of('shaped', tokens).map(({ sentBytes }) => sentBytes));
+  const wait = (seen: readonly Observation[]): number =>
+    middle(seen.map(({ disaggregatedGapMs }) => disaggregatedGapMs)) - middle(seen.map(({ localGapMs }) => localGapMs));
+  const fixedMs = Math.max(0, wait(of('unshaped', shortest)));
+  const pause = (tokens: number): number => middle(of('unshaped', tokens).map(({ pauseMs }) => pauseMs));
+  const bytes = (tokens: number): number => middle(of('shaped', tokens).map(({ sentBytes }) => sentBytes));
   /** What is left of the transfer when the prompt is read: chunks leave while later ones are computed. */
   const predicted = (tokens: number, rate: number): number => {
     const bytesPerMs = rate * 125;
@@ -115,14 +118,16 @@ function summarise(all: readonly Observation[]) {
   const rows: Row[] = lengths.map((tokens) => ({
     tokens,
     pauseMs: spread(of('shaped', tokens).map(({ pauseMs }) => pauseMs)),
-    waitMs: spread(of('shaped', tokens).map(wait)),
+    localGapMs: spread(of('shaped', tokens).map(({ localGapMs }) => localGapMs)),
+    disaggregatedGapMs: spread(of('shaped', tokens).map(({ disaggregatedGapMs }) => disaggregatedGapMs)),
+    waitMs: wait(of('shaped', tokens)),
     predictedWaitMs: predicted(tokens, mbits),
   }));
   const breakEven = PREDICTED.map((rate) => ({
     mbits: rate,
     tokens: crossing(lengths.map((tokens) => ({ tokens, excess: predicted(tokens, rate) - pause(tokens) }))),
   }));
-  const measured = crossing(rows.map(({ tokens, waitMs, pauseMs }) => ({ tokens, excess: waitMs.min - pauseMs.min })));
+  const measured = crossing(rows.map(({ tokens, waitMs, pauseMs }) => ({ tokens, excess: waitMs - pauseMs.median })));
   return { mbits, fixedMs, rows, breakEven, measured };
 }
 

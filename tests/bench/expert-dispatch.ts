@@ -38,14 +38,16 @@ async function pair(tokens: number, layer: number): Promise<Row> {
   return { ...times, bareMs, bareLaterMs, sent, received, besideMs: times.totalMs - times.computeMs };
 }
 
-const median = (values: readonly number[]): number => spread(values).median;
+/** What a tenth of the layers stay below: on a machine that does other work too, the median is mostly that work. */
+const tenth = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 10)] ?? Number.NaN;
 const repeats: Row[] = [];
 for (let i = 0; i < 300; i++) await pair(8, shape.layers[i % shape.layers.length] ?? 0);
 for (let round = 0; round < ROUNDS; round++) {
   for (const tokens of TOKENS) {
     const all: Row[] = [];
     for (let i = 0; i < layers; i++) all.push(await pair(tokens, shape.layers[i % shape.layers.length] ?? 0));
-    const of = (key: string): [string, number] => [key, median(all.map((one) => one[key] ?? 0))];
+    const of = (key: string): [string, number] => [key, tenth(all.map((one) => one[key] ?? 0))];
     const keys = [...PARTS, 'besideMs', 'bareMs', 'bareLaterMs', 'sent', 'received'];
     const row = { round, tokens, ...Object.fromEntries(keys.map(of)) };
     repeats.push(row);

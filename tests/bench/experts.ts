@@ -1,10 +1,10 @@
 /**
  * Experts elsewhere, with real processes: tokens per second and gaps between tokens of tiny-moe with its experts in process and in 1, 2 and 4
  * shards on the same cores, where the time of a MoE layer goes, bytes per token; then the longest gap of 8 streams at each of some SIGKILLs
- * of a shard whose experts another has too. Writes docs/reports/experts.json.
+ * of a shard whose experts another has too. Writes docs/reports/NAME.json.
  *
- * Usage: node tests/bench/experts.ts [--rounds N] [--kills N]
- *   [--model DIR --name experts-mid --tokens 24]  another model, e.g. tests/bench/random-checkpoint.ts --hidden 1024 --layers 10 --experts 32 --expert-inner 512
+ * Usage: node tests/bench/experts.ts [--rounds 5] [--kills 20] [--model DIR] [--name experts] [--shards 0,1,2,4] [--tokens 120]
+ * A larger model: tests/bench/random-checkpoint.ts --hidden 1024 --layers 10 --experts 32 --expert-inner 512 --experts-per-token 8
  */
 import { basename, join } from 'node:path';
 import { loadavg } from 'node:os';
@@ -13,6 +13,7 @@ import { type Cluster, eventually, startCluster } from '@causeway/testkit';
 import { startAnswer } from '../chaos/client.ts';
 import { metric } from '../chaos/metric.ts';
 import { spread, writeReport } from './bench-report.ts';
+import { cpuSeconds } from './host-load.ts';
 
 const { values } = parseArgs({
   options: {
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     model: { type: 'string', default: join(import.meta.dirname, '../../models/tiny-moe') },
     name: { type: 'string', default: 'experts' },
     tokens: { type: 'string', default: '120' },
+    shards: { type: 'string', default: '0,1,2,4' },
   },
 });
 const rounds = Number(values.rounds);
@@ -29,10 +31,14 @@ const kills = Number(values.kills);
 const MODEL = values.model;
 const PROMPT = 'The code of the box 7 is 149. Mia put the map in the garden. Tom sleeps in room 7. Count from 1 to 90.';
 const TOKENS = Number(values.tokens);
+const SHARDS = values.shards === '' ? [] : values.shards.split(',').map(Number);
 const STREAMS = 8;
 const PARTS = ['pack', 'network', 'queue', 'compute', 'combine'] as const;
 /** On busy cores a process may not have a turn for seconds. */
 const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '20000', CAUSEWAY_MAX_SEQUENCES: '8', CAUSEWAY_MAX_CONTEXT: '512' };
+
+/** One in so many rounds is without a kill. */
+const CALM_EVERY = 4;
 
 let asked = 0;
 
@@ -79,6 +85,13 @@ async function layerTimes(observability: string): Promise<Record<string, number>
   };
 }
 
+/** CPU seconds of the worker, and of all shards together. */
+function cpuByRole({ workers }: Cluster): { decode: number; expert: number } {
+  const of = (wanted: string): number =>
+    workers.reduce((sum, { role, process }) => sum + (role === wanted ? cpuSeconds(process.pid) : 0), 0);
+  return { decode: of('decode'), expert: of('expert') };
+}
+
 /** Rounds of one answer, and of 8 at once. */
 async function throughput(shards: number): Promise<object[]> {
   await using cluster = await startCluster({ model: MODEL, router: true, prefill: 0, expert: shards, workerEnv: ENV });
@@ -88,10 +101,12 @@ async function throughput(shards: number): Promise<object[]> {
   for (const streams of [1, STREAMS]) {
     for (let round = 0; round < rounds; round++) {
       const before = await layerTimes(observability);
+      const cpu = cpuByRole(cluster);
       const start = performance.now();
       const answers = await Promise.all(Array.from({ length: streams }, () => answer(cluster)));
       const seconds = (performance.now() - start) / 1000;
       const after = await layerTimes(observability);
+      const cpuAfter = cpuByRole(cluster);
       const gaps = answers.flatMap(({ gaps: own }) => own).sort((a, b) => a - b);
       const count = answers.reduce((sum, { ids }) => sum + ids.length, 0);
       const layers = (after['layers'] ?? 0) - (before['layers'] ?? 0);
@@ -113,6 +128,8 @@ async function throughput(shards: number): Promise<object[]> {
         bytesPerToken: Math.round(
           ((after['sent'] ?? 0) + (after['received'] ?? 0) - (before['sent'] ?? 0) - (before['received'] ?? 0)) / count,
         ),
+        workerCpuMs: rounded((1000 * (cpuAfter.decode - cpu.decode)) / count),
+        shardCpuMs: rounded((1000 * (cpuAfter.expert - cpu.expert)) / count),
         ...perLayer,
       });
     }
@@ -132,8 +149,9 @@ async function disturbances(): Promise<object[]> {
   const { ids: reference } = await answer(cluster);
   const observability = cluster.worker('decode-1').observability;
   const repeats: object[] = [];
-  for (let round = 0; round < 2 * kills; round++) {
-    const victim = round % 2 === 0 ? undefined : cluster.worker(`expert-${1 + (((round - 1) / 2) % 3)}`);
+  let killed = 0;
+  for (let round = 0; killed < kills; round++) {
+    const victim = round % CALM_EVERY === 0 ? undefined : cluster.worker(`expert-${1 + (killed++ % 3)}`);
     const begun = new Set<number>();
     const all = Array.from({ length: STREAMS }, (_, stream) =>
       answer(cluster, (tokens) => {
@@ -165,7 +183,7 @@ async function disturbances(): Promise<object[]> {
 }
 
 const repeats: object[] = [];
-for (const shards of [0, 1, 2, 4]) {
+for (const shards of SHARDS) {
   repeats.push(...(await throughput(shards)));
   console.log(JSON.stringify(repeats.at(-1)));
 }
@@ -174,18 +192,25 @@ if (kills > 0) repeats.push(...(await disturbances()));
 type Row = Record<string, number | string>;
 const rows = repeats as Row[];
 const numbers = (of: Row[], field: string): number[] => of.map((row) => Number(row[field]));
-const runs = [0, 1, 2, 4].flatMap((shards) =>
+const runs = SHARDS.flatMap((shards) =>
   [1, STREAMS].map((streams) => {
     const own = rows.filter((row) => row['kind'] === 'throughput' && row['shards'] === shards && row['streams'] === streams);
-    const fields = ['tokensPerSecond', 'gapP50Ms', 'gapP95Ms', 'bytesPerToken', ...PARTS.map((part) => `${part}Ms`)];
+    const fields = [
+      'tokensPerSecond',
+      'gapP50Ms',
+      'gapP95Ms',
+      'bytesPerToken',
+      'workerCpuMs',
+      'shardCpuMs',
+      ...PARTS.map((part) => `${part}Ms`),
+    ];
     return { shards, streams, ...Object.fromEntries(fields.map((field) => [field, spread(numbers(own, field))])) };
   }),
 );
 const calm = rows.filter((row) => row['kind'] === 'kill' && row['killed'] === 'none');
 const killed = rows.filter((row) => row['kind'] === 'kill' && row['killed'] !== 'none');
-const modelArguments = values.name === 'experts' ? '' : ` --model DIR --name ${values.name} --tokens ${TOKENS}`;
 writeReport(values.name, {
-  command: `node tests/bench/experts.ts --rounds ${rounds} --kills ${kills}${modelArguments}`,
+  command: `node tests/bench/experts.ts --name ${values.name} --model ${basename(MODEL)} --shards '${values.shards}' --rounds ${rounds} --kills ${kills} --tokens ${TOKENS}`,
   peers: {},
   setting: { model: basename(MODEL), tokens: TOKENS, precision: 'exact', rows: 'f32', threads: 1 },
   repeats,

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
+import { expertSections } from './render-experts.ts';
 import { longPromptSections } from './render-long-prompts.ts';
 import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
@@ -68,6 +69,34 @@ interface PlacementRow {
   disaggregated: { secondTokenMs: Spread; streamPauseMs: Spread };
 }
 
+interface TopologyRow {
+  topology: string;
+  processes: number;
+  readySeconds: Spread;
+  residentMiB: Spread;
+  tokensPerSecondOne: Spread;
+  tokensPerSecondFour: Spread;
+  cpuMsPerTokenOne: Spread;
+  cpuMsPerTokenFour: Spread;
+  othersCores: Spread;
+}
+
+function topologies(name: string): string {
+  const report = read<TopologyRow[]>(name);
+  const rows = report.summary.map(
+    (row) =>
+      `| ${row.topology} | ${row.processes} | ${showSpread(row.readySeconds, 1)} | ${showSpread(row.residentMiB, 0)} | ` +
+      `${showSpread(row.tokensPerSecondOne, 0)} | ${showSpread(row.tokensPerSecondFour, 0)} | ` +
+      `${showSpread(row.cpuMsPerTokenOne, 1)} | ${showSpread(row.cpuMsPerTokenFour, 1)} | ${showSpread(row.othersCores, 1)} |`,
+  );
+  return `| topology | processes | ready after, s | memory, MiB | tokens/s, one request | four | CPU per token, ms: one | four | cores busy for others |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${source(name, report)}
+`;
+}
+
 function placement(name: string): string {
   const report = read<PlacementRow[]>(name);
   const rows = report.summary.map(
@@ -123,58 +152,6 @@ function cancel(name: string): string {
 | up to ms | ${filled.map((bucket) => bucket.upToMs ?? 'more').join(' | ')} |
 | --- |${filled.map(() => ' ---: |').join('')}
 | cancellations | ${filled.map((bucket) => bucket.cancellations).join(' | ')} |
-
-${source(name, report)}
-`;
-}
-
-interface ExpertSummary {
-  runs: ({ shards: number; streams: number } & Record<
-    | 'tokensPerSecond'
-    | 'gapP50Ms'
-    | 'gapP95Ms'
-    | 'bytesPerToken'
-    | 'packMs'
-    | 'networkMs'
-    | 'queueMs'
-    | 'computeMs'
-    | 'combineMs',
-    Spread
-  >)[];
-  kills: { count: number; different: number; longestGapMs: Spread; undisturbedLongestGapMs: Spread };
-}
-
-function experts(name: string): string {
-  const report = read<ExpertSummary>(name);
-  const { runs, kills } = report.summary;
-  const gaps = (report.repeats as { kind: string; killed: string; longestGapMs: number }[])
-    .filter(({ kind, killed }) => kind === 'kill' && killed !== 'none')
-    .map(({ longestGapMs }) => longestGapMs.toFixed(0));
-  const speed = runs.map(
-    (row) =>
-      `| ${row.shards === 0 ? 'in process' : row.shards} | ${row.streams} | ${showSpread(row.tokensPerSecond, 0)} | ` +
-      `${showSpread(row.gapP50Ms, 1)} | ${showSpread(row.gapP95Ms, 1)} | ${row.shards === 0 ? '' : (row.bytesPerToken.median / 1024).toFixed(1)} |`,
-  );
-  const parts = runs
-    .filter(({ shards }) => shards > 0)
-    .map(
-      (row) =>
-        `| ${row.shards} | ${row.streams} | ${[row.packMs, row.networkMs, row.queueMs, row.computeMs, row.combineMs]
-          .map((part) => part.median.toFixed(3))
-          .join(' | ')} |`,
-    );
-  return `| shards | streams | tokens/s | ms between tokens, p50 | p95 | KiB per token to and from shards |
-| ---: | ---: | ---: | ---: | ---: | ---: |
-${speed.join('\n')}
-
-Where the time of a MoE layer goes, ms (medians; queue and compute are the slowest shard's, network is the rest of its answer's time):
-
-| shards | streams | pack | network | queue | compute | combine |
-| ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-${parts.join('\n')}
-
-SIGKILL of one of three shards, each expert on two, in the middle of 8 streams, ${kills.count} times: ${kills.different} answers differ from the
-undisturbed one. Longest gap between two tokens of any stream: ${showSpread(kills.longestGapMs, 0)} ms, without a kill ${showSpread(kills.undisturbedLongestGapMs, 0)} ms. All of them, ms: ${gaps.join(', ')}.
 
 ${source(name, report)}
 `;
@@ -355,12 +332,15 @@ ${placement('placement')}
 What a worker may still do for a request after the client has gone: the rest of a shared step, or of an operator of its own run.
 
 ${cancel('cancel')}
-## Experts in shards
+${expertSections()}
+## What the built-in topology costs
 
-tiny-moe (4 MoE layers of 16 experts, 192 wide) with its experts in the worker and in shards on the same two cores: processes that share
-cores can only lose by being apart, and a model this small loses most, since its layers compute for less time than a message takes.
+\`up\` without a file (two prefill workers as \`nvidia\`, two decode workers as \`ascend\`, two expert shards) beside \`topologies/minimal.yaml\` (one
+of each on the CPU, with experts of their own), tiny-moe. Memory is resident, of all processes, shared pages counted in each. Processes that
+share cores gain nothing by being several; each token's experts cost messages. Other work kept the machine's cores busy meanwhile, as the last
+column says: times by the clock are several times those of an idle machine. CPU time is disturbed less; it holds what processes do without a request too.
 
-${experts('experts')}
+${topologies('topologies')}
 ## Cost of a cut between graph segments
 
 ${segments('segment-cut')}

@@ -6,7 +6,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { basename } from 'node:path';
-import { CHIP_NAMES, chipFamily, chipStorage } from '@causeway/chips';
+import { chipFamily, chipStorage } from '@causeway/chips';
 import {
   BlockConverter,
   KV_CODECS,
@@ -32,9 +32,8 @@ const repeats = Number(flag('repeats', '3'));
 const F32 = { dtype: 'f32' } as const;
 const never = new AbortController().signal;
 
-/** What a family stores by default; heads before tokens and columns where it is known for them. */
-const LAYOUTS = { nvidia: { layout: 'HND', blockTokens: 64 }, ascend: { layout: 'NZ' } } as const;
-const OWN: Readonly<Record<string, (typeof LAYOUTS)[keyof typeof LAYOUTS]>> = LAYOUTS;
+/** What families store: heads before tokens and columns where they have them. webgpu stores what cpu does. */
+const STORED = { cpu: {}, nvidia: { layout: 'HND', blockTokens: 64 }, ascend: { layout: 'NZ' }, cambricon: {} } as const;
 
 /** The same numbers as another storage keeps them. */
 function restored(kv: RealKv, descriptor: KvDescriptor): RealKv {
@@ -168,9 +167,9 @@ function summarise(all: readonly Observation[], prefillMs: number): Row[] {
 async function main(): Promise<void> {
   const plain = await realKv(model, tokens, { CAUSEWAY_KV_DTYPE: 'f32' });
   const kvs = new Map(
-    CHIP_NAMES.map((chip) => {
-      const storage = chipStorage(chipFamily(chip), OWN[chip] ?? {});
-      return [chip as string, restored(plain, { ...plain.descriptor, storage })];
+    Object.entries(STORED).map(([chip, own]) => {
+      const storage = chipStorage(chipFamily(chip), { dtype: chip === 'cpu' ? 'f32' : 'bf16', ...own });
+      return [chip, restored(plain, { ...plain.descriptor, storage })];
     }),
   );
   await using nats = await startNats();

@@ -77,7 +77,11 @@ export function packGraph(shape: PackingShape): Uint8Array {
  */
 export function unpackGraph(shape: PackingShape): Uint8Array {
   const graph = new GraphBuilder('unpack');
-  scatterBlocks(graph, shape, pageBlocks(graph, shape));
+  const parts = graph.node('Split', [pageBlocks(graph, shape), graph.int64s(...partSizes(shape))], {
+    outputs: shape.sections.map((section) => `${section.name}_part`),
+    attributes: { axis: int(1) },
+  });
+  scatterBlocks(graph, shape, parts);
   return graph.serialize();
 }
 
@@ -88,20 +92,30 @@ export function gatherGraph(shape: PackingShape): Uint8Array {
   return graph.serialize();
 }
 
-/** The reverse: `blocks`, `rows` and `tokens` to slots. Outputs: `<arena>_out`, bound to the arenas. */
+/**
+ * The reverse: `blocks`, `rows` and `tokens` to slots. Outputs: `<arena>_out`, bound to the arenas. A kernel of a device has a dozen
+ * buffers at most, so that one Split cannot give the parts of many layers.
+ */
 export function scatterGraph(shape: PackingShape): Uint8Array {
   const graph = new GraphBuilder('scatter');
-  scatterBlocks(graph, shape, graph.input('blocks', 'f32', ['n', movedElements(shape)]));
+  const blocks = graph.input('blocks', 'f32', ['n', movedElements(shape)]);
+  let start = 0;
+  const parts = partSizes(shape).map((size) => {
+    const first = start;
+    start += size;
+    return graph.op('Slice', [blocks, graph.int64s(first), graph.int64s(start), graph.int64s(1)]);
+  });
+  scatterBlocks(graph, shape, parts);
   return graph.serialize();
 }
 
-/** Writes f32 [n, moved elements] into the named blocks of the slots. */
-function scatterBlocks(graph: GraphBuilder, shape: PackingShape, values: Value): void {
-  const sizes = shape.sections.map((section) => section.heads * section.pageWidth * shape.blockTokens);
-  const parts = graph.node('Split', [values, graph.int64s(...sizes)], {
-    outputs: shape.sections.map((section) => `${section.name}_part`),
-    attributes: { axis: int(1) },
-  });
+/** Elements of each section's part of a block. */
+function partSizes({ sections, blockTokens }: PackingShape): number[] {
+  return sections.map(({ heads, pageWidth }) => heads * pageWidth * blockTokens);
+}
+
+/** Writes the sections' parts of the named blocks, each f32 [n, its elements], into the slots. */
+function scatterBlocks(graph: GraphBuilder, shape: PackingShape, parts: readonly Value[]): void {
   const indices = new SlotIndices(graph, shape);
   shape.sections.forEach((section, i) => {
     const arena = arenaInput(graph, section);

@@ -136,8 +136,19 @@ export function joinedLinears(
   return blockedProduct(segment, x, library.blocked(members, inputs), inputs);
 }
 
+/** A kernel of a device that is no CPU has some eight buffers at least, the input's among them. */
+const DEVICE_PARTS = 6;
+
 /** Cuts [N, width] into one value per entry of `widths`, along the last axis. */
 export function splitColumns(segment: SegmentBuilder, x: Value, widths: readonly number[]): readonly Value[] {
   const { graph } = segment;
+  if (segment.loneRows === 'free' && widths.length > DEVICE_PARTS) {
+    let end = 0;
+    return widths.map((width) => {
+      const start = end;
+      end += width;
+      return graph.op('Slice', [x, graph.int64s(start), graph.int64s(end), graph.int64s(1)]);
+    });
+  }
   return graph.node('Split', [x, graph.int64s(...widths)], { attributes: { axis: int(-1) }, outputs: widths.length });
 }

@@ -18,6 +18,8 @@ export interface ProviderChoice {
 
 const CPU = 'CPUExecutionProvider';
 const CUDA = 'CUDAExecutionProvider';
+/** What a provider needs besides itself. */
+const NEEDS: Readonly<Record<string, string>> = { WebGpuExecutionProvider: 'a Vulkan driver (of the GPU, or SwiftShader)' };
 /** Providers that are listed by one name and appended by another. */
 const APPENDED_AS: Readonly<Record<string, string>> = { WebGpuExecutionProvider: 'WebGPU' };
 
@@ -56,7 +58,7 @@ export function appendProvider(env: bigint, plugins: PluginLibraries, options: b
         );
   if (message !== undefined)
     missing(
-      `${choice.name} cannot be used: ${message}`,
+      `${choice.name} cannot be used${choice.name in NEEDS ? `; it needs ${NEEDS[choice.name]}` : ''}: ${message.trim()}`,
       names.filter((name) => name !== choice.name),
     );
 }

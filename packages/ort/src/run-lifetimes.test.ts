@@ -3,7 +3,16 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { diagnostics, Runtime } from './index.ts';
 import { addGraph, longSession, matMulGraph, numbers } from './testing/small-graphs.ts';
 
-const NOTHING = { runtimes: 0, sessions: 0, bindings: 0, tensors: 0, buffers: 0, mappedBytes: 0, callsInFlight: 0 };
+const NOTHING = {
+  runtimes: 0,
+  sessions: 0,
+  bindings: 0,
+  tensors: 0,
+  buffers: 0,
+  mappedBytes: 0,
+  deviceBytes: 0,
+  callsInFlight: 0,
+};
 
 let runtime: Runtime;
 beforeEach(() => {

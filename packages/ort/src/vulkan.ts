@@ -45,7 +45,7 @@ function load(path: string, remedy: string): void {
   try {
     library(path);
   } catch (cause) {
-    missing(`Vulkan's loader cannot be loaded (${(cause as Error).message}): ${remedy}`, cause);
+    missing(`Vulkan's loader ${path} cannot be loaded (${(cause as Error).message}): ${remedy}`, cause);
   }
 }
 

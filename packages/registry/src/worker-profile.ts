@@ -13,7 +13,7 @@ const amount = z.number().min(0).max(1e15);
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().min(1).max(256);
 
-export const workerProfileSchema = z.object({
+const workerProfileSchema = z.object({
   version: z.literal(1),
   worker: z.string().refine(isWorkerId, 'must be the id of a worker'),
   /** Of the process that was measured. */

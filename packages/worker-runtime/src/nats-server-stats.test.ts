@@ -25,7 +25,7 @@ async function scrape(registry: Registry): Promise<Map<string, number>> {
 test("a worker's metrics have the server's bytes, what waits in it, its slow consumers; they go on when it starts anew", async () => {
   await using nats = await startNats({ extraConfig: 'max_pending: 4194304\nwrite_deadline: "1s"' });
   const registry = new Registry();
-  exportNatsServer(createWorkerMetrics(registry), nats.monitoringUrl, log);
+  await exportNatsServer(createWorkerMetrics(registry), nats.monitoringUrl, log);
   const before = await scrape(registry);
   expect(before.get('causeway_nats_server_slow_consumers_total')).toBe(0);
 

@@ -23,7 +23,7 @@ const connz = z.object({ connections: z.array(z.object({ pending_bytes: count })
  * Brings the server's metrics up to date at every scrape. A server that doesn't answer leaves them as they are, and is logged once.
  * @param url of its monitoring port, e.g. `http://nats:8222`
  */
-export function exportNatsServer(metrics: WorkerMetrics, url: string, log: Logger): void {
+export async function exportNatsServer(metrics: WorkerMetrics, url: string, log: Logger): Promise<void> {
   const seen = new Map<string, number>();
   /** A server that was started anew counts from nothing. */
   const rise = (key: string, total: number): number => {
@@ -53,5 +53,7 @@ export function exportNatsServer(metrics: WorkerMetrics, url: string, log: Logge
       failing = true;
     }
   };
+  // The first use of fetch loads it, which holds the event loop: before the worker serves.
+  await update();
   Object.assign(metrics.natsServerConnections, { collect: update });
 }

@@ -159,7 +159,7 @@ export async function runWorker(
     connected: kv.connected,
     open: kv.open,
   }));
-  if (config.natsMonitoringUrl !== undefined) exportNatsServer(metrics, config.natsMonitoringUrl, log);
+  if (config.natsMonitoringUrl !== undefined) await exportNatsServer(metrics, config.natsMonitoringUrl, log);
 
   const worker: Worker = {
     role,

@@ -22,6 +22,8 @@ export interface ExpertShards extends AsyncDisposable {
   shape: ExpertShape;
   client: ExpertClient;
   view: ExpertView;
+  /** Processes by the shard's id. */
+  pids: ReadonlyMap<string, number>;
   /** Asks the experts of one layer for random rows; `choose` gives each row's experts, all different. Gives where the time went. */
   ask(layer: number, tokens: number, choose: (token: number) => readonly number[]): Promise<Asked>;
 }
@@ -81,6 +83,7 @@ export async function startShards(o: { model: string; shards: number; env?: Reco
     shape,
     client,
     view,
+    pids: new Map(processes.map(({ pid }, i) => [`expert-${i + 1}`, pid])),
     ask: async (layer, tokens, choose) => {
       using memory = new DisposableStack();
       const run = randomRun(memory, shape, tokens, choose);

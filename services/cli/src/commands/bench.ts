@@ -18,6 +18,7 @@ export const BENCHMARKS = {
   'codec-policy': 'the codec policy against fixed codecs on links of 50 Mbit/s, 1 and 10 Gbit/s',
   'kv-convert': 'pages of chip families to wire order and back',
   placement: 'from which prompt length a prefill worker pays',
+  topologies: 'what the built-in topology costs beside the least one: start, memory, tokens/s, CPU per token',
   cancel: 'from a cancellation to the last work done for it',
   overlap: 'how much of a transfer is left when a prompt has been computed',
   'long-context': 'a million tokens of DeepSeek-V4 over NATS: time, and memory beyond the pages',

@@ -45,7 +45,7 @@ export async function profile(options: ProfileOptions, deps: { paths: RunPaths; 
   await using view = new RegistryView({ redis });
   await abortable(view.loaded, AbortSignal.timeout(REGISTRY_MS));
   const chosen = chooseWorkers(view.snapshot.workers, options.workers);
-  await using channels = createChannelPool();
+  using channels = createChannelPool();
   const profiles: WorkerProfile[] = [];
   const texts = new Map<string, readonly number[]>();
   for (const worker of chosen) {

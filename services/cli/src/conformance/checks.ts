@@ -19,7 +19,7 @@ export interface Subject {
 
 export interface Check {
   name: string;
-  run(subject: Subject): Promise<string>;
+  run: (subject: Subject) => Promise<string>;
 }
 
 /** Tokens of prompts: they end within a block, and span several chunks and blocks of any family. */
