@@ -14,19 +14,24 @@ export interface ConformanceFlags {
   json: boolean;
 }
 
+interface Deps {
+  out: Output;
+  env: Readonly<Record<string, string | undefined>>;
+}
+
 /**
  * Checks a chip family on this machine: goldens, KV in place, gather and scatter of pages, conversions, cancel, on each of its storages.
  * Exit code 0 when everything holds, else 1.
  * @throws ServiceError when the family is unknown, its provider is missing, or the model or its reference can't be read
  */
-export async function conformance(flags: ConformanceFlags, deps: { out: Output }): Promise<number> {
+export async function conformance(flags: ConformanceFlags, deps: Deps): Promise<number> {
   const { out } = deps;
   const dir = findModel(flags.model, process.cwd());
   if (dir === undefined) {
     fail('not_found', 'file_unreadable', `there is no checkpoint "${flags.model}": neither a folder in models/ nor a path`);
   }
   const { chip, emulated, storages, threads } = flags;
-  const vulkanDir = emulated || chip !== 'webgpu' ? undefined : await vulkanFolder(out);
+  const vulkanDir = emulated || chip !== 'webgpu' ? undefined : await vulkanFolder(deps);
   const results = await runConformance({
     chip,
     emulated,
@@ -53,8 +58,8 @@ export async function conformance(flags: ConformanceFlags, deps: { out: Output }
 }
 
 /** As `up` finds it: the setting's, the system's (undefined), or SwiftShader's where there is no GPU. */
-async function vulkanFolder(out: Output): Promise<string | undefined> {
-  const set = process.env['CAUSEWAY_VULKAN_DIR'];
+async function vulkanFolder({ out, env }: Deps): Promise<string | undefined> {
+  const set = env['CAUSEWAY_VULKAN_DIR'];
   if (set !== undefined) return set;
   const place = await vulkanHere(out);
   return place.kind === 'folder' ? place.folder : undefined;
