@@ -1,5 +1,4 @@
 /** Failures of expert shards, met by running answers: no request fails, no token differs. Processes and signals are real. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Cluster, startCluster } from '@causeway/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -48,23 +47,6 @@ describe('experts that are on two shards', () => {
       const decode = cluster.workers.find(({ role }) => role === 'decode');
       const won = 'causeway_expert_frames_total{kind="hedge_won"}';
       expect(await metric(decode?.observability ?? '', won)).toBeGreaterThan(0);
-    },
-    LIMIT_MS,
-  );
-
-  it(
-    'survive a shard that pauses for 200 ms, again and again',
-    async () => {
-      const [, , shard] = shards(cluster);
-      const gapMs = await disturbed(cluster, reference, async () => {
-        for (let pause = 0; pause < 3; pause++) {
-          shard?.process.signal('STOP');
-          await sleep(200);
-          shard?.process.signal('CONT');
-          await sleep(100);
-        }
-      });
-      await expectNoPause(cluster, reference, gapMs, calmMs);
     },
     LIMIT_MS,
   );
