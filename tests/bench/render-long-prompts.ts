@@ -65,7 +65,7 @@ ${overlap(['overlap-tiny-moe-cpu-cpu', 'overlap-smollm2-135m-instruct-cpu-cpu', 
 
 A synthetic transfer with the geometry of DeepSeek-V4-Flash (43 layers, bf16 entries, windows and f32 states), between two processes, the
 NATS server killed and started again in the middle. Both ends keep their objects in 24 pages, many in the same bytes, so that what is
-measured is what a transfer needs beyond the pages; every object's bytes are compared at the end. Idle is the process with its endpoint and
+measured is what a transfer needs beyond the pages; the pages are compared at the end, and the digest covers every part. Idle is the process with its endpoint and
 written pages. The aim is 512 MiB above idle. The time is that of a machine whose two cores were busy with other work all the while.
 
 ${longContext('long-context')}`;

@@ -11,7 +11,7 @@ const FLAGS: ConformanceFlags = { chip: 'cpu', emulated: false, model: 'tiny-moe
 async function run(change: Partial<ConformanceFlags>): Promise<{ code: number; text: string }> {
   const lines: string[] = [];
   const out = { line: (text: string) => void lines.push(text) } as Parameters<typeof conformance>[1]['out'];
-  const code = await conformance({ ...FLAGS, ...change }, { out });
+  const code = await conformance({ ...FLAGS, ...change }, { out, env: {} });
   return { code, text: lines.join('\n') };
 }
 

@@ -14,19 +14,24 @@ export interface ConformanceFlags {
   json: boolean;
 }
 
+interface Deps {
+  out: Output;
+  env: Readonly<Record<string, string | undefined>>;
+}
+
 /**
  * Checks a chip family on this machine: goldens, KV in place, gather and scatter of pages, conversions, cancel, on each of its storages.
  * Exit code 0 when everything holds, else 1.
  * @throws ServiceError when the family is unknown, its provider is missing, or the model or its reference can't be read
  */
-export async function conformance(flags: ConformanceFlags, deps: { out: Output }): Promise<number> {
-  const { out } = deps;
+export async function conformance(flags: ConformanceFlags, deps: Deps): Promise<number> {
+  const { out, env } = deps;
   const dir = findModel(flags.model, process.cwd());
   if (dir === undefined) {
     fail('not_found', 'file_unreadable', `there is no checkpoint "${flags.model}": neither a folder in models/ nor a path`);
   }
   const { chip, emulated, storages, threads } = flags;
-  const vulkanDir = emulated ? undefined : await vulkanFor(chip, out);
+  const vulkanDir = emulated ? undefined : (env['CAUSEWAY_VULKAN_DIR'] ?? (await vulkanFor(chip, out)));
   const results = await runConformance({
     chip,
     emulated,
