@@ -18,8 +18,6 @@ export interface ConformanceOptions {
   threads: number;
   /** The family's default alone, or each of its types, layouts and block lengths. */
   storages: 'default' | 'all';
-  /** Folder of Vulkan's loader and driver, for family `webgpu`; default the system's. */
-  vulkanDir?: string | undefined;
   onResult?: (result: ConformanceResult) => void;
 }
 
@@ -52,7 +50,6 @@ export async function runConformance(options: ConformanceOptions): Promise<Confo
       chipEmulated: options.emulated ? 'on' : 'off',
       vulkanDir: options.vulkanDir,
       threads: options.threads,
-      vulkanDir: options.vulkanDir,
       precision: 'exact',
       kvBudgetBytes: KV_BUDGET_BYTES,
       kvDtype: choice.dtype,
