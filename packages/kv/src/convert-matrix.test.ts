@@ -99,7 +99,15 @@ describe('each half alone', () => {
 function carry(layer: LayerGeometry, from: readonly KvStorage[], to: readonly KvStorage[]): { exact: boolean } {
   const [source, target] = [from[0] as KvStorage, to[0] as KvStorage];
   const [sender, receiver] = [descriptorOf(layer, source), descriptorOf(layer, target)];
-  const { form, lossless } = chooseWire({ from: sender, to: receiver, accepted: KV_DTYPES, lossy: true });
+  // All arenas of both ends take part.
+  const whole = (descriptor: KvDescriptor): KvDescriptor => {
+    const { count, index } = descriptor.storage.shards;
+    return {
+      ...descriptor,
+      storage: { ...descriptor.storage, shards: count === 1 ? { count, index } : { count, index, all: true } },
+    };
+  };
+  const { form, lossless } = chooseWire({ from: whole(sender), to: whole(receiver), accepted: KV_DTYPES, lossy: true });
   const blocks = (storage: KvStorage) => Math.ceil(TOKENS / storage.blockTokens);
   const inRange: NumberOf = (section, token, head, dim) => (token < TOKENS ? numberOf(section, token, head, dim) : 0);
 

@@ -1,0 +1,91 @@
+/** What moves the panels that rest while all is well: failures of every part of a cluster, one after another, under load. */
+import { setTimeout as wait } from 'node:timers/promises';
+import { eventually } from '@causeway/testkit';
+import type { Watched } from './watched-cluster.ts';
+
+const LONG_PROMPT = `Read these notes. ${'Mia put the map in the garden. Tom sleeps in room 88. '.repeat(70)}Count from 1 to 60.`;
+const AT_ONCE = 12;
+/** Scrapes are a second apart. */
+const SEEN_MS = 3_000;
+/** Recording rules are evaluated every 15 s. */
+const SETTLED_MS = 60_000;
+
+/**
+ * Lets long prompts wait, clients go away, a shard stand still and die, a decode and a prefill worker die in mid work, no decode worker be
+ * there, and NATS restart; ends when `done` says so, or after a minute.
+ */
+export async function failEverything({ cluster }: Watched, done: () => Promise<boolean>): Promise<void> {
+  const ask = async (maxTokens: number, signal?: AbortSignal): Promise<void> => {
+    try {
+      const response = await fetch(`http://${cluster.router.http}/v1/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({
+          model: 'tiny-moe',
+          prompt: LONG_PROMPT,
+          max_tokens: maxTokens,
+          ignore_eos: true,
+          stream: true,
+          causeway: { placement: 'disaggregated' },
+        }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      await response.text();
+    } catch {
+      // Its client went away, or the router said why: both are what is to be seen.
+    }
+  };
+  const several = (count: number, maxTokens: number): Promise<unknown> =>
+    Promise.all(Array.from({ length: count }, () => ask(maxTokens)));
+  const killed = async (id: string): Promise<void> => {
+    await cluster.worker(id).process.kill();
+  };
+
+  const decode = { CAUSEWAY_CHIP: 'ascend' };
+  await cluster.startWorker('decode', 'decode-2', decode);
+
+  // Prompts wait for the prefill worker; some clients do not.
+  const patient = several(AT_ONCE, 8);
+  await Promise.all(Array.from({ length: 4 }, (_, i) => ask(400, AbortSignal.timeout(500 + 500 * i))));
+  await patient;
+
+  // A shard stands still, again and again; another one dies.
+  for (let pause = 0; pause < 8; pause++) {
+    const answers = several(2, 40);
+    cluster.worker('expert-2').process.signal('STOP');
+    await wait(400);
+    cluster.worker('expert-2').process.signal('CONT');
+    await answers;
+  }
+  await killed('expert-3');
+  await wait(SEEN_MS);
+
+  // In mid answer a decode worker dies, then a prefill worker in the middle of prompts.
+  const moved = several(4, 200);
+  await wait(2_000);
+  await killed('decode-1');
+  await moved;
+  const recomputed = several(4, 8);
+  await wait(500);
+  await killed('prefill-1');
+  await recomputed;
+
+  // Nobody decodes; then workers are back.
+  await killed('decode-2');
+  await several(4, 8);
+  await Promise.all([
+    cluster.startWorker('prefill', 'prefill-1'),
+    cluster.startWorker('decode', 'decode-1', decode),
+    cluster.startWorker('decode', 'decode-2', decode),
+  ]);
+
+  // NATS goes and comes while KV is under way.
+  const interrupted = several(AT_ONCE, 8);
+  await wait(1_000);
+  await cluster.nats.signal('KILL');
+  await wait(SEEN_MS);
+  await cluster.nats.start();
+  await interrupted;
+
+  await eventually(done, { timeoutMs: SETTLED_MS, intervalMs: 2_000, what: 'every panel to move' }).catch(() => undefined);
+}
