@@ -105,7 +105,9 @@ describe('queries of the dashboards, against a Prometheus that scrapes a cluster
   });
 
   describe.skipIf(process.env['CAUSEWAY_TEST_FULL'] !== '1')('when things fail', () => {
-    const quiet = cases.filter(([, panel]) => panel.quiet === true);
+    /** A failure must meet a transfer at the right moment for these. */
+    const BY_CHANCE = ['Repairs', 'Share recomputed', 'NATS: pending'];
+    const quiet = cases.filter(([, { quiet: rests, title }]) => rests === true && !BY_CHANCE.includes(title));
 
     beforeAll(async () => {
       await failEverything(watched, async () => (await Promise.all(quiet.map(([, panel]) => moves(panel)))).every(Boolean));

@@ -11,8 +11,8 @@ const SEEN_MS = 3_000;
 const SETTLED_MS = 60_000;
 
 /**
- * Lets long prompts wait, clients go away, a shard stand still and die, a decode and a prefill worker die in mid work, no decode worker be
- * there, and NATS restart; ends when `done` says so, or after a minute.
+ * Lets long prompts wait, clients go away, NATS restart, decode workers and a shard stand still, shards die, a decode and a prefill worker
+ * die in mid work, and no decode worker be there; ends when `done` says so, or after a minute.
  */
 export async function failEverything({ cluster }: Watched, done: () => Promise<boolean>): Promise<void> {
   const ask = async (maxTokens: number, signal?: AbortSignal): Promise<void> => {
@@ -49,7 +49,23 @@ export async function failEverything({ cluster }: Watched, done: () => Promise<b
   await Promise.all(Array.from({ length: 4 }, (_, i) => ask(400, AbortSignal.timeout(500 + 500 * i))));
   await patient;
 
-  // A shard stands still, again and again; another one dies.
+  // NATS goes and comes while KV is under way.
+  const interrupted = several(AT_ONCE, 8);
+  await wait(1_000);
+  await cluster.nats.signal('KILL');
+  await wait(SEEN_MS);
+  await cluster.nats.start();
+  await interrupted;
+
+  // Decode workers do not take what is sent to them: it piles up, at the server at last.
+  const piled = several(2 * AT_ONCE, 8);
+  await wait(1_000);
+  for (const id of ['decode-1', 'decode-2']) cluster.worker(id).process.signal('STOP');
+  await wait(2 * SEEN_MS);
+  for (const id of ['decode-1', 'decode-2']) cluster.worker(id).process.signal('CONT');
+  await piled;
+
+  // A shard stands still, again and again; then only one is left.
   for (let pause = 0; pause < 8; pause++) {
     const answers = several(2, 40);
     cluster.worker('expert-2').process.signal('STOP');
@@ -58,7 +74,9 @@ export async function failEverything({ cluster }: Watched, done: () => Promise<b
     await answers;
   }
   await killed('expert-3');
+  await killed('expert-2');
   await wait(SEEN_MS);
+  await cluster.startWorker('expert', 'expert-2');
 
   // In mid answer a decode worker dies, then a prefill worker in the middle of prompts.
   const moved = several(4, 200);
@@ -78,14 +96,6 @@ export async function failEverything({ cluster }: Watched, done: () => Promise<b
     cluster.startWorker('decode', 'decode-1', decode),
     cluster.startWorker('decode', 'decode-2', decode),
   ]);
-
-  // NATS goes and comes while KV is under way.
-  const interrupted = several(AT_ONCE, 8);
-  await wait(1_000);
-  await cluster.nats.signal('KILL');
-  await wait(SEEN_MS);
-  await cluster.nats.start();
-  await interrupted;
 
   await eventually(done, { timeoutMs: SETTLED_MS, intervalMs: 2_000, what: 'every panel to move' }).catch(() => undefined);
 }
