@@ -28,8 +28,11 @@ export interface Watched extends AsyncDisposable {
   rules(): Promise<Rule[]>;
 }
 
-/** Starts both, waits for answers, lets a third shard join under load, and waits until every recording rule has a value. */
-export async function startWatched(): Promise<Watched> {
+/**
+ * Starts both, waits for answers, lets a third shard join under load, and waits until every recording rule has a value.
+ * @param copies shards that have each expert at least
+ */
+export async function startWatched(copies: number): Promise<Watched> {
   await using stack = new AsyncDisposableStack();
   const folder = mkdtempSync(join(tmpdir(), 'causeway-prometheus-'));
   stack.defer(() => rmSync(folder, { recursive: true, force: true }));
@@ -46,7 +49,8 @@ export async function startWatched(): Promise<Watched> {
       workerEnv: {
         CAUSEWAY_CHIP_EMULATED: 'on',
         CAUSEWAY_NATS_MONITORING_URL: `http://${monitoring}`,
-        CAUSEWAY_EXPERT_COPIES: '2',
+        CAUSEWAY_EXPERT_COPIES: String(copies),
+        CAUSEWAY_EXPERT_HOT_COPIES: '1',
       },
     }),
   );
