@@ -227,8 +227,6 @@ describe('a transfer with a sick arena fails as a whole', () => {
     const codecs = new SickCodecs(ends);
     const own = (side: string) => (side === sick ? { codecs } : {});
     const stack = new AsyncDisposableStack();
-    // Their threads end before the test does.
-    stack.use(codecs);
     const sender = stack.use(await worker('sick-p', from, own('sender')));
     const receiver = stack.use(await worker('sick-d', to, own('receiver')));
     const source = sender.pool.reserve(blocksOf(from)) ?? expect.fail();

@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { fail, ServiceError } from '@causeway/errors';
-import type { NativeBuffer } from '@causeway/ort';
+import { endThread, type NativeBuffer } from '@causeway/ort';
 import type { KvCodec } from './codec.ts';
 import type { CodecRequest, CodecResponse, ConvertJob, DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
 import { checkConvertible } from './convert-block.ts';
@@ -192,7 +192,7 @@ export class CodecPool implements AsyncDisposable {
         const { worker, pending } = thread;
         // a thread that ends instead of answering has lost its jobs
         while (pending.size > 0) await new Promise((resolve) => worker.once('message', resolve).once('exit', resolve));
-        await worker.terminate();
+        await endThread(worker);
       }),
     );
     this.#regions.clear();

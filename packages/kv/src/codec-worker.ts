@@ -1,7 +1,7 @@
 /** Thread that encodes and decodes parts and converts pages; started by CodecPool. Reads and writes registered native memory in place. */
 import { parentPort } from 'node:worker_threads';
 import { ServiceError } from '@causeway/errors';
-import { viewAddress } from '@causeway/ort';
+import { serveThread, viewAddress } from '@causeway/ort';
 import type { CodecRequest, CodecResponse, ConvertJob, DecodedPart, MemoryRun } from './codec-messages.ts';
 import { BlockConverter } from './convert-block.ts';
 import { CodecScratch } from './part-codec.ts';
@@ -55,7 +55,7 @@ function convert(job: ConvertJob): DecodedPart {
   return { decodeMs: performance.now() - start };
 }
 
-port.on('message', (request: CodecRequest) => {
+serveThread<CodecRequest>(port, (request) => {
   switch (request.kind) {
     case 'register':
       regions.set(request.region, viewAddress(request.address, request.byteLength));

@@ -13,3 +13,4 @@ export type { SessionValue } from './session-values.ts';
 export { ELEMENT_BYTES, Tensor } from './tensor.ts';
 export type { ElementType, TensorMemory } from './tensor.ts';
 export { loadVulkan, vulkanLibrary, type VulkanChoice } from './vulkan.ts';
+export { endThread, serveThread } from './native-thread.ts';

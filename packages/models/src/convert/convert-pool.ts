@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { fail } from '@causeway/errors';
+import { endThread } from '@causeway/ort';
 import { type ConvertJob, jobBytes } from './convert-job.ts';
 import type { ConvertReply } from './convert-worker.ts';
 
@@ -68,6 +69,6 @@ export class ConvertPool implements AsyncDisposable {
   }
 
   async #end(): Promise<void> {
-    await Promise.all(this.#workers.splice(0).map((worker) => worker.terminate()));
+    await Promise.all(this.#workers.splice(0).map(endThread));
   }
 }
