@@ -88,7 +88,8 @@ function crossing(points: readonly { tokens: number; excess: number }[]): number
   return before.tokens + ((after.tokens - before.tokens) * before.excess) / (before.excess - after.excess);
 }
 
-interface Row {
+/** A prompt length. */
+export interface BreakEvenRow {
   tokens: number;
   pauseMs: Spread;
   /** From the first token to the second. */
@@ -115,7 +116,7 @@ function summarise(all: readonly Observation[]) {
     const carry = bytes(tokens) / bytesPerMs;
     return fixedMs + Math.max(share * carry, carry - (1 - share) * pause(tokens));
   };
-  const rows: Row[] = lengths.map((tokens) => ({
+  const rows: BreakEvenRow[] = lengths.map((tokens) => ({
     tokens,
     pauseMs: spread(of('shaped', tokens).map(({ pauseMs }) => pauseMs)),
     localGapMs: spread(of('shaped', tokens).map(({ localGapMs }) => localGapMs)),

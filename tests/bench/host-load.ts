@@ -14,12 +14,17 @@ function machineSeconds(): number {
   return (user + nice + system + irq + softirq + steal) / TICKS;
 }
 
-/** CPU seconds of a process so far, of all its threads. @throws Error when there is none. */
-export function cpuSeconds(pid: number): number {
+/** A process's parent, and its CPU seconds so far, of all its threads (proc(5), /proc/PID/stat). @throws Error when there is none. */
+function processStat(pid: number | string): { parent: number; seconds: number } {
   // After the name, which may hold spaces: state ppid ... utime (the 12th) stime.
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const [, , , , , , , , , , , utime, stime] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(utime) + Number(stime)) / TICKS;
+  const [, parent, , , , , , , , , , utime, stime] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return { parent: Number(parent), seconds: (Number(utime) + Number(stime)) / TICKS };
+}
+
+/** CPU seconds of a process so far, of all its threads. @throws Error when there is none. */
+export function cpuSeconds(pid: number): number {
+  return processStat(pid).seconds;
 }
 
 /** CPU seconds of this process and its living children. */
@@ -29,10 +34,8 @@ function ownSeconds(): number {
   for (const pid of readdirSync('/proc')) {
     if (!/^\d+$/.test(pid)) continue;
     try {
-      // After the name, which may hold spaces: state ppid ... utime (the 12th) stime.
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      const [, parent, , , , , , , , , , utime, stime] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      if (Number(parent) === process.pid) seconds += (Number(utime) + Number(stime)) / TICKS;
+      const child = processStat(pid);
+      if (child.parent === process.pid) seconds += child.seconds;
     } catch {
       // Ended meanwhile.
     }

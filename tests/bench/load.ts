@@ -8,6 +8,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } fr
 import { basename, join, resolve } from 'node:path';
 import { type ClusterWorker, startCluster } from '@causeway/testkit';
 import { flag, showSpread, spread, writeReport } from './bench-report.ts';
+import { cpuSeconds } from './host-load.ts';
 
 const model = resolve(flag('model', ''));
 const role = flag('role', 'decode') as 'prefill' | 'decode';
@@ -62,14 +63,6 @@ await using cluster = await startCluster({
     CAUSEWAY_THREADS: threads,
   },
 });
-
-/** CPU time of a process so far, s: user and system, in ticks of 10 ms (proc(5), stat, fields 14 and 15). */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
 
 async function load(): Promise<{ readyMs: number; cpuSeconds: number } & ReturnType<typeof memory>> {
   makeCold();

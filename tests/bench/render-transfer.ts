@@ -1,6 +1,8 @@
 /** The sections of docs/benchmarks.md on KV that travels. */
 import { showSpread, type Spread } from './bench-report.ts';
+import type { BreakEvenRow } from './break-even.ts';
 import { read, source } from './report-source.ts';
+import type { TransferRow } from './transfer.ts';
 
 const FIXED = ['none', 'zstd', 'planes+zstd'] as const;
 
@@ -32,20 +34,6 @@ ${source(name, report)}
 `;
 }
 
-interface TransferRow {
-  from: string;
-  to: string;
-  wire: string;
-  lossless: boolean;
-  codec: string;
-  ratio: number;
-  gigabytesPerSecond: Spread;
-  msPer1000: Spread;
-  senderCpuPer1000: Spread;
-  receiverCpuPer1000: Spread;
-  shareOfTtft: Spread;
-}
-
 /** Every pair of families under every codec. */
 export function transfers(name: string): string {
   const report = read<TransferRow[]>(name);
@@ -69,14 +57,7 @@ ${source(name, report)}
 interface BreakEvenSummary {
   mbits: number;
   fixedMs: number;
-  rows: {
-    tokens: number;
-    pauseMs: Spread;
-    localGapMs: Spread;
-    disaggregatedGapMs: Spread;
-    waitMs: number;
-    predictedWaitMs: number;
-  }[];
+  rows: BreakEvenRow[];
   breakEven: { mbits: number; tokens?: number }[];
   measured?: number;
 }

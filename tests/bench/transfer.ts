@@ -126,7 +126,8 @@ function failed(): never {
   throw new Error('no pages');
 }
 
-interface Row {
+/** A pair of families under a codec. */
+export interface TransferRow {
   from: string;
   to: string;
   wire: string;
@@ -144,9 +145,9 @@ interface Row {
   shareOfTtft: Spread;
 }
 
-function summarise(all: readonly Observation[], prefillMs: number): Row[] {
+function summarise(all: readonly Observation[], prefillMs: number): TransferRow[] {
   const groups = Map.groupBy(all, ({ from, to, wire, codec }) => [from, to, wire, codec].join());
-  return [...groups.values()].map((own): Row => {
+  return [...groups.values()].map((own): TransferRow => {
     const { from, to, wire, lossless, codec, rawBytes, sentBytes } = own[0] as Observation;
     return {
       from,

@@ -1,9 +1,5 @@
 /** Checks dashboards against Grafana's own schema, as @grafana/schema has it: fields that it doesn't know, values that it doesn't take. */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { findBinary } from '@causeway/testkit';
-import { ROOT } from './manifests.ts';
+import { typeProblems } from './type-check.ts';
 
 /** Enumerations of the schema are TypeScript's; JSON has their values. Options and custom fields are those of the panel's type. */
 const TYPES = `
@@ -24,20 +20,6 @@ export type Checked = Omit<Plain<Dashboard>, 'panels'> & { panels: (Of<'timeseri
 
 /** What the compiler says of these dashboards; empty when all are right. */
 export function grafanaProblems(dashboards: readonly object[]): string[] {
-  const folder = mkdtempSync(join(ROOT, 'tests/node_modules/.dashboards-'));
-  try {
-    const values = dashboards.map((value, index) => `export const d${index}: Checked = ${JSON.stringify(value, null, 1)};`);
-    writeFileSync(join(folder, 'dashboards.ts'), [TYPES, ...values].join('\n'));
-    const settings = { strict: true, noEmit: true, skipLibCheck: true, module: 'esnext', moduleResolution: 'bundler', types: [] };
-    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: settings, files: ['dashboards.ts'] }));
-    const tsc = findBinary('tsc', 'typescript', `${join(ROOT, 'node_modules/.bin')}:${process.env['PATH'] ?? ''}`);
-    execFileSync(tsc, ['-p', folder, '--pretty', 'false'], { encoding: 'utf8', stdio: 'pipe' });
-    return [];
-  } catch (error) {
-    const { stdout } = error as { stdout?: string };
-    if (stdout === undefined || stdout === '') throw error;
-    return stdout.split('\n').filter((line) => line.trim() !== '');
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const values = dashboards.map((value, index) => `export const d${index}: Checked = ${JSON.stringify(value, null, 1)};`);
+  return typeProblems([TYPES, ...values].join('\n'), { module: 'esnext', moduleResolution: 'bundler' });
 }

@@ -1,10 +1,10 @@
 /** Renders deploy/kubernetes as a user does, and checks manifests against the published schemas. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { findBinary } from '@causeway/testkit';
 import { parseAllDocuments } from 'yaml';
+import { typeProblems } from './type-check.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
 
@@ -85,32 +85,12 @@ export async function schemaProblems(manifests: readonly Manifest[]): Promise<st
  * which is made of the same schemas, is an error.
  */
 export function unknownFields(manifests: readonly Manifest[]): string[] {
-  const folder = mkdtempSync(join(ROOT, 'tests/node_modules/.manifests-'));
-  try {
-    const lines = manifests.flatMap((manifest, index) => [
-      `import type { I${manifest.kind} as T${index} } from '${schemaModule(manifest)}';`,
-      `export const m${index}: T${index} = ${JSON.stringify(manifest, null, 1)};`,
-    ]);
-    writeFileSync(join(folder, 'manifests.ts'), lines.join('\n'));
-    const settings = {
-      strict: true,
-      noEmit: true,
-      skipLibCheck: true,
-      module: 'nodenext',
-      moduleResolution: 'nodenext',
-      types: [],
-    };
-    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: settings, files: ['manifests.ts'] }));
-    const tsc = findBinary('tsc', 'typescript', `${join(ROOT, 'node_modules/.bin')}:${process.env['PATH'] ?? ''}`);
-    execFileSync(tsc, ['-p', folder, '--pretty', 'false'], { encoding: 'utf8', stdio: 'pipe' });
-    return [];
-  } catch (error) {
-    const { stdout } = error as { stdout?: string };
-    if (stdout === undefined || stdout === '') throw error;
-    return stdout.split('\n').filter((line) => line.includes('error TS'));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const lines = manifests.flatMap((manifest, index) => [
+    `import type { I${manifest.kind} as T${index} } from '${schemaModule(manifest)}';`,
+    `export const m${index}: T${index} = ${JSON.stringify(manifest, null, 1)};`,
+  ]);
+  const problems = typeProblems(lines.join('\n'), { module: 'nodenext', moduleResolution: 'nodenext' });
+  return problems.filter((line) => line.includes('error TS'));
 }
 
 export const kinds = (manifests: readonly Manifest[], ...names: string[]): Manifest[] =>
