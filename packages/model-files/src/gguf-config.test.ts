@@ -1,10 +1,11 @@
+import type { GgufMetadataValue } from '@causeway/testkit';
 import { describe, expect, it } from 'vitest';
 import { configFromGguf } from './gguf-config.ts';
 import { readGguf } from './gguf.ts';
-import { ggufBytes, LLAMA_METADATA, type MetadataValue, withMetadata } from './testing/gguf-writer.ts';
+import { ggufBytes, LLAMA_METADATA, withMetadata } from './testing/gguf-writer.ts';
 import { refusal } from './testing/scratch.ts';
 
-function read(changes: Readonly<Record<string, MetadataValue | undefined>> = {}, tensors: string[] = []) {
+function read(changes: Readonly<Record<string, GgufMetadataValue | undefined>> = {}, tensors: string[] = []) {
   const file = {
     metadata: withMetadata(LLAMA_METADATA, changes),
     tensors: tensors.map((name) => ({ name, dims: [8, 5], bytes: new Uint8Array(160) })),
@@ -124,7 +125,7 @@ describe('configFromGguf', () => {
     for (const lengths of [together, apart]) expect(read({ ...latent, ...lengths })).toMatchObject({ headDim: 10, mla });
     const oneStep = read({ ...latent, ...together, 'llama.attention.q_lora_rank': undefined });
     expect(oneStep.mla).toEqual({ ...mla, qLoraRank: undefined });
-    const error = (changes: Readonly<Record<string, MetadataValue | undefined>>) =>
+    const error = (changes: Readonly<Record<string, GgufMetadataValue | undefined>>) =>
       refusal(() => read({ ...latent, ...changes }));
     expect((await error({})).message).toContain('key_length is missing');
     expect((await error({ ...together, 'llama.rope.dimension_count': { u32: 10 } })).message).toContain('leaves nothing');
@@ -149,7 +150,7 @@ describe('configFromGguf', () => {
   });
 
   it('refuses what is missing, no number, or would be computed wrongly', async () => {
-    const error = (changes: Readonly<Record<string, MetadataValue | undefined>>) => refusal(() => read(changes));
+    const error = (changes: Readonly<Record<string, GgufMetadataValue | undefined>>) => refusal(() => read(changes));
     expect((await error({ 'general.architecture': undefined })).message).toContain('general.architecture');
     expect((await error({ 'llama.block_count': undefined })).message).toContain('llama.block_count is missing');
     expect((await error({ 'llama.block_count': { text: 'two' } })).message).toContain(

@@ -1,3 +1,4 @@
+import type { GgufMetadataValue } from '@causeway/testkit';
 import { ServiceError } from '@causeway/errors';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -6,14 +7,14 @@ import { ggufTokenizerSource } from './gguf-tokenizer.ts';
 import { readGguf } from './gguf.ts';
 import { configFromHuggingFace } from './hf-config.ts';
 import { readSafetensorsHeader } from './safetensors.ts';
-import { ggufBytes, LLAMA_METADATA, type MetadataValue } from './testing/gguf-writer.ts';
+import { ggufBytes, LLAMA_METADATA } from './testing/gguf-writer.ts';
 import { safetensorsBytes } from './testing/safetensors-writer.ts';
 import { type Scratch, scratch } from './testing/scratch.ts';
 
 /** Memory that reading a file of a few kilobytes may take. */
 const MOST_BYTES = 32 * 1024 * 1024;
 
-const tokenizerMetadata: readonly (readonly [string, MetadataValue])[] = [
+const tokenizerMetadata: readonly (readonly [string, GgufMetadataValue])[] = [
   ['tokenizer.ggml.model', { text: 'gpt2' }],
   ['tokenizer.ggml.pre', { text: 'smollm' }],
   ['tokenizer.ggml.tokens', { texts: ['a', 'b', 'ab', '<end>'] }],

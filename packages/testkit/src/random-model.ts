@@ -4,7 +4,8 @@
  */
 import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { type GgufMetadataValue, type GgufTensorPlan, writeGgufFile } from './gguf-file.ts';
+import { type GgufTensorPlan, writeGgufFile } from './gguf-file.ts';
+import type { GgufMetadataValue } from './gguf-values.ts';
 
 export interface RandomModel {
   /** Folder to write; made if it isn't there. */
