@@ -11,6 +11,7 @@ import { storageName } from '@causeway/kv';
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadEngine, workerConfig } from '@causeway/worker-runtime';
 import { flag, writeReport } from './bench-report.ts';
+import { readOnly } from './real-kv.ts';
 
 const model = resolve(flag('model', resolve(import.meta.dirname, '../../models/tiny-moe')));
 const text = flag('text', `${model}/README.md`);
@@ -55,20 +56,7 @@ async function distributions(
   const { signal } = new AbortController();
   for (const ids of prompts) {
     using pages = await loaded.engine.reserve(ids.length, signal);
-    const { first } = await loaded.engine.prefill(
-      {
-        promptIds: Uint32Array.from(ids),
-        replayIds: new Uint32Array(0),
-        maxTokens: 1,
-        stopTokenIds: [],
-        ignoreEos: true,
-        sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
-        firstPosition: 0,
-        returnLogits: true,
-      },
-      pages,
-      signal,
-    );
+    const { first } = await loaded.engine.prefill({ ...readOnly(ids), returnLogits: true }, pages, signal);
     if (first?.logits === undefined) throw new Error('no logits came');
     rows.push(logSoftmax(first.logits));
   }

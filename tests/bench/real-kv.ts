@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { readConfig } from '@causeway/config';
+import type { Generation } from '@causeway/engine';
 import type { Fingerprint, KvDescriptor } from '@causeway/kv';
 import { loadTokenizer, openCheckpoint } from '@causeway/model-files';
 import { loadEngine, workerConfig } from '@causeway/worker-runtime';
@@ -31,6 +32,19 @@ export async function proseTokens(model: string, tokens: number): Promise<number
   return ids.slice(0, tokens);
 }
 
+/** Reads a prompt; its one token is the likeliest. */
+export function readOnly(ids: readonly number[]): Generation {
+  return {
+    promptIds: Uint32Array.from(ids),
+    replayIds: new Uint32Array(0),
+    maxTokens: 1,
+    stopTokenIds: [],
+    ignoreEos: true,
+    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
+    firstPosition: 0,
+  };
+}
+
 /** Prefills `tokens` tokens of prose. `env` are settings of a worker: chip, element type, layout. */
 export async function realKv(model: string, tokens: number, env: Readonly<Record<string, string>>): Promise<RealKv> {
   const settings = {
@@ -40,23 +54,11 @@ export async function realKv(model: string, tokens: number, env: Readonly<Record
     CAUSEWAY_MAX_CONTEXT: '4096',
     CAUSEWAY_THREADS: '2',
   };
-  const promptIds = Uint32Array.from(await proseTokens(model, tokens));
+  const ids = await proseTokens(model, tokens);
   await using loaded = await loadEngine(readConfig(workerConfig, { argv: [], env: { ...settings, ...env } }));
   const { signal } = new AbortController();
   using set = await loaded.engine.reserve(tokens, signal);
-  const { prefillMs } = await loaded.engine.prefill(
-    {
-      promptIds,
-      replayIds: new Uint32Array(0),
-      maxTokens: 1,
-      stopTokenIds: [],
-      ignoreEos: true,
-      sampling: { temperature: 0, topP: 1, topK: 0, seed: 0n },
-      firstPosition: 0,
-    },
-    set,
-    signal,
-  );
+  const { prefillMs } = await loaded.engine.prefill(readOnly(ids), set, signal);
   const { descriptor, fingerprint } = loaded.info;
   const blocks = Math.ceil(tokens / descriptor.storage.blockTokens);
   const pages = set.pages.slice(0, blocks).map((page) => loaded.pool.bytes(page).slice());

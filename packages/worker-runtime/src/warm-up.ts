@@ -9,7 +9,6 @@ const PROMPT_TOKENS = 64;
 const DECODE_STEPS = 8;
 /** Answers are left before they end: the engine remembers how long those got that ended. */
 const SPARE_STEPS = 8;
-const ROUNDS = 2;
 /** Where so few tokens take so long, everything is compiled once they are read, and more would only keep requests waiting. */
 const FEW_TOKENS = 8;
 const ENOUGH_MS = 5_000;
@@ -22,7 +21,7 @@ export async function warmUp(engine: Engine, role: WorkerRole, maxContext: numbe
   const answer = DECODE_STEPS + SPARE_STEPS;
   const tokens = Math.max(1, Math.min(PROMPT_TOKENS, maxContext - answer - 1));
   const generation: Generation = {
-    promptIds: new Uint32Array(Math.min(FEW_TOKENS, tokens)),
+    promptIds: new Uint32Array(tokens),
     replayIds: new Uint32Array(0),
     maxTokens: answer,
     stopTokenIds: [],
@@ -32,8 +31,11 @@ export async function warmUp(engine: Engine, role: WorkerRole, maxContext: numbe
   };
   const start = performance.now();
   const enough = (): boolean => performance.now() - start > ENOUGH_MS;
-  for (let round = 0; round <= ROUNDS && !enough(); round++) {
-    if (round > 0) generation.promptIds = new Uint32Array(tokens);
+  // Nothing is read on a decode worker: few tokens would take it as long as many.
+  const rounds = role === 'prefill' ? [Math.min(FEW_TOKENS, tokens), tokens, tokens] : [tokens, tokens];
+  for (const count of rounds) {
+    if (enough()) break;
+    generation.promptIds = new Uint32Array(count);
     using pages = await engine.reserve(engine.room(generation), signal);
     if (role === 'prefill') {
       await engine.prefill(generation, pages, signal);
