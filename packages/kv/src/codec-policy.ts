@@ -76,19 +76,11 @@ export class CodecPolicy {
     if (this.#fixed !== undefined) return this.#fixed;
     const { bandwidth } = this.#link;
     if (bandwidth === undefined) return { codec: 'none', reason: 'nothing was measured on this link yet' };
-    const costs = this.#accepted.flatMap((codec) => {
-      const ms = this.cost(codec, parts);
-      return ms === undefined ? [] : [{ codec, ms }];
-    });
-    const [first, ...others] = costs;
-    const best = others.reduce(
-      (least, other) => (other.ms < least.ms ? other : least),
-      first ?? { codec: 'none' as const, ms: 0 },
-    );
+    const costs = this.#costs(parts);
     const listed = costs.map(({ codec, ms }) => `${codec} ${ms.toFixed(2)}`).join(', ');
     const text = parts === 1 ? 'one part' : `each of ${parts} parts`;
     return {
-      codec: best.codec,
+      codec: cheapest(costs),
       reason: `ms per raw MiB in ${text}: ${listed}; the link carries ${(bandwidth / 1000).toFixed(1)} MB/s`,
     };
   }
@@ -99,7 +91,7 @@ export class CodecPolicy {
     const turn = this.#parts++;
     const unknown = this.#accepted.find((codec) => this.#samples(codec) === 0);
     if (unknown !== undefined) return unknown;
-    const { codec } = this.decision(parts);
+    const codec = cheapest(this.#costs(parts));
     const others = this.#accepted.filter((other) => other !== codec);
     const young = others.filter((other) => this.#samples(other) < FIRST_SAMPLES);
     if (young.length > 0 && turn % FIRST_EVERY === 0) return young[0] as KvCodec;
@@ -146,7 +138,24 @@ export class CodecPolicy {
     });
   }
 
+  /** Of the codecs that can be judged; none while nothing was measured on the link. */
+  #costs(parts: number): Cost[] {
+    return this.#accepted.flatMap((codec) => {
+      const ms = this.cost(codec, parts);
+      return ms === undefined ? [] : [{ codec, ms }];
+    });
+  }
+
   #samples(codec: KvCodec): number {
     return this.#measures.of(codec)?.samples ?? 0;
   }
+}
+
+interface Cost {
+  codec: KvCodec;
+  ms: number;
+}
+
+function cheapest([first, ...others]: readonly Cost[]): KvCodec {
+  return others.reduce((least, other) => (other.ms < least.ms ? other : least), first ?? { codec: 'none', ms: 0 }).codec;
 }

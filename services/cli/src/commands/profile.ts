@@ -15,8 +15,9 @@ import { createChannelPool } from '@causeway/rpc';
 import { eventually } from '@causeway/testkit';
 import { readRunState, type RunState } from '../cluster/run-state.ts';
 import { promptText } from '../load/load-plan.ts';
+import { quantile } from '../load/load-summary.ts';
 import type { RunPaths } from '../paths.ts';
-import { measureDecode, type MeasuredTransfer, measureTransfer, type Measuring, median } from '../profile/measure.ts';
+import { measureDecode, type MeasuredTransfer, measureTransfer, type Measuring } from '../profile/measure.ts';
 import { profileLines } from '../profile/report.ts';
 import type { Output } from '../terminal/output.ts';
 
@@ -138,7 +139,13 @@ async function prefills(
   for (const tokens of lengths) {
     const seen: number[] = [];
     for (let i = 0; i < repeats; i++) seen.push((await measureTransfer(measuring, worker, first, tokens)).prefillSeconds);
-    prefill.push({ tokens, seconds: median(seen) });
+    prefill.push({
+      tokens,
+      seconds: quantile(
+        seen.toSorted((a, b) => a - b),
+        0.5,
+      ),
+    });
   }
   const links: WorkerProfile['links'] = [];
   const longest = lengths.at(-1);

@@ -108,11 +108,3 @@ async function steps(worker: WorkerRecord): Promise<{ seconds: number; count: nu
   const metrics = await scrape(worker);
   return { seconds: metrics('causeway_decode_step_seconds_sum'), count: metrics('causeway_decode_step_seconds_count') };
 }
-
-/** The middle value, of an even number the mean of both. */
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  if (sorted.length % 2 === 1) return sorted[middle] as number;
-  return ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
-}
