@@ -19,7 +19,7 @@ const EXACT_LEVEL = 0;
 
 /** x [N, in] times the transpose of an f32 weight [out, in]. Only the CPU's provider has FusedMatMul. */
 export function matMulTransposed(segment: SegmentBuilder, x: Value, weight: WeightRef): Value {
-  if (segment.loneRows === 'free') return segment.graph.op('Gemm', [x, segment.weight(weight)], { transB: int(1) });
+  if (segment.onDevice) return segment.graph.op('Gemm', [x, segment.weight(weight)], { transB: int(1) });
   return segment.graph.contrib('FusedMatMul', [x, segment.weight(weight)], { transB: int(1) });
 }
 
@@ -142,7 +142,7 @@ const DEVICE_PARTS = 6;
 /** Cuts [N, width] into one value per entry of `widths`, along the last axis. */
 export function splitColumns(segment: SegmentBuilder, x: Value, widths: readonly number[]): readonly Value[] {
   const { graph } = segment;
-  if (segment.loneRows === 'free' && widths.length > DEVICE_PARTS) {
+  if (segment.onDevice && widths.length > DEVICE_PARTS) {
     let end = 0;
     return widths.map((width) => {
       const start = end;

@@ -36,7 +36,7 @@ export class SegmentBuilder {
   readonly precision: Precision;
   /** What new keys and values are rounded to before attention. */
   readonly kvRounding: KvWireForm | undefined;
-  /** Products with int8 activations give a row the same bits alone as among others (lone-rows.ts). */
+  /** How products of a lone row are made (lone-rows.ts). */
   readonly loneRows: LoneRows;
   readonly #inputs = new Map<string, ValueSpec>();
   readonly #outputs: ValueSpec[] = [];
@@ -56,6 +56,11 @@ export class SegmentBuilder {
     this.precision = precision;
     this.loneRows = loneRows;
     this.kvRounding = kvRounding;
+  }
+
+  /** The graph runs on a chip that is no CPU, whose provider has other kernels. */
+  get onDevice(): boolean {
+    return this.loneRows === 'free';
   }
 
   reserved(name: ReservedInput): Value {

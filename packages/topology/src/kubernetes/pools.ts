@@ -30,7 +30,7 @@ const PER_POD = new Set([
   'CAUSEWAY_ADVERTISE_HOST',
 ]);
 
-/** Threads of a worker that says `auto`, as in Compose. */
+/** Threads of a worker that says `auto`: pods have nodes of more cores than the one machine of Compose, where it is one. */
 const AUTO_THREADS = 2;
 const MIN_CEILING = 4;
 
