@@ -14,7 +14,7 @@ beforeAll(async () => {
 
 function start(replaced: unknown[] = []): TokenConstraints {
   const script = new URL('./testing/breaking-worker.ts', import.meta.url);
-  return new TokenConstraints({ tokens: test.tokens, script, stallMs: 1_500, onReplaced: (cause) => replaced.push(cause) });
+  return new TokenConstraints({ tokens: test.tokens, script, stallMs: 3_000, onReplaced: (cause) => replaced.push(cause) });
 }
 
 const idOf = (text: string): number => test.tokenizer.encodeRendered(text)[0] as number;

@@ -122,8 +122,10 @@ export class TokenConstraints implements AsyncDisposable {
       this.#ready = true;
       if (this.#due.size > 0) this.#watchThread();
     });
-    worker.on('error', (error) => this.#lose(worker, error));
-    worker.on('exit', (code) => this.#lose(worker, `it ended with code ${code}`));
+    // An error overtakes the answers sent before it, which say for whom the thread worked; the end does not.
+    let cause: unknown;
+    worker.on('error', (error) => (cause = error));
+    worker.on('exit', (code) => this.#lose(worker, cause ?? `it ended with code ${code}`));
     // A listener on the port would keep the process alive: this comes last.
     worker.unref();
     return worker;

@@ -164,8 +164,10 @@ export class CodecPool implements AsyncDisposable {
     const thread: Thread = { worker, pending: new Map() };
     worker.unref();
     worker.on('message', (response: CodecResponse) => settle(thread, response));
-    worker.on('error', (cause) => this.#lose(thread, cause));
-    worker.on('exit', () => this.#lose(thread, undefined));
+    // An error overtakes the answers sent before it; the end does not.
+    let cause: unknown;
+    worker.on('error', (error) => (cause = error));
+    worker.on('exit', () => this.#lose(thread, cause));
     for (const [region, buffer] of this.#regions) post(thread, registration(region, buffer));
     for (const converter of this.#converters) post(thread, converter);
     this.#threads.push(thread);
