@@ -21,14 +21,14 @@ export class ScheduledCodecs implements Codecs {
   readonly waiting: (() => void)[] = [];
   /** Grows with every job. */
   activity = 0;
-  /** A fault to be found: jobs are said to be done when they are asked for. */
-  readonly #answersEarly: boolean;
+  /** Faults to be found: jobs are said to be done when they are asked for. */
+  readonly #answersEarly: { decode: boolean; convert: boolean };
   readonly #regions: NativeMemory[] = [];
   readonly #converters: BlockConverter[] = [];
   readonly #scratch = new CodecScratch();
   #closed = false;
 
-  constructor(answersEarly = false) {
+  constructor(answersEarly = { decode: false, convert: false }) {
     this.#answersEarly = answersEarly;
   }
 
@@ -53,7 +53,7 @@ export class ScheduledCodecs implements Codecs {
     const { codec, elementBytes, body, rawCrc, raw } = job;
     const bytes = () => (body instanceof Uint8Array ? body : this.#view(body));
     const run = () => decodeRuns(codec, elementBytes, bytes(), rawCrc, raw, this.#view, this.#scratch);
-    if (this.#answersEarly) {
+    if (this.#answersEarly.decode) {
       // what it read may be another's by then
       this.waiting.push(() => {
         try {
@@ -68,12 +68,13 @@ export class ScheduledCodecs implements Codecs {
   async convert(job: ConvertJob): Promise<number> {
     const converter = this.#converters[job.converter] as BlockConverter;
     for (const block of job.blocks) {
-      await this.#later(() => {
+      const converted = this.#later(() => {
         const page = this.#view({ region: job.pageRegion, offset: block.page, length: job.pageBytes });
         const wire = this.#view({ region: job.wireRegion, offset: block.wire, length: job.wireBytes });
         if (job.way === 'toWire') converter.toWire(page, wire, job.layers);
         else converter.fromWire(wire, page, job.layers);
       });
+      if (!this.#answersEarly.convert) await converted;
     }
     return 0;
   }
