@@ -11,7 +11,7 @@ import {
   type KvWireForm,
   type MemoryRun,
 } from '@causeway/kv';
-import { CodecScratch, decodeRuns, encodeRuns } from '@causeway/kv/internal';
+import { decodeRuns, encodeRuns } from '@causeway/kv/internal';
 
 type NativeMemory = Parameters<Codecs['register']>[0];
 
@@ -25,7 +25,6 @@ export class ScheduledCodecs implements Codecs {
   readonly #answersEarly: { decode: boolean; convert: boolean };
   readonly #regions: NativeMemory[] = [];
   readonly #converters: BlockConverter[] = [];
-  readonly #scratch = new CodecScratch();
   #closed = false;
 
   constructor(answersEarly = { decode: false, convert: false }) {
@@ -44,7 +43,7 @@ export class ScheduledCodecs implements Codecs {
 
   encode(job: EncodeJob): Promise<EncodedPart> {
     const { codec, elementBytes, raw, out } = job;
-    const run = () => encodeRuns(codec, elementBytes, raw, out, this.#view, this.#scratch);
+    const run = () => encodeRuns(codec, elementBytes, raw, out, this.#view);
     // as in CodecPool, `none` is the calling thread's own work
     return codec === 'none' ? Promise.resolve(run()) : this.#later(run);
   }
@@ -52,7 +51,7 @@ export class ScheduledCodecs implements Codecs {
   decode(job: DecodeJob): Promise<DecodedPart> {
     const { codec, elementBytes, body, rawCrc, raw } = job;
     const bytes = () => (body instanceof Uint8Array ? body : this.#view(body));
-    const run = () => decodeRuns(codec, elementBytes, bytes(), rawCrc, raw, this.#view, this.#scratch);
+    const run = () => decodeRuns(codec, elementBytes, bytes(), rawCrc, raw, this.#view);
     if (this.#answersEarly.decode) {
       // what it read may be another's by then
       this.waiting.push(() => {
