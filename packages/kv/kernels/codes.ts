@@ -1,7 +1,11 @@
 /** Codes of int8 and int4 with a factor for each row <-> f32 (src/number-format.ts). */
 
+/** Constants of vectors lie in memory: V8 makes others anew in every turn of a loop, which takes longer than the loop's own work. */
+const NIBBLE = memory.data<u32>([15, 15, 15, 15], 16);
+const MAGNITUDE = memory.data<u32>([0x7fff_ffff, 0x7fff_ffff, 0x7fff_ffff, 0x7fff_ffff], 16);
 /** Added to a number below 2^22, it leaves the nearest integer, ties to even, in the lowest bits of the f32 sum. */
-const TO_INTEGER: f32 = 12_582_912;
+const TO_INTEGER = memory.data<u32>([0x4b40_0000, 0x4b40_0000, 0x4b40_0000, 0x4b40_0000], 16);
+
 
 /** `rows` rows of `width` codes, a multiple of 4. */
 export function widenInt8(from: usize, factors: usize, to: usize, rows: usize, width: usize): void {
@@ -51,7 +55,7 @@ export function narrowInt8(from: usize, factors: usize, to: usize, rows: usize, 
 
 /** The same with codes to 7, two to a byte; `width` is a multiple of 8. */
 export function narrowInt4(from: usize, factors: usize, to: usize, rows: usize, width: usize, least: i32): void {
-  const mask = i32x4.splat(15);
+  const mask = v128.load(NIBBLE);
   for (; rows > 0; rows--) {
     const factor = rowFactor(from, width, 7, least);
     store<f32>(factors, factor);
@@ -72,13 +76,13 @@ export function narrowInt4(from: usize, factors: usize, to: usize, rows: usize, 
 // @ts-ignore: decorator
 @inline
 function codes(from: usize, factor: f32): v128 {
-  return v128.add<f32>(v128.div<f32>(v128.load(from), f32x4.splat(factor)), f32x4.splat(TO_INTEGER));
+  return v128.add<f32>(v128.div<f32>(v128.load(from), f32x4.splat(factor)), v128.load(TO_INTEGER));
 }
 
 // @ts-ignore: decorator
 @inline
 function rowFactor(from: usize, width: usize, largest: f32, least: i32): f32 {
-  const mask = i32x4.splat(0x7fff_ffff);
+  const mask = v128.load(MAGNITUDE);
   // magnitudes are in the order of their bits
   let most = i32x4.splat(least);
   for (const end = from + 4 * width; from < end; from += 16) most = v128.max<i32>(most, v128.and(v128.load(from), mask));

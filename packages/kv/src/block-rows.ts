@@ -47,7 +47,10 @@ export class BlockRows {
       for (let column = 0; column * LINE_BYTES < row; column++) {
         const start = this.#stage + column * blockTokens * LINE_BYTES;
         const used = Math.min(LINE_BYTES, row - column * LINE_BYTES);
-        if (write && used < LINE_BYTES) kernels().view(start, blockTokens * LINE_BYTES).fill(0);
+        if (write && used < LINE_BYTES)
+          kernels()
+            .view(start, blockTokens * LINE_BYTES)
+            .fill(0);
         moveRuns(start, LINE_BYTES, rows, column * LINE_BYTES, blockTokens, used, write);
       }
     }
@@ -78,15 +81,7 @@ export class BlockRows {
 }
 
 /** `count` runs of `bytes` bytes: `stride` apart from `staged` on, and byte `first` of each row. */
-function moveRuns(
-  staged: number,
-  stride: number,
-  rows: Rows,
-  first: number,
-  count: number,
-  bytes: number,
-  write: boolean,
-): void {
+function moveRuns(staged: number, stride: number, rows: Rows, first: number, count: number, bytes: number, write: boolean): void {
   const { run } = kernels();
   if (write) run.copyRuns(rows.at + first, staged, count, bytes, rows.stride, stride);
   else run.copyRuns(staged, rows.at + first, count, bytes, stride, rows.stride);

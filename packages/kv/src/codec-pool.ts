@@ -91,8 +91,7 @@ export class CodecPool implements AsyncDisposable {
 
   /** Encodes one part. @throws ServiceError `internal` when a thread fails */
   async encode(job: EncodeJob): Promise<EncodedPart> {
-    if (job.codec === 'none')
-      return encodeRuns('none', job.elementBytes, job.raw, job.out, (run) => this.#view(run));
+    if (job.codec === 'none') return encodeRuns('none', job.elementBytes, job.raw, job.out, (run) => this.#view(run));
     return (await this.#run({ kind: 'encode', job: ++this.#lastJob, ...job })) as EncodedPart;
   }
 

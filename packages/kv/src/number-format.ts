@@ -43,7 +43,11 @@ export interface NumberPlaces {
 }
 
 /** Numbers to f32: `rows` rows of `width` numbers each. */
-export function decodeNumbers({ dtype, width, scale }: RowFormat, { numbers, factors, values }: NumberPlaces, rows: number): void {
+export function decodeNumbers(
+  { dtype, width, scale }: RowFormat,
+  { numbers, factors, values }: NumberPlaces,
+  rows: number,
+): void {
   const { run } = kernels();
   const count = rows * width;
   switch (dtype) {
