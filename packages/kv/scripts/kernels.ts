@@ -9,10 +9,12 @@ const sources = readdirSync(folder)
   .sort();
 const options = ['--enable', 'simd', '--runtime', 'stub', '-O3', '--noAssert', '--importMemory', '--baseDir', folder];
 let binary: Uint8Array | undefined;
-const { error, stderr } = await main([...sources, '--outFile', 'kernels.wasm', ...options], {
+const complaints: string[] = [];
+const { error } = await main([...sources, '--outFile', 'kernels.wasm', ...options], {
+  stderr: { write: (text: string) => void complaints.push(text) },
   writeFile: (name: string, contents: Uint8Array | string) => {
     if (name === 'kernels.wasm' && typeof contents !== 'string') binary = contents;
   },
 });
-if (error !== null || binary === undefined) throw new Error(`the kernels don't compile:\n${stderr.toString()}`);
+if (error !== null || binary === undefined) throw new Error(`the kernels don't compile:\n${complaints.join('')}`);
 writeFileSync(fileURLToPath(new URL('../src/gen/kernels.wasm', import.meta.url)), binary);

@@ -10,6 +10,7 @@ import { decodeBody, encodeBody } from './part-codec.ts';
 import { joinPlanes, planeBufferBytes, planeOffset, splitPlanes } from './plane-split.ts';
 import { kvRatio } from './codec-ratio.ts';
 import { syntheticKv } from './synthetic-kv.ts';
+import { nodeZstd, processZstd } from './zstd.ts';
 
 describe('byte planes', () => {
   test('hold byte p of every number, rotated left by one bit, in plane p, and come back', () => {
@@ -86,6 +87,27 @@ describe('bodies', () => {
       params: { [constants.ZSTD_c_windowLog]: 25, [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_contentSizeFlag]: 0 },
     });
     expect(() => decodeBody('zstd', wide, 32 << 20, 4)).toThrow(/zstd refuses/);
+  });
+});
+
+describe.each([
+  ['node:zlib', nodeZstd],
+  ['the functions of this process', processZstd() ?? expect.fail('this Node lets nobody call its zstd')],
+] as const)('zstd by %s', (_, zstd) => {
+  test.each(['whole', 'plane'] as const)('%s: frames are read by the other one, and end where there is no room', (input) => {
+    const kv = syntheticKv('bf16', 1 << 16).filter((_byte, i) => i % 2 === 1);
+    const frame = new Uint8Array(kv.length);
+    const size = zstd.compress(input, kv, frame) ?? expect.fail();
+    expect(size).toBeLessThan(0.8 * kv.length);
+    for (const other of [nodeZstd, processZstd() ?? expect.fail()]) {
+      const back = new Uint8Array(kv.length);
+      expect(other.decompress(frame.subarray(0, size), back)).toBe(kv.length);
+      expect(Buffer.compare(back, kv)).toBe(0);
+      expect(other.decompress(frame.subarray(0, size), new Uint8Array(kv.length - 1))).toBeUndefined();
+      expect(other.decompress(frame.subarray(1, size), back)).toBeUndefined();
+      expect(other.decompress(frame.subarray(0, size - 1), back)).toBeUndefined();
+    }
+    expect(zstd.compress(input, kv, new Uint8Array(size - 1))).toBeUndefined();
   });
 });
 

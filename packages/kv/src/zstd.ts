@@ -7,9 +7,9 @@ import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { ownFunctions } from '@causeway/ort';
 
 /** What is compressed: anything, or a plane of numbers (plane-split.ts). */
-export type ZstdInput = 'whole' | 'plane';
+type ZstdInput = 'whole' | 'plane';
 
-export interface Zstd {
+interface Zstd {
   /** @returns bytes of one frame written to `to`; undefined when it doesn't fit */
   compress(input: ZstdInput, from: Uint8Array, to: Uint8Array): number | undefined;
   /** @returns bytes written to `to`; undefined when `from` is no frame, or holds more than `to` */
