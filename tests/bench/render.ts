@@ -311,8 +311,9 @@ ${transfers('transfer')}
 
 Time to commit over a link that a shaping proxy holds to its rate, \`auto\` against each fixed codec, in turns. This machine carries some
 100 to 300 MB/s of KV with nothing in the way (see above: 1.6 Gbit/s), so that its links of 1 and 10 Gbit/s are bound by the two cores
-that sender, receiver, nats-server, proxy and other work share: there the policy has to find that there is no processor to spare for a
-codec. At 50 Mbit/s the link is what counts.
+that sender, receiver, nats-server, proxy and other work share: there the codecs are as good as one another, and what is chosen changes
+with what else the machine does. At 50 Mbit/s the link is what counts. Aim: within 10 % of the fastest. The medians are several times
+the least times: that is other work.
 
 ${codecPolicy('codec-policy')}
 ## From which length a prefill worker pays
