@@ -1,11 +1,10 @@
 /** Codes of int8 and int4 with a factor for each row <-> f32 (src/number-format.ts). */
 
-/** Constants of vectors lie in memory: V8 makes others anew in every turn of a loop, which takes longer than the loop's own work. */
+/** Constants of vectors lie in memory: V8 makes others anew in every turn of a loop, which takes longer than its work. */
 const NIBBLE = memory.data<u32>([15, 15, 15, 15], 16);
 const MAGNITUDE = memory.data<u32>([0x7fff_ffff, 0x7fff_ffff, 0x7fff_ffff, 0x7fff_ffff], 16);
 /** Added to a number below 2^22, it leaves the nearest integer, ties to even, in the lowest bits of the f32 sum. */
 const TO_INTEGER = memory.data<u32>([0x4b40_0000, 0x4b40_0000, 0x4b40_0000, 0x4b40_0000], 16);
-
 
 /** `rows` rows of `width` codes, a multiple of 4. */
 export function widenInt8(from: usize, factors: usize, to: usize, rows: usize, width: usize): void {
@@ -37,8 +36,8 @@ export function widenInt4(from: usize, factors: usize, to: usize, rows: usize, w
 }
 
 /**
- * `rows` rows of `width` numbers, a multiple of 4. A factor is (largest magnitude, at least that of bits `least`) / 127, rounded to bf16.
- * No code needs clipping: a factor is at most 2^-9 of itself below what it was before it was rounded, too little to reach the next code.
+ * `rows` rows of `width` numbers, a multiple of 4. A factor is (largest magnitude, at least that of bits `least`) / 127, rounded
+ * to bf16. No code needs clipping: a factor is at most 2^-9 of itself below what it was before, too little to reach the next code.
  */
 export function narrowInt8(from: usize, factors: usize, to: usize, rows: usize, width: usize, least: i32): void {
   for (; rows > 0; rows--) {

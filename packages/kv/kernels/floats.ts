@@ -3,7 +3,7 @@
  * fifteen more than `count` says are read and written.
  */
 
-/** Constants of vectors lie in memory: V8 makes others anew in every turn of a loop, which takes longer than the loop's own work. */
+/** Constants of vectors lie in memory: V8 makes others anew in every turn of a loop, which takes longer than its work. */
 const ONE = memory.data<u32>([1, 1, 1, 1], 16);
 const BELOW_HALF_BF16 = memory.data<u32>([0x7fff, 0x7fff, 0x7fff, 0x7fff], 16);
 const MAGNITUDE = memory.data<u32>([0x7fff_ffff, 0x7fff_ffff, 0x7fff_ffff, 0x7fff_ffff], 16);

@@ -1,6 +1,6 @@
 /**
- * Byte planes of numbers that were rotated left by one bit (src/plane-split.ts). Sixteen numbers at a time: up to fifteen more than
- * `bytes` says are read and written.
+ * Byte planes of numbers that were rotated left by one bit (src/plane-split.ts). Sixteen numbers at a time: up to fifteen more
+ * than `bytes` says are read and written.
  */
 
 /** 2-byte numbers -> their low and high bytes. */
