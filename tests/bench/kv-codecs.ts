@@ -16,6 +16,8 @@ const repeats = Number(flag('repeats', '7'));
 const dtypes = flag('dtypes', 'bf16,f16,f32').split(',') as KvDtype[];
 /** Parts of a transfer are at most as long. */
 const PART_BYTES = (1 << 20) - 64;
+/** In one measurement: the system tells a thread's time in steps. */
+const PASSES = 5;
 const CODECS = ['zstd', 'planes+zstd'] as const satisfies KvCodec[];
 
 interface Row {
@@ -27,7 +29,7 @@ interface Row {
   decode: number;
 }
 
-/** One pass over all parts, there and back. */
+/** Some passes over all parts, there and back. */
 function pass(dtype: KvDtype, codec: KvCodec, parts: readonly Uint8Array[]): Row {
   const elementBytes = DTYPE_BYTES[dtype] as 2 | 4;
   const bodies = parts.map((part) => new Uint8Array(part.length));
@@ -36,9 +38,9 @@ function pass(dtype: KvDtype, codec: KvCodec, parts: readonly Uint8Array[]): Row
   const run = (region: number, length: number) => [{ region, offset: 0, length }];
   const speed = (step: () => void): number => {
     const before = process.threadCpuUsage();
-    step();
+    for (let pass = 0; pass < PASSES; pass++) step();
     const { user, system } = process.threadCpuUsage(before);
-    return rawBytes / (user + system) / 1e3;
+    return (PASSES * rawBytes) / (user + system) / 1e3;
   };
   let encoded: ReturnType<typeof encodeRuns>[] = [];
   const encode = speed(() => {
