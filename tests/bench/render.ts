@@ -299,6 +299,7 @@ ${conversions('kv-convert')}
 
 GB of raw bytes for each second of processor time, one thread, with the checksums of raw bytes and body that a transfer makes. Aims for bf16 under
 \`planes+zstd\`: ratio 1.45, 1 GB/s to encode, 1.5 GB/s to decode; for f16 a ratio of 1.17, which is missed: of its 16 bits only five are exponent.
+The load average was 25 on two cores meanwhile: processor time too grows where caches and cores are shared, and the aims in GB/s are not shown to be met.
 
 ${codecs('kv-codecs')}
 ## KV between chip families
