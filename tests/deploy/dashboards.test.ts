@@ -105,9 +105,7 @@ describe('queries of the dashboards, against a Prometheus that scrapes a cluster
   });
 
   describe.skipIf(process.env['CAUSEWAY_TEST_FULL'] !== '1')('when things fail', () => {
-    /** A failure must meet a transfer at the right moment for these. */
-    const BY_CHANCE = ['Repairs', 'Share recomputed', 'NATS: pending'];
-    const quiet = cases.filter(([, { quiet: rests, title }]) => rests === true && !BY_CHANCE.includes(title));
+    const quiet = cases.filter(([, { quiet: rests }]) => rests === true);
 
     beforeAll(async () => {
       await watched[Symbol.asyncDispose]();

@@ -1,20 +1,23 @@
 /** What moves the panels that rest while all is well: failures of every part of a cluster, one after another, under load. */
 import { setTimeout as wait } from 'node:timers/promises';
-import { eventually } from '@causeway/testkit';
+import { connectDeafNatsPeer, connectNatsPeer, eventually, natsPublication, startDamagingLink } from '@causeway/testkit';
 import type { Watched } from './watched-cluster.ts';
 
 const LONG_PROMPT = `Read these notes. ${'Mia put the map in the garden. Tom sleeps in room 88. '.repeat(70)}Count from 1 to 60.`;
 const AT_ONCE = 12;
 /** Scrapes are a second apart. */
 const SEEN_MS = 3_000;
+/** Parts of KV that arrive damaged; a transfer is refused at the 33rd. */
+const DAMAGED_PARTS = 4;
 /** Recording rules are evaluated every 15 s. */
 const SETTLED_MS = 60_000;
 
 /**
- * Lets long prompts wait, clients go away, NATS restart, decode workers and a shard stand still, shards die, a decode and a prefill worker
- * die in mid work, and no decode worker be there; ends when `done` says so, or after a minute.
+ * Lets long prompts wait, clients go away, NATS restart, KV be damaged on its way, a client of NATS read nothing, decode workers and a
+ * shard stand still, shards die, a decode and prefill workers die in mid work, and no decode worker be there; ends when `done` says so, or
+ * after a minute.
  */
-export async function failEverything({ cluster }: Watched, done: () => Promise<boolean>): Promise<void> {
+export async function failEverything({ cluster, range }: Watched, done: () => Promise<boolean>): Promise<void> {
   const ask = async (maxTokens: number, signal?: AbortSignal): Promise<void> => {
     try {
       const response = await fetch(`http://${cluster.router.http}/v1/completions`, {
@@ -41,6 +44,7 @@ export async function failEverything({ cluster }: Watched, done: () => Promise<b
     await cluster.worker(id).process.kill();
   };
 
+  const prefill = { CAUSEWAY_CHIP: 'nvidia' };
   const decode = { CAUSEWAY_CHIP: 'ascend' };
   await cluster.startWorker('decode', 'decode-2', decode);
 
@@ -56,6 +60,42 @@ export async function failEverything({ cluster }: Watched, done: () => Promise<b
   await wait(SEEN_MS);
   await cluster.nats.start();
   await interrupted;
+
+  // KV of one prefill worker is damaged on its way: parts are refused, and sent again.
+  {
+    await using link = await startDamagingLink({
+      target: cluster.nats.port,
+      subject: 'causeway.v1.kv.d.',
+      limit: DAMAGED_PARTS,
+    });
+    const throughIt = await cluster.startWorker('prefill', 'prefill-2', {
+      ...prefill,
+      CAUSEWAY_NATS_URL: `nats://127.0.0.1:${link.port}`,
+    });
+    await several(AT_ONCE, 8);
+    if (link.damaged === 0) throw new Error('no KV went over the link that damages it');
+    await wait(SEEN_MS);
+    await throughIt.process.stop();
+  }
+
+  // A prefill worker dies at the first part that it sends: its prompt is read again.
+  await cluster.startWorker('prefill', 'prefill-2', { ...prefill, CAUSEWAY_FAILPOINTS: 'after_frame_k=kill' });
+  await several(AT_ONCE, 8);
+  if (cluster.worker('prefill-2').process.exit === undefined) throw new Error('prefill-2 sent nothing');
+
+  // A client of NATS reads nothing of what is there for it: the server holds it.
+  const deaf = await connectDeafNatsPeer(cluster.nats.port, 'bulk');
+  const sender = (await connectNatsPeer(cluster.nats.port)).resume();
+  try {
+    const waits = async (): Promise<boolean> => {
+      sender.write(natsPublication('bulk', 262_144));
+      return (await range('causeway_nats_server_pending_bytes > 0')).length > 0;
+    };
+    await eventually(waits, { timeoutMs: 30_000, intervalMs: 100, what: 'bytes that wait in the server' });
+  } finally {
+    deaf.destroy();
+    sender.destroy();
+  }
 
   // Decode workers do not take what is sent to them: it piles up, at the server at last.
   const piled = several(2 * AT_ONCE, 8);
@@ -78,7 +118,7 @@ export async function failEverything({ cluster }: Watched, done: () => Promise<b
   await wait(SEEN_MS);
   await cluster.startWorker('expert', 'expert-2');
 
-  // In mid answer a decode worker dies, then a prefill worker in the middle of prompts.
+  // In mid answer a decode worker dies, then the last prefill worker in the middle of prompts.
   const moved = several(4, 200);
   await wait(2_000);
   await killed('decode-1');
