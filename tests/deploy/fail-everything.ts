@@ -63,17 +63,14 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
 
   // KV of one prefill worker is damaged on its way: parts are refused, and sent again.
   {
-    await using link = await startDamagingLink({
-      target: cluster.nats.port,
-      subject: 'causeway.v1.kv.d.',
-      limit: DAMAGED_PARTS,
-    });
+    await using link = await startDamagingLink({ target: cluster.nats.port, subject: 'causeway.v1.kv.' });
     const throughIt = await cluster.startWorker('prefill', 'prefill-2', {
       ...prefill,
       CAUSEWAY_NATS_URL: `nats://127.0.0.1:${link.port}`,
     });
+    link.damage(DAMAGED_PARTS);
     await several(AT_ONCE, 8);
-    if (link.damaged === 0) throw new Error('no KV went over the link that damages it');
+    if (link.left > 0) throw new Error(`of ${DAMAGED_PARTS} parts to be damaged ${link.left} did not come`);
     await wait(SEEN_MS);
     await throughIt.process.stop();
   }

@@ -1,28 +1,28 @@
 /** A TCP proxy of this machine that damages what a NATS client publishes, as a bad link or network card does. */
-import { connect, createServer, type Socket } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 export interface DamagingLink extends AsyncDisposable {
   /** Port of 127.0.0.1 to connect to instead of the server's. */
   readonly port: number;
-  /** Messages that were damaged so far. */
-  readonly damaged: number;
+  /** Damages the next so many messages; those after them go through as they are. */
+  damage(messages: number): void;
+  /** Messages that are still to be damaged. */
+  readonly left: number;
 }
 
 /** Damage falls behind a frame's own header, which is 64 bytes long: the message is still known for what it is. */
 const BEHIND_HEADER = 128;
 
 /**
- * Carries every connection to `target`, a port of 127.0.0.1, and flips one bit in the body of published messages.
+ * Carries every connection to `target`, a port of 127.0.0.1; when told so it flips one bit in the body of published messages.
  * @param subject what the subjects of these messages begin with
- * @param limit after so many everything goes through as it is
  */
-export async function startDamagingLink(o: { target: number; subject: string; limit: number }): Promise<DamagingLink> {
+export async function startDamagingLink(o: { target: number; subject: string }): Promise<DamagingLink> {
   const sockets = new Set<Socket>();
   const publish = Buffer.from(`PUB ${o.subject}`);
-  let damaged = 0;
-  const damage = (bytes: Buffer): void => {
-    if (damaged >= o.limit) return;
+  let left = 0;
+  const pass = (bytes: Buffer): void => {
+    if (left === 0) return;
     const verb = bytes.indexOf(publish);
     const body = verb < 0 ? -1 : bytes.indexOf('\r\n', verb) + 2;
     const size = Number(/ (\d+)\r\n$/.exec(bytes.toString('latin1', Math.max(verb, 0), Math.max(body, 0)))?.[1] ?? 0);
@@ -30,12 +30,12 @@ export async function startDamagingLink(o: { target: number; subject: string; li
     // A message of which too little is in this piece goes on as it is; another will do.
     if (body < 2 || at < body + BEHIND_HEADER) return;
     bytes[at] = (bytes[at] ?? 0) ^ 1;
-    damaged += 1;
+    left -= 1;
   };
   const server = createServer({ noDelay: true }, (client) => {
     const upstream = connect({ host: '127.0.0.1', port: o.target, noDelay: true });
     client.on('data', (bytes: Buffer) => {
-      damage(bytes);
+      pass(bytes);
       upstream.write(bytes);
     });
     upstream.on('data', (bytes: Buffer) => void client.write(bytes));
@@ -57,8 +57,11 @@ export async function startDamagingLink(o: { target: number; subject: string; li
   });
   return {
     port: (server.address() as AddressInfo).port,
-    get damaged() {
-      return damaged;
+    damage: (messages) => {
+      left = messages;
+    },
+    get left() {
+      return left;
     },
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.destroy();
