@@ -112,7 +112,7 @@ describe('queries of the dashboards, against a Prometheus that scrapes a cluster
       // Any shard but one may die.
       watched = await startWatched(2);
       await failEverything(watched, async () => (await Promise.all(quiet.map(([, panel]) => moves(panel)))).every(Boolean));
-    }, 400_000);
+    }, 900_000);
 
     test.each(quiet)('%s', async (_name, panel) => {
       expect(await moves(panel), panel.title).toBe(true);

@@ -84,9 +84,11 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   const deaf = await connectDeafNatsPeer(cluster.nats.port, 'bulk');
   const sender = (await connectNatsPeer(cluster.nats.port)).resume();
   try {
+    const began = Date.now() / 1000;
     const waits = async (): Promise<boolean> => {
       sender.write(natsPublication('bulk', 262_144));
-      return (await range('causeway_nats_server_pending_bytes > 0')).length > 0;
+      const seen = await range('causeway_nats_server_pending_bytes > 0');
+      return seen.some(({ values }) => values.some(([at]) => at > began));
     };
     await eventually(waits, { timeoutMs: 30_000, intervalMs: 100, what: 'bytes that wait in the server' });
   } finally {

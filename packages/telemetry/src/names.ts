@@ -282,6 +282,12 @@ export const METRICS = {
   ...EXPERT_METRICS,
 
   // every process
+  buildInfo: {
+    name: 'causeway_build_info',
+    kind: 'gauge',
+    help: '1, with the version that the process runs.',
+    labels: ['version'],
+  },
   lifecycleState: {
     name: 'causeway_lifecycle_state',
     kind: 'gauge',
