@@ -239,7 +239,7 @@ export const METRICS = {
     name: 'causeway_handoff_gap_seconds',
     kind: 'histogram',
     help: 'First to second token of an answer: what moving from prefill to decode costs the user.',
-    labels: [],
+    labels: MODEL,
     buckets: TRANSFER_BUCKETS,
   },
   routerQueueDepth: {

@@ -3,7 +3,6 @@ import { dirname, join, relative } from 'node:path';
 import { fail } from '@causeway/errors';
 import {
   modelsOf,
-  type ModelTable,
   renderCompose,
   renderComposeNats,
   renderDashboards,
