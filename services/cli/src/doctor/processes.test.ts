@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { Lifecycle } from '@causeway/lifecycle';
 import { createMetrics, createObservabilityServer, VERSION } from '@causeway/telemetry';
 import { freePort } from '@causeway/testkit';
@@ -58,6 +58,18 @@ test('processes of one version that are ready are well; others are named, with w
     found: 'NATS is not connected',
     todo: expect.stringContaining('CAUSEWAY_NATS_URL'),
   });
+  const silent = createTcpServer().listen(0, '127.0.0.1');
+  stack.defer(() => void silent.close());
+  await once(silent, 'listening');
+  const hangs = { id: 'hangs', observability: `127.0.0.1:${(silent.address() as AddressInfo).port}` };
+  expect(await checkProcesses([hangs])).toMatchObject([
+    {
+      level: 'problem',
+      what: 'hangs, ready',
+      found: expect.stringContaining('no answer'),
+      todo: expect.stringContaining('hangs'),
+    },
+  ]);
   // What can't be reached is told by its address.
   expect(await checkProcesses([{ id: 'gone', observability: `127.0.0.1:${await freePort()}` }])).toEqual([]);
 });

@@ -14,31 +14,41 @@ export interface ObservedProcess {
 
 const VERSION_SAMPLE = new RegExp(`^${METRICS.buildInfo.name}\\{[^}]*version="([^"]*)"`, 'm');
 
-/** What keeps each from serving, and whether their versions agree. One that can't be reached is left out: its address is a finding of its own. */
+/**
+ * What keeps each from serving, and whether their versions agree. One whose port is closed is left out: its address is a finding of its own.
+ * One that takes connections and doesn't answer hangs.
+ */
 export async function checkProcesses(processes: readonly ObservedProcess[]): Promise<Finding[]> {
-  const seen = await Promise.all(processes.map(look));
-  const reached = seen.filter((process) => process !== undefined);
-  return [...reached.map(({ readiness }) => readiness), ...(reached.length === 0 ? [] : [versions(reached)])];
+  const seen = (await Promise.all(processes.map(look))).filter((process) => process !== undefined);
+  const answered = seen.flatMap(({ id, version }) => (version === undefined ? [] : [{ id, version }]));
+  return [...seen.map(({ readiness }) => readiness), ...(answered.length === 0 ? [] : [versions(answered)])];
 }
 
 interface Seen {
   id: string;
   readiness: Finding;
-  version: string;
+  /** Undefined: it did not answer. */
+  version: string | undefined;
 }
 
 async function look({ id, observability }: ObservedProcess): Promise<Seen | undefined> {
+  const what = `${id}, ready`;
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
   try {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
     const [reasons, metrics] = await Promise.all([
       probeReadyz(observability, signal),
       fetch(`http://${observability}/metrics`, { signal }).then((response) => response.text()),
     ]);
-    const what = `${id}, ready`;
     const readiness = reasons.length === 0 ? ok(what, 'yes') : notReady(what, reasons);
     return { id, readiness, version: VERSION_SAMPLE.exec(metrics)?.[1] ?? 'unknown' };
   } catch {
-    return undefined;
+    if (!signal.aborted) return undefined;
+    const found = `no answer from ${observability} within ${TIMEOUT_MS / 1000} s`;
+    return {
+      id,
+      readiness: problem(what, found, 'it hangs, or its machine has no core left: look at its log, start it again'),
+      version: undefined,
+    };
   }
 }
 
@@ -55,7 +65,7 @@ function notReady(what: string, reasons: readonly string[]): Finding {
   return problem(what, found, 'its log says more');
 }
 
-function versions(processes: readonly Seen[]): Finding {
+function versions(processes: readonly { id: string; version: string }[]): Finding {
   const by = Map.groupBy(processes, ({ version }) => version);
   const found = [...by].map(([version, of]) => `${version} (${of.map(({ id }) => id).join(', ')})`).join('; ');
   if (by.size > 1) return warning('versions', found, 'finish the upgrade: run all processes from the same version');
