@@ -7,15 +7,21 @@ const LONG_PROMPT = `Read these notes. ${'Mia put the map in the garden. Tom sle
 const AT_ONCE = 12;
 /** Scrapes are a second apart. */
 const SEEN_MS = 3_000;
+/** Memory for KV of a decode worker as `ascend`, tiny-moe: its slots, f32, and 19 pages of 128 tokens, bf16, of which a prompt takes 9. */
+const PAGES_FOR_TWO = {
+  CAUSEWAY_MAX_CONTEXT: '2048',
+  CAUSEWAY_MAX_SEQUENCES: '8',
+  CAUSEWAY_KV_BUDGET_BYTES: String(9 * 2048 * 1280 + 19 * 128 * 640),
+};
 /** Parts of KV that arrive damaged; a transfer is refused at the 33rd. */
 const DAMAGED_PARTS = 4;
 /** Recording rules are evaluated every 15 s. */
 const SETTLED_MS = 60_000;
 
 /**
- * Lets long prompts wait, clients go away, NATS restart, KV be damaged on its way, a client of NATS read nothing, decode workers and a
- * shard stand still, shards die, a decode and prefill workers die in mid work, and no decode worker be there; ends when `done` says so, or
- * after a minute.
+ * Lets long prompts wait, clients go away, NATS and Redis restart, KV be damaged on its way, a client of NATS read nothing until it is cut
+ * off, memory for KV run out, decode workers and a shard stand still, shards die, a decode and prefill workers die in mid work, and no decode
+ * worker be there; ends when `done` says so, or after a minute.
  */
 export async function failEverything({ cluster, range }: Watched, done: () => Promise<boolean>): Promise<void> {
   const ask = async (maxTokens: number, signal?: AbortSignal): Promise<void> => {
@@ -46,7 +52,9 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
 
   const prefill = { CAUSEWAY_CHIP: 'nvidia' };
   const decode = { CAUSEWAY_CHIP: 'ascend' };
-  await cluster.startWorker('decode', 'decode-2', decode);
+  // It has pages for two of the prompts below, and one more: the younger answer makes room for the older.
+  await cluster.startWorker('decode', 'decode-2', { ...decode, ...PAGES_FOR_TWO });
+  await several(AT_ONCE, 60);
 
   // Prompts wait for the prefill worker; some clients do not.
   const patient = several(AT_ONCE, 8);
@@ -60,6 +68,12 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   await wait(SEEN_MS);
   await cluster.nats.start();
   await interrupted;
+
+  // Redis goes and comes: routers go on with what they knew.
+  await cluster.redis.signal('KILL');
+  await several(4, 8);
+  await wait(SEEN_MS);
+  await cluster.redis.start();
 
   // KV of one prefill worker is damaged on its way: parts are refused, and sent again.
   {
@@ -80,17 +94,22 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   await several(AT_ONCE, 8);
   if (cluster.worker('prefill-2').process.exit === undefined) throw new Error('prefill-2 sent nothing');
 
-  // A client of NATS reads nothing of what is there for it: the server holds it.
+  // A client of NATS reads nothing of what is there for it: the server holds it, and cuts the client off.
   const deaf = await connectDeafNatsPeer(cluster.nats.port, 'bulk');
   const sender = (await connectNatsPeer(cluster.nats.port)).resume();
   try {
+    // It sends KV of a transfer that nobody knows, too: that is dropped.
+    const incarnation = String(cluster.worker('decode-1').process.logs()[0]?.['incarnation']);
+    sender.write(natsPublication(`causeway.v1.kv.decode-1.${incarnation}.${'0'.repeat(32)}`, 100));
     const began = Date.now() / 1000;
-    const waits = async (): Promise<boolean> => {
+    const seen = async (query: string): Promise<boolean> => {
       sender.write(natsPublication('bulk', 262_144));
-      const seen = await range('causeway_nats_server_pending_bytes > 0');
-      return seen.some(({ values }) => values.some(([at]) => at > began));
+      return (await range(query)).some(({ values }) => values.some(([at]) => at > began));
     };
+    const waits = (): Promise<boolean> => seen('causeway_nats_server_pending_bytes > 0');
     await eventually(waits, { timeoutMs: 30_000, intervalMs: 100, what: 'bytes that wait in the server' });
+    const cutOff = (): Promise<boolean> => seen('causeway_nats_server_slow_consumers_total > 0');
+    await eventually(cutOff, { timeoutMs: 60_000, intervalMs: 100, what: 'a client that is cut off' });
   } finally {
     deaf.destroy();
     sender.destroy();

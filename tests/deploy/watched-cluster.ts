@@ -43,7 +43,7 @@ export async function startWatched(copies: number): Promise<Watched> {
       modelName: 'tiny-moe',
       router: true,
       expert: 2,
-      nats: { monitoring: false, extraConfig: `http: "${monitoring}"` },
+      nats: { monitoring: false, extraConfig: `http: "${monitoring}"\nwrite_deadline: "2s"` },
       // Families whose storages differ, as in the built-in topology: KV is converted.
       env: { 'prefill-1': { CAUSEWAY_CHIP: 'nvidia' }, 'decode-1': { CAUSEWAY_CHIP: 'ascend' } },
       workerEnv: {
