@@ -23,7 +23,7 @@ const SETTLED_MS = 60_000;
  * off, memory for KV run out, decode workers and a shard stand still, shards die, a decode and prefill workers die in mid work, and no decode
  * worker be there; ends when `done` says so, or after a minute.
  */
-export async function failEverything({ cluster, range }: Watched, done: () => Promise<boolean>): Promise<void> {
+export async function failEverything({ cluster, range, follow }: Watched, done: () => Promise<boolean>): Promise<void> {
   const ask = async (maxTokens: number, signal?: AbortSignal): Promise<void> => {
     try {
       const response = await fetch(`http://${cluster.router.http}/v1/completions`, {
@@ -46,6 +46,11 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   };
   const several = (count: number, maxTokens: number): Promise<unknown> =>
     Promise.all(Array.from({ length: count }, () => ask(maxTokens)));
+  const start: typeof cluster.startWorker = async (...worker) => {
+    const started = await cluster.startWorker(...worker);
+    follow();
+    return started;
+  };
   const killed = async (id: string): Promise<void> => {
     await cluster.worker(id).process.kill();
   };
@@ -53,7 +58,7 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   const prefill = { CAUSEWAY_CHIP: 'nvidia' };
   const decode = { CAUSEWAY_CHIP: 'ascend' };
   // It has pages for two of the prompts below, and one more: the younger answer makes room for the older.
-  await cluster.startWorker('decode', 'decode-2', { ...decode, ...PAGES_FOR_TWO });
+  await start('decode', 'decode-2', { ...decode, ...PAGES_FOR_TWO });
   await several(AT_ONCE, 60);
 
   // Prompts wait for the prefill worker; some clients do not.
@@ -78,7 +83,7 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   // KV of one prefill worker is damaged on its way: parts are refused, and sent again.
   {
     await using link = await startDamagingLink({ target: cluster.nats.port, subject: 'causeway.v1.kv.' });
-    const throughIt = await cluster.startWorker('prefill', 'prefill-2', {
+    const throughIt = await start('prefill', 'prefill-2', {
       ...prefill,
       CAUSEWAY_NATS_URL: `nats://127.0.0.1:${link.port}`,
     });
@@ -90,7 +95,7 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   }
 
   // A prefill worker dies at the first part that it sends: its prompt is read again.
-  await cluster.startWorker('prefill', 'prefill-2', { ...prefill, CAUSEWAY_FAILPOINTS: 'after_frame_k=kill' });
+  await start('prefill', 'prefill-2', { ...prefill, CAUSEWAY_FAILPOINTS: 'after_frame_k=kill' });
   await several(AT_ONCE, 8);
   if (cluster.worker('prefill-2').process.exit === undefined) throw new Error('prefill-2 sent nothing');
 
@@ -134,7 +139,7 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   await killed('expert-3');
   await killed('expert-2');
   await wait(SEEN_MS);
-  await cluster.startWorker('expert', 'expert-2');
+  await start('expert', 'expert-2');
 
   // In mid answer a decode worker dies, then the last prefill worker in the middle of prompts.
   const moved = several(4, 200);
@@ -149,11 +154,7 @@ export async function failEverything({ cluster, range }: Watched, done: () => Pr
   // Nobody decodes; then workers are back.
   await killed('decode-2');
   await several(4, 8);
-  await Promise.all([
-    cluster.startWorker('prefill', 'prefill-1'),
-    cluster.startWorker('decode', 'decode-1', decode),
-    cluster.startWorker('decode', 'decode-2', decode),
-  ]);
+  await Promise.all([start('prefill', 'prefill-1'), start('decode', 'decode-1', decode), start('decode', 'decode-2', decode)]);
 
   await eventually(done, { timeoutMs: SETTLED_MS, intervalMs: 2_000, what: 'every panel to move' }).catch(() => undefined);
 }

@@ -23,6 +23,8 @@ export interface Rule {
 
 export interface Watched extends AsyncDisposable {
   cluster: Cluster;
+  /** Has Prometheus scrape the workers that there are now: one that is started again has other ports. */
+  follow(): void;
   /** Values of a query, a second apart, since the load began. */
   range(expr: string): Promise<Series[]>;
   rules(): Promise<Rule[]>;
@@ -55,8 +57,9 @@ export async function startWatched(copies: number): Promise<Watched> {
     }),
   );
   const port = await freePort();
-  writeFileSync(join(folder, 'prometheus.yml'), configuration(cluster));
-  stack.use(
+  const configure = (): void => writeFileSync(join(folder, 'prometheus.yml'), configuration(cluster));
+  configure();
+  const server = stack.use(
     new Child({
       command: findBinary('prometheus', 'prometheus'),
       args: [
@@ -66,6 +69,10 @@ export async function startWatched(copies: number): Promise<Watched> {
       ],
     }),
   );
+  const follow = (): void => {
+    configure();
+    server.signal('HUP');
+  };
   const prometheus = `http://127.0.0.1:${port}`;
   await eventually(async () => (await fetch(`${prometheus}/-/ready`)).ok, { what: 'Prometheus' });
   stack.use(
@@ -84,13 +91,14 @@ export async function startWatched(copies: number): Promise<Watched> {
   const epoch = (): Promise<number> => last('max(causeway_expert_placement_epoch)');
   const first = await epoch();
   await cluster.startWorker('expert', 'expert-3');
+  follow();
   await eventually(async () => (await epoch()) > first, { timeoutMs: 60_000, intervalMs: 500, what: 'another placement' });
   // Rules are evaluated every 15 s, each group in its turn.
   const recorded = async (): Promise<boolean> =>
     (await Promise.all(recordedNames().map(range))).every((series) => series.length > 0);
   await eventually(recorded, { timeoutMs: 90_000, intervalMs: 2000, what: 'a value of every recording rule' });
   const owned = stack.move();
-  return { cluster, range, rules: () => rulesOf(prometheus), [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { cluster, range, follow, rules: () => rulesOf(prometheus), [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** The configuration that Compose has, with this cluster's addresses, scraped every second. */
