@@ -57,9 +57,11 @@ export async function failEverything({ cluster, range, follow }: Watched, done: 
 
   const prefill = { CAUSEWAY_CHIP: 'nvidia' };
   const decode = { CAUSEWAY_CHIP: 'ascend' };
-  // It has pages for two of the prompts below, and one more: the younger answer makes room for the older.
+  // The decode worker that is left has pages for two of these prompts, and one more: the younger answer makes room for the older.
   await start('decode', 'decode-2', { ...decode, ...PAGES_FOR_TWO });
-  await several(AT_ONCE, 60);
+  await killed('decode-1');
+  await several(4, 60);
+  await start('decode', 'decode-1', decode);
 
   // Prompts wait for the prefill worker; some clients do not.
   const patient = several(AT_ONCE, 8);
