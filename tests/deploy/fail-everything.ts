@@ -89,6 +89,8 @@ export async function failEverything({ cluster, range, follow }: Watched, done: 
       ...prefill,
       CAUSEWAY_NATS_URL: `nats://127.0.0.1:${link.port}`,
     });
+    // Rates are of what rises between two scrapes.
+    await wait(SEEN_MS);
     link.damage(DAMAGED_PARTS);
     await several(AT_ONCE, 8);
     if (link.left > 0) throw new Error(`of ${DAMAGED_PARTS} parts to be damaged ${link.left} did not come`);
