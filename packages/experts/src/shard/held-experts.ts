@@ -83,11 +83,10 @@ export class HeldExperts implements AsyncDisposable {
   }
 
   /** The newest group that has all of these experts of a layer. */
-  find(layer: number, experts: Iterable<number>): HeldGroup | undefined {
-    const all = [...experts];
-    for (const { groups } of this.#generations.toReversed()) {
-      const group = groups.get(layer);
-      if (group !== undefined && all.every((expert) => group.place.has(expert))) return group;
+  find(layer: number, experts: Uint32Array): HeldGroup | undefined {
+    for (let i = this.#generations.length - 1; i >= 0; i--) {
+      const group = this.#generations[i]?.groups.get(layer);
+      if (group !== undefined && experts.every((expert) => group.place.has(expert))) return group;
     }
     return undefined;
   }
