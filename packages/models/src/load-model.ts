@@ -31,6 +31,8 @@ export interface LoadOptions {
   cuts?: readonly number[];
   /** Bytes of the files that a segment may have before it is cut again; default 128 MiB. */
   segmentBytes?: number;
+  /** The router of each layer with experts is a segment `gate.LAYER`, so that it can be timed. Default false: it costs a run more. */
+  gatesApart?: boolean;
   /** Called as segments' weights are made. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the making of weights. */
@@ -108,6 +110,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       experts,
       loneRows,
       cuts,
+      gatesApart: options.gatesApart,
       cutEnds: forMemory.length > 0,
       format: checkpoint.format,
       kvRounding,
