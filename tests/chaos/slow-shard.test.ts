@@ -13,7 +13,7 @@ const skip = process.env['CAUSEWAY_TEST_FULL'] !== '1';
 
 const SHARDS = 3;
 const COPIES = { CAUSEWAY_EXPERT_COPIES: '2' };
-const TOKENS = 8;
+const TOKENS = 64;
 /** A worker asks at this pace at most: one pause in so few asks is seen by the 99th percentile. */
 const PACE_MS = 10;
 const PAUSE_MS = 200;

@@ -47,7 +47,7 @@ export interface DispatcherOptions {
 }
 
 /** A shard is not thought slow before this time, in milliseconds: timers aren't finer than one. */
-const LEAST_HEDGE_MS = 2;
+const LEAST_HEDGE_MS = 1;
 /** So many times what others need is slow, even for a shard that is never faster. */
 const SLOWER_THAN_OTHERS = 2;
 /** A frame so many times as late as that has what the budget keeps for it. */
