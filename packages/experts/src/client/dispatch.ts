@@ -138,20 +138,24 @@ export class Dispatcher {
       { untilMs: Math.max(LEAST_STALL_MS, hedgeMs * STALL_FACTOR), allowed: undefined },
     ];
     let waitedMs = 0;
+    let hedged = false;
     for (const { untilMs, allowed } of steps) {
       const late = await withinMs(direct, untilMs - waitedMs);
       if (late.kind === 'answer') return late.value;
       if (late.kind === 'error') return this.#elsewhere(run, content, late.error, without, until);
       waitedMs = untilMs;
       if (allowed?.() === false) continue;
-      if (allowed === undefined) counters.retries++;
-      else counters.hedgesSent++;
+      hedged = allowed !== undefined;
+      if (hedged) counters.hedgesSent++;
+      else counters.retries++;
       break;
     }
-    return this.#race(run, direct, pending, content, without, until);
+    const { parts, won } = await this.#race(run, direct, pending, content, without, until);
+    if (won && hedged) counters.hedgesWon++;
+    return parts;
   }
 
-  /** The shard is late: others are asked too. */
+  /** The shard is late: others are asked too. `won`: theirs came first. */
   async #race(
     run: LayerDispatch,
     direct: Promise<AnswerPart[]>,
@@ -159,18 +163,16 @@ export class Dispatcher {
     content: FrameContent,
     without: ReadonlySet<string>,
     until: number,
-  ): Promise<AnswerPart[]> {
+  ): Promise<{ parts: AnswerPart[]; won: boolean }> {
     using stop = linkSignals(run.signal);
     const other = { ...run, signal: stop.signal };
     const hedge = this.#ask(other, content.experts, without, until).then((parts) => ({ parts, won: true }));
     const first = direct.then((parts) => ({ parts, won: false }));
     try {
-      const { parts, won } = await Promise.any([first, hedge]);
-      if (won) {
-        this.#o.counters.hedgesWon++;
-        pending.cancel();
-      } else stop.abort();
-      return parts;
+      const result = await Promise.any([first, hedge]);
+      if (result.won) pending.cancel();
+      else stop.abort();
+      return result;
     } catch (error) {
       throw error instanceof AggregateError ? error.errors[1] : error;
     }
