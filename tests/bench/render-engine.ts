@@ -183,6 +183,41 @@ about the same CPU time, in chunks of 64, 256 and 512 tokens.
 what is shared.
 `;
 
+interface DeviceSummary {
+  chip: string;
+  rows: { context: number; sequences: number; figure: string; cpu: Spread; device: Spread; ratio: Spread }[];
+}
+
+function device(name: string): string {
+  const report = read<DeviceSummary>(name);
+  const { chip, rows } = report.summary;
+  const setting = report.setting as { model: string; precision: string; device?: string; threads: number };
+  const what: Record<string, string> = {
+    prefillTokensPerSecond: 'prefill, tokens/s',
+    decodeTokensPerSecond: 'decode, tokens/s',
+    cpuMsPerToken: 'CPU ms per token of decode',
+  };
+  const lines = rows.map(({ context, sequences, figure, cpu, device: of, ratio }) => {
+    const digits = figure === 'cpuMsPerToken' ? 1 : 0;
+    const prompt = sequences === 1 ? `${context}` : `${sequences} × ${context}`;
+    return `| ${what[figure]} | ${prompt} | ${showSpread(cpu, digits)} | ${showSpread(of, digits)} | ${showSpread(ratio)} |`;
+  });
+  return `${setting.model}, precision \`${setting.precision}\`, ${setting.threads} threads; \`${chip}\`: ${setting.device ?? 'not said'}.
+
+| | context | \`cpu\` | \`${chip}\` | ratio |
+| --- | ---: | ---: | ---: | ---: |
+${lines.join('\n')}
+
+${source(name, report)}
+`;
+}
+
+const DEVICE_FINDINGS = `A decode step of this small model is bound by the launches of its kernels, not by their work: it keeps a core of the
+host busy for 20 to 30 ms, whatever the context. So contexts and batches cost the device nothing yet, and 4-bit weights (\`fast\`), which halve a
+step on the CPU, gain nothing on it. Experts inside the worker are slower there than on the CPU: which rows go to which expert is found by
+operators that the provider leaves to the CPU, and the device is waited for at each. Expert shards are the way there.
+`;
+
 /** All sections, in the page's order. */
 export function engineSections(): string {
   return `## The engine against llama.cpp
@@ -193,6 +228,13 @@ ${engine('engine-1-thread')}
 ${operators('operators')}
 ${operators('operators-2048')}
 ${FINDINGS}
+## A GPU against the CPU of its machine
+
+The engine on chip family \`webgpu\`, through the GPU's Vulkan driver, beside the engine on \`cpu\`, by turns.
+
+${device('device')}
+${device('device-fast')}
+${DEVICE_FINDINGS}
 ## Distance to the float32 reference
 
 ${quality('quality')}
