@@ -203,7 +203,8 @@ async function disturbances(): Promise<object[]> {
     });
     console.log(JSON.stringify(repeats.at(-1)));
     if (victim === undefined) continue;
-    await cluster.startWorker('expert', victim.id);
+    const fresh = await cluster.startWorker('expert', victim.id);
+    await fresh.process.waitReady(fresh.observability, 60_000);
     await eventually(async () => (await metric(observability, 'causeway_expert_shards_connected')) === 3, {
       what: 'every shard to be connected again',
       timeoutMs: 30_000,
