@@ -2,11 +2,12 @@
  * What it costs to have a layer's experts elsewhere, beside what they compute: one layer of tiny-moe dispatched to a shard (a real process),
  * against a bare grpc-js message of as many bytes there and back to a process of its own. Both take turns, layer by layer. The bare peer
  * answers at once, and again after as long as the shard computed: a process that was idle for longer wakes later.
- * Writes docs/reports/expert-dispatch.json.
+ * The gate, which a worker computes before, is timed as a graph of its own. Writes docs/reports/expert-dispatch.json.
  *
  * Usage: node tests/bench/expert-dispatch.ts [--layers N]
  */
 import { join } from 'node:path';
+import { openGate } from './arms/expert-gate.ts';
 import { startShards } from './arms/expert-shards.ts';
 import { startEcho } from './arms/grpc-echo.ts';
 import { flag, showSpread, spread, writeReport } from './bench-report.ts';
@@ -14,9 +15,11 @@ import { flag, showSpread, spread, writeReport } from './bench-report.ts';
 const layers = Number(flag('layers', '400'));
 const ROUNDS = 5;
 const TOKENS = [1, 8, 64];
-const PARTS = ['totalMs', 'packMs', 'networkMs', 'queueMs', 'computeMs', 'combineMs'] as const;
+const PARTS = ['gateMs', 'totalMs', 'packMs', 'networkMs', 'queueMs', 'computeMs', 'combineMs'] as const;
 
-await using at = await startShards({ model: join(import.meta.dirname, '../../models/tiny-moe'), shards: 1 });
+const MODEL = join(import.meta.dirname, '../../models/tiny-moe');
+await using at = await startShards({ model: MODEL, shards: 1 });
+await using gate = await openGate(MODEL);
 await using echo = await startEcho();
 const { shape, client } = at;
 
@@ -24,6 +27,7 @@ type Row = Record<string, number>;
 
 /** One layer's dispatch of random tokens: milliseconds in all, and where they went; then the bare messages. */
 async function pair(tokens: number, layer: number): Promise<Row> {
+  const gateMs = await gate.run(tokens);
   const { bytesSent, bytesReceived } = client.counters;
   const choose = (): number[] => {
     const all = Array.from({ length: shape.experts }, (_, expert) => expert).sort(() => Math.random() - 0.5);
@@ -35,7 +39,7 @@ async function pair(tokens: number, layer: number): Promise<Row> {
   const bareMs = await echo.roundTrip(sent, received);
   const thinkMs = times.computeMs;
   const bareLaterMs = (await echo.roundTrip(sent, received, thinkMs)) - thinkMs;
-  return { ...times, bareMs, bareLaterMs, sent, received, besideMs: times.totalMs - times.computeMs };
+  return { ...times, gateMs, bareMs, bareLaterMs, sent, received, besideMs: times.totalMs - times.computeMs };
 }
 
 /** What a tenth of the layers stay below: on a machine that does other work too, the median is mostly that work. */

@@ -4,12 +4,14 @@
  * of a shard whose experts another has too. Writes docs/reports/NAME.json.
  *
  * Usage: node tests/bench/experts.ts [--rounds 5] [--kills 20] [--model DIR] [--name experts] [--shards 0,1,2,4] [--tokens 120]
- * A larger model: tests/bench/random-checkpoint.ts --hidden 1024 --layers 10 --experts 32 --expert-inner 512 --experts-per-token 8
+ * With --random the model is a qwen3_moe of random weights with a gigabyte of experts, made for it and removed afterwards:
+ *   ./causeway bench experts --random --name experts-mid --rounds 2 --kills 0 --tokens 40
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
-import { type Cluster, eventually, startCluster } from '@causeway/testkit';
+import { type Cluster, eventually, startCluster, writeRandomModel } from '@causeway/testkit';
 import { startAnswer } from '../chaos/client.ts';
 import { metric } from '../chaos/metric.ts';
 import { spread, writeReport } from './bench-report.ts';
@@ -20,6 +22,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     kills: { type: 'string', default: '20' },
     model: { type: 'string', default: join(import.meta.dirname, '../../models/tiny-moe') },
+    random: { type: 'boolean', default: false },
     name: { type: 'string', default: 'experts' },
     tokens: { type: 'string', default: '120' },
     shards: { type: 'string', default: '0,1,2,4' },
@@ -28,14 +31,22 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds);
 const kills = Number(values.kills);
 
-const MODEL = values.model;
+const MODEL = values.random ? randomModel() : values.model;
+const MODEL_NAME = values.random ? 'random qwen3_moe' : basename(MODEL);
 const PROMPT = 'The code of the box 7 is 149. Mia put the map in the garden. Tom sleeps in room 7. Count from 1 to 90.';
 const TOKENS = Number(values.tokens);
 const SHARDS = values.shards === '' ? [] : values.shards.split(',').map(Number);
 const STREAMS = 8;
 const PARTS = ['pack', 'network', 'queue', 'compute', 'combine'] as const;
-/** On busy cores a process may not have a turn for seconds. */
-const ENV = { CAUSEWAY_PRECISION: 'exact', CAUSEWAY_LEASE_MS: '20000', CAUSEWAY_MAX_SEQUENCES: '8', CAUSEWAY_MAX_CONTEXT: '512' };
+/** On busy cores a process may not have a turn for seconds, and a gigabyte of weights is not loaded in two minutes. */
+const READY_MS = 600_000;
+const ENV = {
+  CAUSEWAY_PRECISION: 'exact',
+  CAUSEWAY_LEASE_MS: '20000',
+  CAUSEWAY_MAX_SEQUENCES: '8',
+  CAUSEWAY_MAX_CONTEXT: '512',
+  CAUSEWAY_STARTUP_DEADLINE_MS: String(READY_MS),
+};
 
 /** One in so many rounds is without a kill. */
 const CALM_EVERY = 4;
@@ -57,7 +68,7 @@ async function answer(
     seed: 7,
     placement: 'local',
     requestId: `bench-${++asked}`,
-    signal: AbortSignal.timeout(120_000),
+    signal: AbortSignal.timeout(READY_MS),
     onReceived: ({ ids }) => {
       const now = performance.now();
       if (last !== undefined) gaps.push(now - last);
@@ -67,6 +78,18 @@ async function answer(
   }).done;
   if (received.error !== undefined) throw received.error;
   return { ids: received.ids, gaps };
+}
+
+/** Writes a checkpoint of 503 million weights of experts and 94 million others, bf16, and removes it at the end. */
+function randomModel(): string {
+  const out = mkdtempSync(join(tmpdir(), 'causeway-experts-'));
+  process.on('exit', () => rmSync(out, { recursive: true, force: true }));
+  const moe = { experts: 32, expertsPerToken: 8, inner: 512 };
+  const attention = { hidden: 1024, heads: 16, kvHeads: 4, headDim: 64 };
+  const tokenizerFrom = join(import.meta.dirname, '../../models/tiny-moe');
+  const sizes = { layers: 10, inner: 4096, vocab: 32_768, context: 4096, tied: false };
+  writeRandomModel({ out, type: 'BF16', ...attention, ...sizes, moe, tokenizerFrom });
+  return out;
 }
 
 const rounded = (value: number): number => Math.round(value * 1000) / 1000;
@@ -94,7 +117,14 @@ function cpuByRole({ workers }: Cluster): { decode: number; expert: number } {
 
 /** Rounds of one answer, and of 8 at once. */
 async function throughput(shards: number): Promise<object[]> {
-  await using cluster = await startCluster({ model: MODEL, router: true, prefill: 0, expert: shards, workerEnv: ENV });
+  await using cluster = await startCluster({
+    model: MODEL,
+    router: true,
+    prefill: 0,
+    expert: shards,
+    workerEnv: ENV,
+    readyMs: READY_MS,
+  });
   const observability = cluster.worker('decode-1').observability;
   await answer(cluster);
   const repeats: object[] = [];
@@ -173,7 +203,8 @@ async function disturbances(): Promise<object[]> {
     });
     console.log(JSON.stringify(repeats.at(-1)));
     if (victim === undefined) continue;
-    await cluster.startWorker('expert', victim.id);
+    const fresh = await cluster.startWorker('expert', victim.id);
+    await fresh.process.waitReady(fresh.observability, 60_000);
     await eventually(async () => (await metric(observability, 'causeway_expert_shards_connected')) === 3, {
       what: 'every shard to be connected again',
       timeoutMs: 30_000,
@@ -210,9 +241,9 @@ const runs = SHARDS.flatMap((shards) =>
 const calm = rows.filter((row) => row['kind'] === 'kill' && row['killed'] === 'none');
 const killed = rows.filter((row) => row['kind'] === 'kill' && row['killed'] !== 'none');
 writeReport(values.name, {
-  command: `node tests/bench/experts.ts --name ${values.name} --model ${basename(MODEL)} --shards '${values.shards}' --rounds ${rounds} --kills ${kills} --tokens ${TOKENS}`,
+  command: `node tests/bench/experts.ts --name ${values.name} ${values.random ? '--random' : `--model ${MODEL_NAME}`} --shards '${values.shards}' --rounds ${rounds} --kills ${kills} --tokens ${TOKENS}`,
   peers: {},
-  setting: { model: basename(MODEL), tokens: TOKENS, precision: 'exact', rows: 'f32', threads: 1 },
+  setting: { model: MODEL_NAME, tokens: TOKENS, precision: 'exact', rows: 'f32', threads: 1 },
   repeats,
   summary: {
     runs,

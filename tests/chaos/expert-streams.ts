@@ -98,9 +98,10 @@ export async function connected(worker: ClusterWorker, count: number): Promise<v
   });
 }
 
-/** Starts a dead shard anew and waits until every worker reaches it. */
+/** Starts a dead shard anew and waits until it has its experts and every worker reaches it: the next failure meets two copies again. */
 export async function again(cluster: Cluster, shard: ClusterWorker): Promise<void> {
-  await cluster.startWorker('expert', shard.id);
+  const fresh = await cluster.startWorker('expert', shard.id);
+  await fresh.process.waitReady(fresh.observability, 60_000);
   const count = shards(cluster).length;
   for (const worker of cluster.workers) if (worker.role !== 'expert') await connected(worker, count);
 }

@@ -25,7 +25,10 @@ export function expertFingerprint(checkpoint: Checkpoint, shape: ExpertShape, pr
     );
     hash.update(JSON.stringify(table));
     for (const expert of new Set([0, shape.experts - 1])) {
-      for (const part of PARTS) sample(`${name}.experts.${expert}.${part}.weight`);
+      for (const part of PARTS) {
+        sample(`${name}.experts.${expert}.${part}.weight`);
+        sample(`${name}.experts.${expert}.${part}.weight_scale`);
+      }
     }
     sample(`${name}.gate.weight`);
   }

@@ -8,6 +8,7 @@ export { withHuggingFaceNames } from './gguf-names.ts';
 export type { GgufBlocks, NamedTensors } from './gguf-names.ts';
 export type { GgufValue } from './gguf-reader.ts';
 export type { MlaConfig, ModelConfig, MoeConfig, MoeScoring, RopeConfig } from './model-config.ts';
+export { INT4_GROUP, INT4_GROUPS, withPackedWeights } from './packed-weights.ts';
 export { readSafetensorsHeader, readTensor } from './safetensors.ts';
 export type { LocatedTensor, TensorInfo } from './tensor-info.ts';
 export { loadTokenizer } from './tokenizer.ts';

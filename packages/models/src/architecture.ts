@@ -19,6 +19,8 @@ export interface BuildContext {
   loneRows: LoneRows;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */
   cuts: ReadonlySet<number>;
+  /** The router of each layer with experts is a segment of its own. */
+  gatesApart?: boolean | undefined;
   /** Token table and output projection are segments of their own. */
   cutEnds: boolean;
   /** Of the files. Tensors have Hugging Face's names in either. */

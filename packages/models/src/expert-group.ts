@@ -7,10 +7,11 @@
  *   outputs  answers f32 [P, hidden]: weight * expert(row) of each pair · sums f32 [R, hidden]: those of a row, added in the order of slots
  */
 import { fail } from '@causeway/errors';
-import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
+import type { Checkpoint } from '@causeway/model-files';
 import { int, type Value } from '@causeway/onnx-graph';
 import type { Tensor } from '@causeway/ort';
 import { expertAnswer } from './moe-experts.ts';
+import { namedTensors } from './named-tensors.ts';
 import { findArchitecture } from './registry.ts';
 import { SegmentBuilder } from './segment-builder.ts';
 import type { Precision } from './types.ts';
@@ -56,10 +57,12 @@ export function expertShape(checkpoint: Checkpoint): ExpertShape {
   };
 }
 
-/** The checkpoint's tensors under Hugging Face's names. */
-export function namedTensors(checkpoint: Checkpoint): Pick<Checkpoint, 'name' | 'tensors' | 'data'> {
-  const { gguf } = findArchitecture(checkpoint);
-  return checkpoint.format === 'gguf' && gguf !== undefined ? withHuggingFaceNames(checkpoint, gguf.blocks) : checkpoint;
+/** Bytes that one expert's weights take in memory, by the checkpoint's tables alone. Throws as `loadExpertGroup` does. */
+export function bytesOfExpert(o: { checkpoint: Checkpoint; shape: ExpertShape; precision: Precision }): number {
+  using library = new WeightLibrary(namedTensors(o.checkpoint));
+  const [layer = 0] = o.shape.layers;
+  buildGroup(new SegmentBuilder(`experts.${layer}`, library, o.precision), { shape: o.shape, layer, experts: [0] });
+  return library.bytes;
 }
 
 /**

@@ -4,5 +4,6 @@ export { findArchitecture, KNOWN_ARCHITECTURES } from './registry.ts';
 export { cacheShape } from './cache-shape.ts';
 export type { ExpertsPlace, LoadedModel, Precision, Segment, SegmentKind, SymbolicDim, ValueSpec } from './types.ts';
 export { combineGraph } from './combine-graph.ts';
-export { expertShape, loadExpertGroup, namedTensors } from './expert-group.ts';
+export { bytesOfExpert, expertShape, loadExpertGroup } from './expert-group.ts';
+export { namedTensors } from './named-tensors.ts';
 export type { ExpertGroup, ExpertShape } from './expert-group.ts';

@@ -79,6 +79,8 @@ export function isBlocked(type: ConvertibleType, precision: Precision): boolean 
  */
 export function weightProduct(segment: SegmentBuilder, x: Value, weight: string, shape: readonly [number, number]): Value {
   const { library } = segment;
+  if (library.isPacked(weight))
+    return blockedProduct(segment, x, library.packed({ name: weight, outputs: shape[0] }, shape[1]), shape[1]);
   const { type } = library.info(weight, shape);
   if (!isBlocked(type, segment.precision)) return matMulTransposed(segment, x, library.f32(weight, shape));
   return blockedProduct(segment, x, library.blocked([{ name: weight, outputs: shape[0] }], shape[1]), shape[1]);
@@ -109,7 +111,8 @@ export function linears(
   const typeOf = ({ name, outputs }: { name: string; outputs: number }): ConvertibleType =>
     library.info(`${name}.weight`, [outputs, inputs]).type;
   const results = new Map<string, Value>();
-  for (const [type, alike] of Map.groupBy(parts, typeOf)) {
+  const whole = parts.filter(({ name }) => !library.isPacked(`${name}.weight`));
+  for (const [type, alike] of Map.groupBy(whole, typeOf)) {
     if (alike.length === 1 || !isBlocked(type, precision)) continue;
     const members = alike.map(({ name, outputs }) => ({ name: `${name}.weight`, outputs }));
     const all = blockedProduct(segment, x, library.blocked(members, inputs), inputs);
@@ -128,6 +131,7 @@ export function joinedLinears(
   inputs: number,
 ): Value | undefined {
   const { library, precision } = segment;
+  if (parts.some(({ name }) => library.isPacked(`${name}.weight`))) return undefined;
   const types = new Set(parts.map(({ name, outputs }) => library.info(`${name}.weight`, [outputs, inputs]).type));
   const [type] = types;
   if (type === undefined || types.size > 1 || !isBlocked(type, precision)) return undefined;

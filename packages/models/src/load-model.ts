@@ -1,8 +1,9 @@
 import { fail } from '@causeway/errors';
 import type { KvWireForm } from '@causeway/kv';
-import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
+import type { Checkpoint } from '@causeway/model-files';
 import type { Runtime } from '@causeway/ort';
 import { type LoneRows, loneRowsAlike } from './lone-rows.ts';
+import { namedTensors } from './named-tensors.ts';
 import { findArchitecture } from './registry.ts';
 import type { SegmentDraft } from './segment-builder.ts';
 import type { ExpertsPlace, LoadedModel, Precision, Segment } from './types.ts';
@@ -30,6 +31,8 @@ export interface LoadOptions {
   cuts?: readonly number[];
   /** Bytes of the files that a segment may have before it is cut again; default 128 MiB. */
   segmentBytes?: number;
+  /** The router of each layer with experts is a segment `gate.LAYER`, so that it can be timed. Default false: it costs a run more. */
+  gatesApart?: boolean;
   /** Called as segments' weights are made. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the making of weights. */
@@ -97,9 +100,8 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
     fail('invalid_argument', 'bad_config', `${checkpoint.name} has no experts: they can't be remote`);
   const forMemory = cutsForMemory(checkpoint, options.segmentBytes ?? SEGMENT_BYTES);
   const cuts = checkCuts([...(options.cuts ?? []), ...forMemory], config.layers);
-  const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
   const loneRows = await loneRowsOf(options);
-  const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
+  const library = new WeightLibrary(namedTensors(checkpoint));
   try {
     const blueprint = architecture.build({
       config,
@@ -108,6 +110,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       experts,
       loneRows,
       cuts,
+      gatesApart: options.gatesApart,
       cutEnds: forMemory.length > 0,
       format: checkpoint.format,
       kvRounding,

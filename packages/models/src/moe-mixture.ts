@@ -23,10 +23,9 @@ export interface Mixture {
  * The mixture of experts of a layer, `model.layers.<layer>.mlp`: ends the segment at the router; the experts get their own; the next
  * one combines them with the shared experts. Where experts are remote the shared ones get a segment too: it runs meanwhile.
  */
-export function mixture(chain: SegmentChain, x: Value, residual: Value, o: Mixture): Residual {
+export function mixture(chain: SegmentChain, normed: Value, before: Value, o: Mixture): Residual {
   const { layer, hidden } = o;
   const name = `model.layers.${layer}.mlp`;
-  const router = o.route(chain.current, x);
   const spec = (part: string, type: 'f32' | 'i64', width: number): ValueSpec => ({
     name: `moe.${layer}.${part}`,
     type,
@@ -37,6 +36,14 @@ export function mixture(chain: SegmentChain, x: Value, residual: Value, o: Mixtu
   const weights = spec('weights', 'f32', o.expertsPerToken);
   const output = spec('output', 'f32', hidden);
   const kept = spec('residual', 'f32', hidden);
+  const whole = [
+    { ...rows, value: normed },
+    { ...kept, value: before },
+  ];
+  const apart = chain.gate(layer, whole);
+  const x = apart ? chain.current.read(rows) : normed;
+  const residual = apart ? kept.name : before;
+  const router = o.route(chain.current, x);
   const live = [
     { ...rows, value: x },
     { ...ids, value: router.ids },

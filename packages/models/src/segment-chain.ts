@@ -88,6 +88,14 @@ export class SegmentChain {
     this.#current = this.#open();
   }
 
+  /** Ends the segment here where gates are to be apart: the router of `layer` gets one of its own. Gives whether it did. */
+  gate(layer: number, live: readonly LiveValue[]): boolean {
+    if (this.#context.gatesApart !== true) return false;
+    this.#end(live);
+    this.#current = this.#builder(`gate.${layer}`);
+    return true;
+  }
+
   /** Ends the last segment. */
   finish(): readonly SegmentDraft[] {
     this.#end([]);
@@ -103,9 +111,9 @@ export class SegmentChain {
     return new SegmentBuilder(name, weights, precision, loneRows, kvRounding);
   }
 
-  /** Later segments read `live` by name. */
+  /** Later segments read `live` by name. What the segment was given under its name is there already. */
   #end(live: readonly LiveValue[]): void {
-    for (const { value, ...spec } of live) this.#current.write(spec, value);
+    for (const { value, ...spec } of live) if (value !== spec.name) this.#current.write(spec, value);
     this.#done.push(this.#current.finish({ kind: 'decoder', layers: this.#layers }));
     this.#layers = [];
   }

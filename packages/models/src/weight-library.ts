@@ -4,12 +4,13 @@
  * its numbers are converted into native memory. A form asked for twice, by the same or another segment, exists once.
  */
 import { fail } from '@causeway/errors';
-import type { NamedTensors, TensorInfo } from '@causeway/model-files';
+import { INT4_GROUP, INT4_GROUPS, type NamedTensors, type TensorInfo } from '@causeway/model-files';
 import { ELEMENT_BYTES, type ElementType, NativeBuffer, Tensor } from '@causeway/ort';
 import { BLOCK, CONVERTIBLE_TYPES, type ConvertibleType, type ConvertJob, type SourceRows } from './convert/convert-job.ts';
 import { type ConvertOptions, ConvertPool } from './convert/convert-pool.ts';
 import { isQuantized } from './convert/quant-formats.ts';
 import { packedForm } from './convert/repack.ts';
+import { sourceBytes, split } from './convert/split-rows.ts';
 
 /** A weight as an initialiser of a graph. */
 export interface WeightRef {
@@ -42,8 +43,9 @@ export interface BlockedWeight {
 
 /** A million positions of 64 pairs take half of it; more is a mistake in a config. */
 const MOST_ROTARY_BYTES = 1024 ** 3;
-/** Rows of a job are cut so that it takes some 10 ms: progress, cancellation and threads get their turn. */
-const JOB_ELEMENTS = 4 * 1024 * 1024;
+
+/** 4-bit codes in a word of 32. */
+const CODES_PER_WORD = 8;
 
 const shapeText = (shape: readonly number[]): string => `[${shape.join(', ')}]`;
 const elements = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
@@ -198,6 +200,39 @@ export class WeightLibrary implements Disposable {
     return { bits, group, quants, scales, offsets };
   }
 
+  /** Whether a weight lies packed, its scales apart: see `packed`. */
+  isPacked(name: string): boolean {
+    return this.#checkpoint.tensors.get(name)?.type === INT4_GROUPS;
+  }
+
+  /** A packed matrix [outputs, inputs] for MatMulNBits, which has its codes in the same order. Throws as `info` does. */
+  packed({ name, outputs }: BlockedMember, inputs: number): BlockedWeight {
+    const found = this.#checkpoint.tensors.get(name);
+    if (found !== undefined && !sameShape(found.shape, [outputs, inputs])) {
+      const message = `${name} is ${shapeText(found.shape)}; its config wants ${shapeText([outputs, inputs])}`;
+      fail('invalid_argument', 'wrong_shape', `${this.#checkpoint.name}: ${message}`);
+    }
+    const groups = inputs / INT4_GROUP;
+    const quants: WeightRef = { name: `${name}.q4.quants`, type: 'u8', shape: [outputs, groups, INT4_GROUP / 2] };
+    const scales: WeightRef = { name: `${name}.q4.scales`, type: 'f32', shape: [outputs, groups] };
+    if (!this.#plans.has(quants.name)) {
+      const codes = this.#checkpoint.data(name);
+      const factors = this.#source(`${name}_scale`, [outputs, groups]);
+      // Words are copied as they are.
+      const address = codes.buffer.address + BigInt(codes.offset);
+      const words: SourceRows = { type: 'F32', address, rows: outputs, columns: inputs / CODES_PER_WORD };
+      const widened = (from: SourceRows, to: WeightRef): ConvertJob[] =>
+        split(from, (source, firstRow) => ({ kind: 'f32', source, target: this.#address(to, firstRow) }));
+      const at = this.#located(`${name}_scale`, factors, undefined);
+      this.#plan({
+        refs: [quants, scales],
+        read: [codes, { ...at, byteLength: sourceBytes(factors) }],
+        jobs: () => [...widened(words, quants), ...widened(factors, scales)],
+      });
+    }
+    return { bits: 4, group: INT4_GROUP, quants, scales, offsets: undefined };
+  }
+
   /** cos and sin tables [positions, frequencies] of `position * frequency`, times `factor`; frequencies in radians per token. */
   rotary(key: string, frequencies: readonly number[], positions: number, factor: number): { cos: WeightRef; sin: WeightRef } {
     const shape = [positions, frequencies.length];
@@ -350,11 +385,6 @@ function refBytes({ type, shape }: WeightRef): number {
   return elements(shape) * ELEMENT_BYTES[type];
 }
 
-function sourceBytes({ type, rows, columns }: SourceRows): number {
-  const block = BLOCK[type];
-  return ((rows * columns) / block.elements) * block.bytes;
-}
-
 function allocated(ref: WeightRef, plan: Plan): Tensor {
   const buffer = NativeBuffer.allocate(refBytes(ref));
   plan.buffers.push(buffer);
@@ -363,17 +393,4 @@ function allocated(ref: WeightRef, plan: Plan): Tensor {
 
 function mapped(ref: WeightRef, { buffer, offset }: Place): Tensor {
   return Tensor.of(buffer, offset, ref.type, ref.shape);
-}
-
-/** A job for each of some rows: none takes long. */
-function split(source: SourceRows, job: (part: SourceRows, firstRow: number) => ConvertJob): ConvertJob[] {
-  const block = BLOCK[source.type];
-  const rowBytes = (source.columns / block.elements) * block.bytes;
-  const step = Math.max(1, Math.floor(JOB_ELEMENTS / source.columns));
-  const jobs: ConvertJob[] = [];
-  for (let first = 0; first < source.rows; first += step) {
-    const rows = Math.min(step, source.rows - first);
-    jobs.push(job({ ...source, rows, address: source.address + BigInt(first * rowBytes) }, first));
-  }
-  return jobs;
 }

@@ -1,5 +1,4 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { abortable } from '@causeway/lifecycle';
 
 /**
  * The source's items until the signal aborts, then its reason is thrown at once; the source is told to end, never waited for.
@@ -8,9 +7,17 @@ import { abortable } from '@causeway/lifecycle';
 export async function* abortableIterable<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
   const iterator = source[Symbol.asyncIterator]();
   let ended = false;
+  let giveUp: ((reason: unknown) => void) | undefined;
+  // One listener for all items: streams have many.
+  const onAbort = (): void => giveUp?.(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
   try {
     for (;;) {
-      const result = await abortable(iterator.next(), signal);
+      signal.throwIfAborted();
+      const result = await new Promise<IteratorResult<T>>((resolve, reject) => {
+        giveUp = reject;
+        iterator.next().then(resolve, reject);
+      });
       if (result.done === true) {
         ended = true;
         await nextTurn();
@@ -20,6 +27,7 @@ export async function* abortableIterable<T>(source: AsyncIterable<T>, signal: Ab
       yield result.value;
     }
   } finally {
+    signal.removeEventListener('abort', onAbort);
     if (!ended) void Promise.resolve(iterator.return?.()).catch(() => undefined);
   }
 }

@@ -8,7 +8,7 @@ export const EXPERT_METRICS = {
   expertTokens: {
     name: 'causeway_expert_tokens_total',
     kind: 'counter',
-    help: 'Tokens that a worker sent to each expert: the most used ones of each layer by id, the others together as `rest`.',
+    help: 'Tokens that a worker sent to each expert: of each layer up to 16 that were among the 8 most used by id, the others as `rest`.',
     labels: ['layer', 'expert'],
   },
   expertLoadImbalance: {

@@ -16,7 +16,7 @@ export type { NatsOptions, NatsServer, NatsVarz } from './nats.ts';
 export { connectDeafNatsPeer, connectNatsPeer, natsPublication } from './nats-peer.ts';
 export { startProcess } from './process.ts';
 export type { LogLine, ProcessOptions, ServiceProcess } from './process.ts';
-export { RANDOM_MODEL_TYPES, writeRandomModel } from './random-model.ts';
+export { isSafetensorsType, RANDOM_MODEL_TYPES, writeRandomModel } from './random-model.ts';
 export type { RandomModel, RandomModelType } from './random-model.ts';
 export { startRedis } from './redis.ts';
 export type { RedisOptions, RedisServer } from './redis.ts';

@@ -1,6 +1,7 @@
 /**
  * Writes checkpoints with random weights: something large to load, or of a type that no small model has. Of the architectures llama and
- * qwen3_moe; as safetensors (BF16) or GGUF, the latter without a tokenizer in it.
+ * qwen3_moe; as safetensors (BF16, or INT4_G32: routed experts packed as compressed-tensors does) or GGUF, the latter without a tokenizer in
+ * it.
  */
 import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -54,8 +55,17 @@ const BLOCKS = {
   },
 } as const;
 
-export type RandomModelType = 'BF16' | keyof typeof BLOCKS;
-export const RANDOM_MODEL_TYPES: readonly RandomModelType[] = ['BF16', ...(Object.keys(BLOCKS) as (keyof typeof BLOCKS)[])];
+const SAFETENSORS_TYPES = ['BF16', 'INT4_G32'] as const;
+export type RandomModelType = (typeof SAFETENSORS_TYPES)[number] | keyof typeof BLOCKS;
+export const RANDOM_MODEL_TYPES: readonly RandomModelType[] = [
+  ...SAFETENSORS_TYPES,
+  ...(Object.keys(BLOCKS) as (keyof typeof BLOCKS)[]),
+];
+
+/** Whether files of the type are safetensors; GGUF otherwise. */
+export function isSafetensorsType(type: RandomModelType): type is (typeof SAFETENSORS_TYPES)[number] {
+  return SAFETENSORS_TYPES.some((known) => known === type);
+}
 
 interface Stored {
   name: string;
@@ -63,13 +73,15 @@ interface Stored {
   shape: readonly number[];
   /** Kept as f32 in GGUF files. */
   plain?: true;
+  /** Of a routed expert. */
+  expert?: true;
 }
 
 /** Writes the files and gives the number of weights. The same at each call. */
 export function writeRandomModel(model: RandomModel): number {
   mkdirSync(model.out, { recursive: true });
   const write = new Writer(model);
-  if (model.type === 'BF16') write.safetensors();
+  if (isSafetensorsType(model.type)) write.safetensors();
   else write.gguf(BLOCKS[model.type]);
   return tensorsOf(model).reduce((sum, { shape }) => sum + elementsOf(shape), 0);
 }
@@ -124,11 +136,25 @@ function mlp({ hidden, inner, moe, type }: RandomModel, layer: number): Stored[]
     gguf: `${block}.ffn_${part}_exps`,
     shape: [moe.experts, ...shape],
   }));
-  if (type !== 'BF16') return [router, ...all];
+  if (!isSafetensorsType(type)) return [router, ...all];
   const each = Array.from({ length: moe.experts }, (_, expert) =>
-    shapes(moe.inner).map(([part, shape]) => ({ name: `${at}.experts.${expert}.${part}_proj`, gguf: '', shape })),
+    shapes(moe.inner).map(([part, shape]) => ({
+      name: `${at}.experts.${expert}.${part}_proj`,
+      gguf: '',
+      shape,
+      expert: true as const,
+    })),
   );
   return [router, ...each.flat()];
+}
+
+/** A tensor of a safetensors file. */
+interface Piece {
+  name: string;
+  dtype: string;
+  shape: readonly number[];
+  byteLength: number;
+  bytes: () => Uint8Array;
 }
 
 const elementsOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
@@ -145,19 +171,19 @@ class Writer {
   safetensors(): void {
     const { out, tokenizerFrom } = this.#o;
     const tensors = tensorsOf(this.#o);
+    const pieces = tensors.flatMap((tensor) => this.#pieces(tensor));
     const entries: Record<string, object> = {};
     let offset = 0;
-    for (const { name, shape } of tensors) {
-      const bytes = elementsOf(shape) * 2;
-      entries[`${name}.weight`] = { dtype: 'BF16', shape, data_offsets: [offset, offset + bytes] };
-      offset += bytes;
+    for (const { name, dtype, shape, byteLength } of pieces) {
+      entries[name] = { dtype, shape, data_offsets: [offset, offset + byteLength] };
+      offset += byteLength;
     }
     const json = Buffer.from(JSON.stringify(entries));
     const header = Buffer.concat([json, Buffer.alloc((8 - (json.length % 8)) % 8, 0x20)]);
     const file = openSync(join(out, 'model.safetensors'), 'w');
     writeSync(file, u64(header.length));
     writeSync(file, header);
-    for (const { shape } of tensors) writeSync(file, this.#bf16(elementsOf(shape)));
+    for (const { bytes } of pieces) writeSync(file, bytes());
     closeSync(file);
     writeFileSync(join(out, 'config.json'), JSON.stringify(this.#config()));
     if (tokenizerFrom === undefined) return;
@@ -175,6 +201,28 @@ class Writer {
       return { name, dims, type: format.ggml, byteLength, bytes: () => [this.#blocks(count, format)] };
     });
     writeGgufFile(join(this.#o.out, 'random.gguf'), this.#metadata(format.file), plans);
+  }
+
+  /** What a file holds of a weight: of packed ones codes, scales of 32 inputs each, and the shape. */
+  #pieces({ name, shape, expert }: Stored): Piece[] {
+    const count = elementsOf(shape);
+    const [rows = 0, columns = 0] = shape;
+    if (this.#o.type !== 'INT4_G32' || expert !== true)
+      return [{ name: `${name}.weight`, dtype: 'BF16', shape, byteLength: count * 2, bytes: () => this.#bf16(count) }];
+    const part = (what: string, dtype: string, of: readonly number[], byteLength: number, bytes: () => Uint8Array): Piece => ({
+      name: `${name}.weight_${what}`,
+      dtype,
+      shape: of,
+      byteLength,
+      bytes,
+    });
+    return [
+      part('packed', 'I32', [rows, columns / 8], count / 2, () => new Uint8Array(this.#noise(count / 8).buffer)),
+      part('scale', 'BF16', [rows, columns / 32], count / 16, () =>
+        this.#bf16(count / 32).map((byte, i) => (i % 2 === 0 ? byte : byte & 0x7f)),
+      ),
+      part('shape', 'I64', [2], 16, () => new Uint8Array(BigInt64Array.of(BigInt(rows), BigInt(columns)).buffer)),
+    ];
   }
 
   /** Random words, other ones for each tensor: ONNX Runtime keeps equal weights once. */

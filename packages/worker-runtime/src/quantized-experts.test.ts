@@ -1,8 +1,15 @@
-/** Experts of GGUF files elsewhere: every type of weights that experts may have, in both precisions. Real Redis, real shards, real gRPC. */
+/** Experts of GGUF and packed safetensors files elsewhere: every type of weights that experts may have, in both precisions. Real Redis, real shards, real gRPC. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { RANDOM_MODEL_TYPES, type RandomModelType, type RedisServer, startRedis, writeRandomModel } from '@causeway/testkit';
+import {
+  isSafetensorsType,
+  RANDOM_MODEL_TYPES,
+  type RandomModelType,
+  type RedisServer,
+  startRedis,
+  writeRandomModel,
+} from '@causeway/testkit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { localEngine, logitsOf, startExperts } from './testing/expert-cluster.ts';
 
@@ -41,7 +48,7 @@ function model(type: RandomModelType): string {
     tied: false,
     moe: { experts: EXPERTS, expertsPerToken: 2, inner: 256 },
   });
-  return type === 'BF16' ? out : join(out, 'random.gguf');
+  return isSafetensorsType(type) ? out : join(out, 'random.gguf');
 }
 
 /** The largest difference of two logits, by the size of the largest. */
@@ -60,6 +67,7 @@ const sameBits = (a: Float32Array, b: Float32Array): boolean =>
 const CASES = [
   ...RANDOM_MODEL_TYPES.map((type) => [type, 'exact'] as const),
   ['Q4_0', 'fast'] as const,
+  ['INT4_G32', 'fast'] as const,
   ['Q8_0', 'fast'] as const,
 ];
 

@@ -8,6 +8,7 @@ import { createChannelPool } from '@causeway/rpc';
 import { createMetrics, type Logger } from '@causeway/telemetry';
 import type { Registry } from 'prom-client';
 import type { WorkerConfig } from './config.ts';
+import { ExpertSeries } from './expert-series.ts';
 import type { EngineRecipe } from './load-engine.ts';
 
 const KEYS = [
@@ -19,9 +20,6 @@ const KEYS = [
   'expertShardsConnected',
   'expertPlacementEpoch',
 ] as const;
-
-/** Experts of each layer that have a series of their own. */
-const TOP_EXPERTS = 8;
 
 /** Connects an engine's routed experts to the shards registered in Redis; they are there once `ExpertClient.ready` resolves. */
 export function expertConnector(o: {
@@ -79,6 +77,7 @@ type ClientMetrics = ReturnType<typeof createMetrics<(typeof KEYS)[number]>>;
 /** Brings counters and gauges up to date at every scrape. */
 function exportClient(metrics: ClientMetrics, client: ExpertClient, totals: ReadonlyMap<number, Float64Array>): void {
   const counted = new Map<string, number>();
+  const series = new Map([...totals].map(([layer, counts]) => [layer, new ExpertSeries(counts.length)]));
   const raise = (key: string, total: number, inc: (by: number) => void): void => {
     inc(total - (counted.get(key) ?? 0));
     counted.set(key, total);
@@ -99,8 +98,9 @@ function exportClient(metrics: ClientMetrics, client: ExpertClient, totals: Read
     raise('received', bytesReceived, (by) => metrics.expertBytes.inc({ direction: 'received' }, by));
     metrics.expertShardsConnected.set(links.all.filter(({ open }) => open).length);
     metrics.expertPlacementEpoch.set(links.placement?.epoch ?? 0);
-    metrics.expertTokens.reset();
-    for (const [layer, counts] of totals) countTokens(metrics, String(layer), counts);
+    for (const [layer, counts] of totals) {
+      series.get(layer)?.raise(counts, (expert, by) => metrics.expertTokens.inc({ layer: String(layer), expert }, by));
+    }
     const { placement } = links;
     if (placement === undefined) return;
     const loads = client.loads.recent;
@@ -110,16 +110,4 @@ function exportClient(metrics: ClientMetrics, client: ExpertClient, totals: Read
     }
   };
   Object.assign(metrics.expertTokens, { collect: update });
-}
-
-/** The most used experts by themselves, the others together, so that a model of thousands of experts doesn't make as many series. */
-function countTokens(metrics: ClientMetrics, layer: string, counts: Float64Array): void {
-  const order = [...counts.keys()].sort((a, b) => (counts[b] ?? 0) - (counts[a] ?? 0) || a - b);
-  let rest = 0;
-  for (const [place, expert] of order.entries()) {
-    const count = counts[expert] ?? 0;
-    if (place < TOP_EXPERTS) metrics.expertTokens.inc({ layer, expert: String(expert) }, count);
-    else rest += count;
-  }
-  metrics.expertTokens.inc({ layer, expert: 'rest' }, rest);
 }

@@ -29,7 +29,13 @@ export interface ExpertShards extends AsyncDisposable {
 }
 
 /** Starts so many shards and waits until a client reaches every expert. */
-export async function startShards(o: { model: string; shards: number; env?: Record<string, string> }): Promise<ExpertShards> {
+export async function startShards(o: {
+  model: string;
+  shards: number;
+  env?: Record<string, string>;
+  /** Of one shard, by its id. */
+  envOf?: Readonly<Record<string, Record<string, string>>>;
+}): Promise<ExpertShards> {
   await using starting = new AsyncDisposableStack();
   const server = starting.use(await startRedis());
   const processes = Array.from({ length: o.shards }, (_, i) =>
@@ -45,6 +51,7 @@ export async function startShards(o: { model: string; shards: number; env?: Reco
           CAUSEWAY_PRECISION: 'exact',
           UV_THREADPOOL_SIZE: '8',
           ...o.env,
+          ...o.envOf?.[`expert-${i + 1}`],
         },
       }),
     ),

@@ -46,12 +46,16 @@ export interface DispatcherOptions {
   waitMs: number;
 }
 
-/** A shard is not thought slow before this time: one pause of a garbage collector must not cost a second run. */
-const LEAST_HEDGE_MS = 4;
-/** Without a budget: how long, and how many times its usual slowest answer, a shard may say nothing before others are asked. */
+/** A shard is not thought slow before this time, in milliseconds: timers aren't finer than one. */
+const LEAST_HEDGE_MS = 1;
+/** So many times what others need is slow, even for a shard that is never faster. */
+const SLOWER_THAN_OTHERS = 2;
+/** A frame so many times as late as that has what the budget keeps for it. */
+const VERY_LATE_FACTOR = 2;
+/** With nothing left of the budget: how long, and how many times as late, before the shard counts as failed. */
 const LEAST_STALL_MS = 200;
 const STALL_FACTOR = 4;
-/** While a shard's times aren't known. */
+/** While no shard's times are known. */
 const FIRST_HEDGE_MS = 100;
 /** Failures that another shard, or a newer placement, may not have. */
 const ELSEWHERE = new Set(['worker_lost', 'stale_placement', 'queue_full', 'draining', 'not_ready']);
@@ -123,24 +127,35 @@ export class Dispatcher {
     budget.earn();
     const without = new Set([...exclude, link.shard]);
     const direct = this.#answer(run, link, pending, content);
-    const hedgeable = content.experts.every(({ expert }) => links.homes(run.layer, expert, without).length > 0);
+    const others = content.experts.map(({ expert }) => links.homes(run.layer, expert, without));
+    const hedgeable = others.every((homes) => homes.length > 0);
     if (!hedgeable) return direct.catch((error: unknown) => this.#elsewhere(run, content, error, without, until));
-    const hedgeMs = Math.max(LEAST_HEDGE_MS, link.latency.p95(content.pairs) ?? FIRST_HEDGE_MS);
-    const late = await withinMs(direct, hedgeMs);
-    if (late.kind === 'answer') return late.value;
-    if (late.kind === 'error') return this.#elsewhere(run, content, late.error, without, until);
-    if (budget.spend()) counters.hedgesSent++;
-    else {
-      // Nothing is left to spend on a shard that is merely slow; one that says nothing for much longer counts as failed.
-      const dead = await withinMs(direct, Math.max(LEAST_STALL_MS, hedgeMs * STALL_FACTOR));
-      if (dead.kind === 'answer') return dead.value;
-      if (dead.kind === 'error') return this.#elsewhere(run, content, dead.error, without, until);
-      counters.retries++;
+    const hedgeMs = slowAfterMs(link, new Set(others.flat()), content.pairs);
+    // Each step waits until so long after the frame was sent, then asks others if the budget allows; the last asks in any case.
+    const steps = [
+      { untilMs: hedgeMs, allowed: () => budget.spend('late') },
+      { untilMs: hedgeMs * VERY_LATE_FACTOR, allowed: () => budget.spend('very late') },
+      { untilMs: Math.max(LEAST_STALL_MS, hedgeMs * STALL_FACTOR), allowed: undefined },
+    ];
+    let waitedMs = 0;
+    let hedged = false;
+    for (const { untilMs, allowed } of steps) {
+      const late = await withinMs(direct, untilMs - waitedMs);
+      if (late.kind === 'answer') return late.value;
+      if (late.kind === 'error') return this.#elsewhere(run, content, late.error, without, until);
+      waitedMs = untilMs;
+      if (allowed?.() === false) continue;
+      hedged = allowed !== undefined;
+      if (hedged) counters.hedgesSent++;
+      else counters.retries++;
+      break;
     }
-    return this.#race(run, direct, pending, content, without, until);
+    const { parts, won } = await this.#race(run, direct, pending, content, without, until);
+    if (won && hedged) counters.hedgesWon++;
+    return parts;
   }
 
-  /** The shard is late: others are asked too. */
+  /** The shard is late: others are asked too. `won`: theirs came first. */
   async #race(
     run: LayerDispatch,
     direct: Promise<AnswerPart[]>,
@@ -148,18 +163,16 @@ export class Dispatcher {
     content: FrameContent,
     without: ReadonlySet<string>,
     until: number,
-  ): Promise<AnswerPart[]> {
+  ): Promise<{ parts: AnswerPart[]; won: boolean }> {
     using stop = linkSignals(run.signal);
     const other = { ...run, signal: stop.signal };
     const hedge = this.#ask(other, content.experts, without, until).then((parts) => ({ parts, won: true }));
     const first = direct.then((parts) => ({ parts, won: false }));
     try {
-      const { parts, won } = await Promise.any([first, hedge]);
-      if (won) {
-        this.#o.counters.hedgesWon++;
-        pending.cancel();
-      } else stop.abort();
-      return parts;
+      const result = await Promise.any([first, hedge]);
+      if (result.won) pending.cancel();
+      else stop.abort();
+      return result;
     } catch (error) {
       throw error instanceof AggregateError ? error.errors[1] : error;
     }
@@ -225,6 +238,17 @@ export class Dispatcher {
     this.#o.counters.bytesSent += message.byteLength;
     return message;
   }
+}
+
+/** When a frame of so many pairs is late at this shard: after its own slowest times, or those of the others who have its experts. */
+function slowAfterMs(link: ShardLink, others: ReadonlySet<ShardLink>, pairs: number): number {
+  const known = [link.latency.p95(pairs)];
+  for (const other of others) {
+    const theirs = other.latency.p95(pairs);
+    known.push(theirs === undefined ? undefined : SLOWER_THAN_OTHERS * theirs);
+  }
+  const least = Math.min(...known.filter((ms) => ms !== undefined));
+  return Math.max(LEAST_HEDGE_MS, Number.isFinite(least) ? least : FIRST_HEDGE_MS);
 }
 
 const RETRY_MS = 10;

@@ -37,6 +37,19 @@ const AFTER_REFUSAL_MS = 2000;
 
 type Verdict = { kind: 'wait' } | { kind: 'turn' } | { kind: 'drop'; why: string };
 
+/**
+ * Whether shards with experts of another model or precision have the say: those of the placement in force while one of them lives, before
+ * the first placement those that are more.
+ */
+export function placedByOthers({ placement, shards }: Pick<ExpertSnapshot, 'placement' | 'shards'>, own: string): boolean {
+  const counts = new Map<string, number>();
+  for (const { fingerprint, draining } of shards.values())
+    if (!draining) counts.set(fingerprint, (counts.get(fingerprint) ?? 0) + 1);
+  if (placement !== undefined) return placement.fingerprint !== own && counts.has(placement.fingerprint);
+  const ours = counts.get(own) ?? 0;
+  return [...counts].some(([fingerprint, count]) => count > ours || (count === ours && fingerprint < own));
+}
+
 export class PlacementController implements AsyncDisposable {
   readonly #o: ControllerOptions;
   readonly #tasks: TaskGroup;
@@ -73,7 +86,7 @@ export class PlacementController implements AsyncDisposable {
 
   async #leads(): Promise<boolean> {
     const { redis, model, view } = this.#o;
-    if (!view.connected) return false;
+    if (!view.connected || placedByOthers(view.snapshot, this.#o.fingerprint)) return false;
     return holdLock(redis, expertLeaderKey(model), this.#id, LEADER_MS);
   }
 

@@ -77,6 +77,8 @@ export class ExpertBatch implements AsyncDisposable {
       copied = 0;
       await nextTurn();
     }
+    // HTTP/2 sends at the end of a turn: the answers leave before anything is put away or another run takes the thread.
+    await nextTurn();
     return computeMs;
   }
 

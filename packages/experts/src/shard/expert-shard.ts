@@ -130,7 +130,7 @@ export class ExpertShard implements AsyncDisposable {
   }
 
   #groupOf(frame: ShardFrame): HeldGroup | undefined {
-    return this.#held.find(frame.layer, new Set(frame.pairExperts));
+    return this.#held.find(frame.layer, frame.pairExperts);
   }
 
   async #run(): Promise<void> {

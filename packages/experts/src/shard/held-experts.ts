@@ -4,7 +4,7 @@
  */
 import { fail } from '@causeway/errors';
 import type { Checkpoint } from '@causeway/model-files';
-import { type ExpertShape, loadExpertGroup, type Precision } from '@causeway/models';
+import { bytesOfExpert, type ExpertShape, loadExpertGroup, type Precision } from '@causeway/models';
 import type { Runtime, Session } from '@causeway/ort';
 
 /** Some experts of one layer, ready to run. */
@@ -49,10 +49,9 @@ export class HeldExperts implements AsyncDisposable {
     return [...this.#groups()].reduce((sum, { experts }) => sum + experts.length, 0);
   }
 
-  /** Bytes of one expert in memory; what the files say until some were loaded. */
+  /** Bytes of one expert in memory. Throws as `bytesOfExpert` does. */
   bytesPerExpert(): number {
-    const { hidden, inner } = this.#o.shape;
-    return this.#bytesPerExpert > 0 ? this.#bytesPerExpert : 3 * hidden * inner * 4;
+    return (this.#bytesPerExpert ||= bytesOfExpert(this.#o));
   }
 
   /** Experts that the memory budget holds. */
@@ -84,11 +83,10 @@ export class HeldExperts implements AsyncDisposable {
   }
 
   /** The newest group that has all of these experts of a layer. */
-  find(layer: number, experts: Iterable<number>): HeldGroup | undefined {
-    const all = [...experts];
-    for (const { groups } of this.#generations.toReversed()) {
-      const group = groups.get(layer);
-      if (group !== undefined && all.every((expert) => group.place.has(expert))) return group;
+  find(layer: number, experts: Uint32Array): HeldGroup | undefined {
+    for (let i = this.#generations.length - 1; i >= 0; i--) {
+      const group = this.#generations[i]?.groups.get(layer);
+      if (group !== undefined && experts.every((expert) => group.place.has(expert))) return group;
     }
     return undefined;
   }

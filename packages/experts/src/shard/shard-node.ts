@@ -7,7 +7,7 @@ import type { Runtime } from '@causeway/ort';
 import type { RedisConnection, RegistryLogger } from '@causeway/registry';
 import { createRpcServer, type RpcLogger, rpcService } from '@causeway/rpc';
 import { expertFingerprint } from '../fingerprint.ts';
-import { PlacementController } from '../placement/controller.ts';
+import { placedByOthers, PlacementController } from '../placement/controller.ts';
 import { ExpertView } from '../placement/expert-view.ts';
 import type { ShardRecord } from '../placement/shard-record.ts';
 import { ShardRegistration } from '../placement/shard-registration.ts';
@@ -110,6 +110,10 @@ export class ShardNode implements AsyncDisposable {
   get missing(): readonly string[] {
     if (this.#agent.ready) return [];
     const { placement } = this.view.snapshot;
+    if (placedByOthers(this.view.snapshot, this.fingerprint))
+      return [
+        'the experts in force are of another model or precision: give all shards and workers one checkpoint and CAUSEWAY_PRECISION',
+      ];
     if (placement !== undefined && !placement.shards.includes(this.#o.id)) return [];
     return [this.#agent.refused?.reason ?? 'the experts of the placement are not loaded'];
   }

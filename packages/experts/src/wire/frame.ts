@@ -94,7 +94,8 @@ function open(head: Uint8Array, bodyBytes: number): OpenMessage {
   let rest = bodyBytes;
   for (; rest > 0x7f; rest = Math.floor(rest / 128)) prefix.push((rest % 128) | 0x80);
   prefix.push(rest);
-  const message = Buffer.allocUnsafe(head.length + prefix.length + bodyBytes);
+  // In memory of its own, that gRPC needn't copy it.
+  const message = Buffer.allocUnsafeSlow(head.length + prefix.length + bodyBytes);
   message.set(head, 0);
   message.set(prefix, head.length);
   return { message, body: message.subarray(head.length + prefix.length) };

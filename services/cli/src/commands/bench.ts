@@ -24,6 +24,10 @@ export const BENCHMARKS = {
   cancel: 'from a cancellation to the last work done for it',
   overlap: 'how much of a transfer is left when a prompt has been computed',
   'long-context': 'a million tokens of DeepSeek-V4 over NATS: time, and memory beyond the pages',
+  experts:
+    'experts in process and in 1, 2 and 4 shards: tokens/s, gaps, where the time of a layer goes; the longest gap at each kill',
+  'expert-dispatch': 'what a dispatch to an expert shard costs beside a bare gRPC message of as many bytes',
+  'expert-balance': 'a skewed load on expert shards, placed in order and by load',
   'segment-cut': 'what a cut between graph segments costs',
   render: 'writes docs/benchmarks.md from the reports',
 } as const;
