@@ -2,11 +2,12 @@ import { fail } from '@causeway/errors';
 import type { KvWireForm } from '@causeway/kv';
 import { type Checkpoint, withHuggingFaceNames } from '@causeway/model-files';
 import type { Runtime } from '@causeway/ort';
-import { type LoneRows, loneRowsAlike } from './lone-rows.ts';
+import { loneRowsAlike } from './lone-rows.ts';
 import { findArchitecture } from './registry.ts';
-import type { SegmentDraft } from './segment-builder.ts';
+import type { SegmentDraft, SegmentKernels } from './segment-builder.ts';
 import type { ExpertsPlace, LoadedModel, Precision, Segment } from './types.ts';
 import { WeightLibrary } from './weight-library.ts';
+import { wideProductsOf } from './wide-products.ts';
 
 /** How far loading is. Bytes count converted weights only: mapped ones cost nothing. */
 export interface LoadProgress {
@@ -45,9 +46,12 @@ function checkCuts(cuts: readonly number[], layers: number): ReadonlySet<number>
   return new Set(cuts);
 }
 
-async function loneRowsOf({ onDevice, runtime, precision }: LoadOptions): Promise<LoneRows> {
-  if (onDevice === true) return 'free';
-  return runtime !== undefined && precision === 'fast' && (await loneRowsAlike(runtime)) ? 'alike' : 'differ';
+/** Tries only what the graphs will use. */
+async function kernelsOf({ onDevice, runtime, precision, checkpoint }: LoadOptions): Promise<SegmentKernels> {
+  if (onDevice === true) return { loneRows: 'free' };
+  if (runtime === undefined) return {};
+  if (precision === 'fast') return { loneRows: (await loneRowsAlike(runtime)) ? 'alike' : 'differ' };
+  return { wideProducts: await wideProductsOf(checkpoint, runtime) };
 }
 
 /** Weights of a segment are in memory up to three times while ONNX Runtime packs them. */
@@ -98,7 +102,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   const forMemory = cutsForMemory(checkpoint, options.segmentBytes ?? SEGMENT_BYTES);
   const cuts = checkCuts([...(options.cuts ?? []), ...forMemory], config.layers);
   const gguf = checkpoint.format === 'gguf' ? architecture.gguf : undefined;
-  const loneRows = await loneRowsOf(options);
+  const kernels = await kernelsOf(options);
   const library = new WeightLibrary(gguf === undefined ? checkpoint : withHuggingFaceNames(checkpoint, gguf.blocks));
   try {
     const blueprint = architecture.build({
@@ -106,7 +110,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       weights: library,
       precision,
       experts,
-      loneRows,
+      kernels,
       cuts,
       cutEnds: forMemory.length > 0,
       format: checkpoint.format,

@@ -99,8 +99,8 @@ export class SegmentChain {
   }
 
   #builder(name: string): SegmentBuilder {
-    const { weights, precision, loneRows, kvRounding } = this.#context;
-    return new SegmentBuilder(name, weights, precision, loneRows, kvRounding);
+    const { weights, precision, kernels, kvRounding } = this.#context;
+    return new SegmentBuilder(name, weights, precision, kernels, kvRounding);
   }
 
   /** Later segments read `live` by name. */
