@@ -6,3 +6,4 @@ export type { ExpertsPlace, LoadedModel, Precision, Segment, SegmentKind, Symbol
 export { combineGraph } from './combine-graph.ts';
 export { expertShape, loadExpertGroup, namedTensors } from './expert-group.ts';
 export type { ExpertGroup, ExpertShape } from './expert-group.ts';
+export { int8Parts, sumOfParts } from './wide-products.ts';

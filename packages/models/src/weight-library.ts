@@ -356,7 +356,7 @@ function sourceBytes({ type, rows, columns }: SourceRows): number {
 }
 
 function allocated(ref: WeightRef, plan: Plan): Tensor {
-  const buffer = NativeBuffer.allocate(refBytes(ref));
+  const buffer = NativeBuffer.allocate(refBytes(ref), { whole: true });
   plan.buffers.push(buffer);
   return Tensor.of(buffer, 0, ref.type, ref.shape);
 }
