@@ -105,7 +105,7 @@ async function measure(inputs: number, outputs: number, rows: number): Promise<v
     const error = wanted.reduce((worst, value, i) => Math.max(worst, Math.abs(value - (ys[i] ?? Number.NaN))), 0) / largest;
     errors.push({ inputs, outputs, rows, form, error });
   }
-  const times = rows > 64 ? 3 : 30;
+  const times = rows > 64 ? 1 : 20;
   for (let repeat = 0; repeat < repeats; repeat++) {
     for (const [form, run] of runs) {
       const cpu = process.cpuUsage();
