@@ -87,11 +87,11 @@ async function close(trial: KernelTrial): Promise<boolean> {
 const tried = new WeakMap<Runtime, Promise<WideProducts>>();
 
 /** How weights of 5 to 8 bits of a checkpoint are multiplied in a runtime, tried once in each; `f32` when it has none. Throws as `wideProducts`. */
-export async function wideProductsOf({ tensors }: Pick<NamedTensors, 'tensors'>, runtime: Runtime): Promise<WideProducts> {
-  if (![...tensors.values()].some(({ type }) => isQuantized(type) && packedForm(type).bits === 8)) return 'f32';
+export function wideProductsOf({ tensors }: Pick<NamedTensors, 'tensors'>, runtime: Runtime): Promise<WideProducts> {
+  if (![...tensors.values()].some(({ type }) => isQuantized(type) && packedForm(type).bits === 8)) return Promise.resolve('f32');
   const result = tried.get(runtime) ?? wideProducts(runtime);
   tried.set(runtime, result);
-  return await result;
+  return result;
 }
 
 /**
