@@ -26,13 +26,20 @@ export function showSpread({ median, min, max }: Spread, digits = 2): string {
   return `${median.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`;
 }
 
+/** Of this checkout; of a copy without its history CAUSEWAY_BENCH_COMMIT says it. */
+export function commitHere(): string {
+  return (
+    process.env['CAUSEWAY_BENCH_COMMIT'] ?? execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim()
+  );
+}
+
 /** Writes docs/reports/<name>.json. `repeats` are the raw observations in order. */
 export function writeReport(
   name: string,
   report: { command: string; peers: Record<string, string>; setting: object; repeats: readonly object[]; summary: object },
 ): void {
   mkdirSync(REPORTS, { recursive: true });
-  const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+  const commit = commitHere();
   const machine = {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,

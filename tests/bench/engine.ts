@@ -6,7 +6,6 @@
  * Where other work disturbs, `--patience SECONDS` (in all) is spent on waiting for quiet and on measuring again what was disturbed; of
  * several tries the least disturbed counts, and every try is in the report with what others did meanwhile.
  */
-import { execFileSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { basename, join, resolve } from 'node:path';
@@ -14,7 +13,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { openCheckpoint } from '@causeway/model-files';
 import { type Arm, type ArmSpec, promptOf } from './arms/arm.ts';
 import { startArm } from './arms/arm-process.ts';
-import { flag, showSpread, spread, type Spread, writeReport } from './bench-report.ts';
+import { commitHere, flag, showSpread, spread, type Spread, writeReport } from './bench-report.ts';
 import { OtherProcesses } from './host-load.ts';
 
 const model = flag('model', join(import.meta.dirname, '../../../shared/models/smollm2-135m-instruct'));
@@ -43,7 +42,7 @@ function ggufIn(path: string): string {
 
 const modelPath = resolve(ggufIn(model));
 const maxContext = Math.max(...contexts, TOGETHER_CONTEXT) + steps + 16;
-const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+const commit = commitHere();
 const vocabSize = await openCheckpoint(modelPath).then((checkpoint) => {
   using open = checkpoint;
   return open.config.vocabSize;

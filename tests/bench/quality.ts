@@ -6,13 +6,12 @@
  * The reference (golden.json) holds the five likeliest tokens of each position. The Kullback-Leibler divergence is taken over these
  * five and all others as a sixth outcome, which gives at most what it is over the whole vocabulary: sum of p ln(p / q), in nats.
  */
-import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { loadEngine } from '@causeway/worker-runtime';
 import { loadLlama } from './arms/llama-cpp.ts';
-import { flag, spread, type Spread, writeReport } from './bench-report.ts';
+import { commitHere, flag, spread, type Spread, writeReport } from './bench-report.ts';
 
 const model = resolve(flag('model', join(import.meta.dirname, '../../../shared/models/smollm2-135m-instruct')));
 const threads = Number(flag('threads', String(availableParallelism())));
@@ -153,7 +152,7 @@ function distance(found: readonly Position[]): Distance {
   };
 }
 
-const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+const commit = commitHere();
 const fast = await causeway('fast');
 const exact = await causeway('exact');
 const plain = await llamaCpp(false);

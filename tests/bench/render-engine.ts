@@ -183,7 +183,41 @@ about the same CPU time, in chunks of 64, 256 and 512 tokens.
 what is shared.
 `;
 
-/** All sections, in the page's order. */
+interface DeviceSummary {
+  chip: string;
+  rows: { context: number; sequences: number; figure: string; cpu: Spread; device: Spread; ratio: Spread }[];
+}
+
+function device(name: string): string {
+  const report = read<DeviceSummary>(name);
+  const { chip, rows } = report.summary;
+  const setting = report.setting as { model: string; precision: string; device?: string; threads: number };
+  const what: Record<string, string> = {
+    prefillTokensPerSecond: 'prefill, tokens/s',
+    decodeTokensPerSecond: 'decode, tokens/s',
+    cpuMsPerToken: 'CPU ms per token of decode',
+  };
+  const lines = rows.map(({ context, sequences, figure, cpu, device: of, ratio }) => {
+    const digits = figure === 'cpuMsPerToken' ? 1 : 0;
+    const prompt = sequences === 1 ? `${context}` : `${sequences} × ${context}`;
+    return `| ${what[figure]} | ${prompt} | ${showSpread(cpu, digits)} | ${showSpread(of, digits)} | ${showSpread(ratio)} |`;
+  });
+  return `${setting.model}, precision \`${setting.precision}\`, ${setting.threads} threads; \`${chip}\`: ${setting.device ?? 'not said'}.
+
+| | context | \`cpu\` | \`${chip}\` | ratio |
+| --- | ---: | ---: | ---: | ---: |
+${lines.join('\n')}
+
+${source(name, report)}
+`;
+}
+
+const DEVICE_FINDINGS = `A decode step of this small model is bound by the launches of its kernels, not by their work: it keeps a core of the
+host busy for 20 to 30 ms, whatever the context. So contexts and batches cost the device nothing yet, and 4-bit weights (\`fast\`), which halve a
+step on the CPU, gain nothing on it. Experts inside the worker are slower there than on the CPU: which rows go to which expert is found by
+operators that the provider leaves to the CPU, and the device is waited for at each. Expert shards are the way there.
+`;
+
 interface WideProduct {
   inputs: number;
   outputs: number;
@@ -212,6 +246,7 @@ ${source(name, report)}
 `;
 }
 
+/** All sections, in the page's order. */
 export function engineSections(): string {
   return `## The engine against llama.cpp
 
@@ -228,6 +263,13 @@ int8 (\`packages/models/src/wide-products.ts\`). Weights stay 8-bit, a quarter o
 computed sooner than with f32 weights; many rows, which are bound by arithmetic, later. Until then \`exact\` widened such weights to f32.
 
 ${wideProducts('wide-products')}
+## A GPU against the CPU of its machine
+
+The engine on chip family \`webgpu\`, through the GPU's Vulkan driver, beside the engine on \`cpu\`, by turns.
+
+${device('device')}
+${device('device-fast')}
+${DEVICE_FINDINGS}
 ## Distance to the float32 reference
 
 ${quality('quality')}

@@ -20,6 +20,7 @@ const SIGNATURES = {
   EnableProfiling: [14, 'void *EnableProfiling(void *options, const char *prefix)'],
   EnableMemPattern: [16, 'void *EnableMemPattern(void *options)'],
   DisableMemPattern: [17, 'void *DisableMemPattern(void *options)'],
+  SetSessionLogSeverityLevel: [22, 'void *SetSessionLogSeverityLevel(void *options, int severity)'],
   SetSessionGraphOptimizationLevel: [23, 'void *SetSessionGraphOptimizationLevel(void *options, int level)'],
   SetIntraOpNumThreads: [24, 'void *SetIntraOpNumThreads(void *options, int n)'],
   SessionGetInputCount: [30, 'void *SessionGetInputCount(void *session, _Out_ size_t *out)'],

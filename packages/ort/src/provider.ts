@@ -19,7 +19,10 @@ export interface ProviderChoice {
 const CPU = 'CPUExecutionProvider';
 const CUDA = 'CUDAExecutionProvider';
 /** What a provider needs besides itself. */
-const NEEDS: Readonly<Record<string, string>> = { WebGpuExecutionProvider: 'a Vulkan driver (of the GPU, or SwiftShader)' };
+const NEEDS: Readonly<Record<string, string>> = {
+  WebGpuExecutionProvider:
+    "a Vulkan driver (of the GPU, or SwiftShader); NVIDIA's, on a machine without a display, loads only with libgl1, libx11-6 and libxext6",
+};
 /** Providers that are listed by one name and appended by another. */
 const APPENDED_AS: Readonly<Record<string, string>> = { WebGpuExecutionProvider: 'WebGPU' };
 

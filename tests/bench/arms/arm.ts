@@ -35,7 +35,8 @@ export interface ArmSpec {
   threads: number;
   maxContext: number;
   commit: string;
-  causeway?: { precision: 'fast' | 'exact'; spinUs: number; chunkTokens: number };
+  /** `chip` is `cpu` unless it says another family. */
+  causeway?: { chip?: string; precision: 'fast' | 'exact'; spinUs: number; chunkTokens: number };
   flashAttention?: boolean;
 }
 

@@ -21,6 +21,7 @@ export async function causewayArm({ modelPath, threads, maxContext, commit, caus
   const loaded = await loadEngine({
     modelPath,
     chip: 'cpu',
+    vulkanDir: process.env['CAUSEWAY_VULKAN_DIR'],
     threads,
     ...causeway,
     kvBudgetBytes: 4 * 1024 ** 3,
@@ -66,9 +67,9 @@ export async function causewayArm({ modelPath, threads, maxContext, commit, caus
     return { stepMs: medianInterval(full.map(({ at }) => at)), stepCpuMs: cpu / 1000 / (full.length - 1) };
   };
 
-  const { precision, spinUs, chunkTokens } = causeway;
+  const { chip = 'cpu', precision, spinUs, chunkTokens } = causeway;
   return {
-    version: `commit ${commit}, precision ${precision}, chunks of ${chunkTokens}, threads that ${spinUs > 0 ? `spin for ${spinUs} µs` : 'sleep'} when they wait`,
+    version: `commit ${commit}, chip ${chip}, precision ${precision}, chunks of ${chunkTokens}, threads that ${spinUs > 0 ? `spin for ${spinUs} µs` : 'sleep'} when they wait`,
     run,
     together,
     [Symbol.asyncDispose]: () => loaded[Symbol.asyncDispose](),

@@ -3,7 +3,7 @@ import { CHIP_NAMES, chipFamily, chipStorage } from '@causeway/chips';
 import type { Engine, GeneratedToken, Generation, SequencePages } from '@causeway/engine';
 import { type KvDescriptor, type KvDtype, storageName } from '@causeway/kv';
 import type { LoadedEngine } from '@causeway/worker-runtime';
-import { compareGreedy, logSoftmaxAt } from '../verify/compare.ts';
+import { compareGreedy, largestError, logSoftmaxAt } from '../verify/compare.ts';
 import { greedyGeneration } from '../verify/engine-backend.ts';
 import type { Golden } from '../verify/golden.ts';
 import { TOLERANCE } from '../verify/run-verify.ts';
@@ -72,6 +72,8 @@ function must(condition: boolean, what: string): asserts condition {
 async function goldens({ loaded, golden, errors }: Subject): Promise<string> {
   const margin = FIRM_MARGIN[loaded.info.descriptor.storage.dtype];
   let [agreed, required, total, distance] = [0, 0, 0, 0];
+  const logits = golden.form === 'logits';
+  const what = logits ? 'logits after the prompts' : 'log-probabilities';
   for (const [i, item] of golden.cases.entries()) {
     const [prompt, greedy, margins, top] =
       'prompt_ids' in item
@@ -88,6 +90,9 @@ async function goldens({ loaded, golden, errors }: Subject): Promise<string> {
     agreed += found.agreed;
     required += found.required;
     total += found.total;
+    if (!('prompt_ids' in item)) {
+      distance = Math.max(distance, largestError(tokens[0]?.logits ?? [], item.last_logits));
+    }
     for (const [at, best] of top.slice(0, Math.min(found.agreed + 1, tokens.length)).entries()) {
       const computed = logSoftmaxAt(
         tokens[at]?.logits as Float32Array,
@@ -98,9 +103,10 @@ async function goldens({ loaded, golden, errors }: Subject): Promise<string> {
   }
   noErrors(errors);
   if (loaded.info.descriptor.storage.dtype === 'f32') {
-    must(distance <= TOLERANCE.logprobs.exact, `log-probabilities are ${distance} from the reference's`);
+    const largest = logits ? TOLERANCE.logits : TOLERANCE.logprobs.exact;
+    must(distance <= largest, `${what} are ${distance} from the reference's`);
   }
-  return `${agreed} of ${total} tokens, all ${required} firm ones; log-probabilities within ${distance.toExponential(1)}`;
+  return `${agreed} of ${total} tokens, all ${required} firm ones; ${what} within ${distance.toExponential(1)}`;
 }
 
 /** With the engine's debug checks every whole block of a slot is compared with its page, bit for bit, after each chunk and step. */
