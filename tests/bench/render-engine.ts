@@ -260,7 +260,7 @@ ${FINDINGS}
 
 \`exact\` takes inputs apart into three int8 parts per block, which together have f32's bits, and adds up their products by the kernel for
 int8 (\`packages/models/src/wide-products.ts\`). Weights stay 8-bit, a quarter of f32, and a lone row, which is bound by reading them, is
-computed sooner than with f32 weights; many rows, which are bound by arithmetic, later. Until then \`exact\` widened such weights to f32.
+computed sooner than with f32 weights; many rows, which are bound by arithmetic, later.
 
 ${wideProducts('wide-products')}
 ## A GPU against the CPU of its machine
