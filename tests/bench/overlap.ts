@@ -1,7 +1,7 @@
 /**
  * How much of a transfer is left when a prompt has been computed: from the end of prefill to the commit, against the whole transfer
  * (first frame to commit), as the prefill worker measures both. Real processes: router, prefill, NATS, decode.
- *   node tests/bench/overlap.ts [--model models/tiny-moe] [--prompt 2000] [--repeats 5] [--from cpu] [--to cpu] [--groups 1] [--name overlap-tiny-moe]
+ *   node tests/bench/overlap.ts [--model models/tiny-moe] [--prompt 2000] [--repeats 5] [--from cpu] [--to cpu] [--layouts HND,NZ] [--groups 1] [--name overlap-tiny-moe]
  */
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -13,11 +13,14 @@ const model = flag('model', 'models/tiny-moe');
 const promptTokens = Number(flag('prompt', '2000'));
 const repeats = Number(flag('repeats', '5'));
 const [from, to] = [flag('from', 'cpu'), flag('to', 'cpu')];
+/** How each end lays pages out, if not as its family does by default. */
+const [fromLayout, toLayout] = flag('layouts', '').split(',');
 const groups = flag('groups', '1');
 const modelName = basename(model);
 
-const chip = (name: string) => ({
+const chip = (name: string, layout: string | undefined) => ({
   CAUSEWAY_CHIP: name,
+  ...(layout === undefined || layout === '' ? {} : { CAUSEWAY_KV_LAYOUT: layout }),
   ...(name === 'cpu' ? {} : { CAUSEWAY_CHIP_EMULATED: 'on' }),
 });
 
@@ -33,8 +36,8 @@ await using cluster = await startCluster({
     CAUSEWAY_KV_LOSSY: 'on',
   },
   env: {
-    'prefill-1': { ...chip(from), CAUSEWAY_LAYER_GROUPS: groups },
-    'decode-1': chip(to),
+    'prefill-1': { ...chip(from, fromLayout), CAUSEWAY_LAYER_GROUPS: groups },
+    'decode-1': chip(to, toLayout),
   },
 });
 
@@ -104,7 +107,7 @@ console.log(`left after prefill: ${showSpread(summary.share, 3)} of the transfer
 writeReport(flag('name', `overlap-${modelName}-${from}-${to}`), {
   command: `node tests/bench/overlap.ts ${process.argv.slice(2).join(' ')}`.trim(),
   peers: {},
-  setting: { model: modelName, promptTokens, from, to, layerGroups: Number(groups), threads: 2, repeats },
+  setting: { model: modelName, promptTokens, from, to, fromLayout, toLayout, layerGroups: Number(groups), threads: 2, repeats },
   repeats: observations,
   summary,
 });

@@ -11,8 +11,23 @@ interface OverlapSummary {
 function overlap(names: readonly string[]): string {
   const rows = names.map((name) => {
     const { setting, summary } = read<OverlapSummary>(name);
-    const { model, promptTokens, from, to } = setting as { model: string; promptTokens: number; from: string; to: string };
-    return `| ${model}, ${promptTokens} tokens, ${from} to ${to} | ${showSpread(summary.transferMs, 0)} | ${showSpread(summary.tailMs, 0)} | ${showSpread(summary.share, 3)} |`;
+    const {
+      model,
+      promptTokens,
+      from,
+      to,
+      fromLayout = '',
+      toLayout = '',
+    } = setting as {
+      model: string;
+      promptTokens: number;
+      from: string;
+      to: string;
+      fromLayout?: string;
+      toLayout?: string;
+    };
+    const ends = `${`${from} ${fromLayout}`.trim()} to ${`${to} ${toLayout}`.trim()}`;
+    return `| ${model}, ${promptTokens} tokens, ${ends} | ${showSpread(summary.transferMs, 0)} | ${showSpread(summary.tailMs, 0)} | ${showSpread(summary.share, 3)} |`;
   });
   return `| | first frame to commit, ms | of it after prefill, ms | share |
 | --- | ---: | ---: | ---: |
@@ -59,8 +74,14 @@ export function longPromptSections(): string {
 
 KV leaves while later chunks of the prompt compute. From the end of prefill to the commit, as a share of the whole transfer: the aim is
 0.15. Router, both workers and NATS shared two cores with other work: the times are those of a busy machine, the share is what counts.
+From HND to NZ both ends convert, each block as it is computed or has arrived.
 
-${overlap(['overlap-tiny-moe-cpu-cpu', 'overlap-smollm2-135m-instruct-cpu-cpu', 'overlap-smollm2-135m-instruct-nvidia-ascend'])}
+${overlap([
+  'overlap-tiny-moe-cpu-cpu',
+  'overlap-smollm2-135m-instruct-cpu-cpu',
+  'overlap-smollm2-135m-instruct-nvidia-ascend',
+  'overlap-smollm2-135m-instruct-nvidia-hnd-ascend-nz',
+])}
 ## A million tokens
 
 A synthetic transfer with the geometry of DeepSeek-V4-Flash (43 layers, bf16 entries, windows and f32 states), between two processes, the

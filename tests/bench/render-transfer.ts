@@ -34,6 +34,32 @@ ${source(name, report)}
 `;
 }
 
+interface CodecRow {
+  dtype: string;
+  codec: string;
+  ratio: number;
+  encode: Spread;
+  decode: Spread;
+}
+
+/** What codecs do on KV of a real model. */
+export function codecs(name: string): string {
+  const report = read<CodecRow[]>(name);
+  const { model, tokens } = report.setting as { model: string; tokens: number };
+  const rows = report.summary.map(
+    ({ dtype, codec, ratio, encode, decode }) =>
+      `| ${dtype} | ${codec} | ${ratio.toFixed(3)} | ${showSpread(encode)} | ${showSpread(decode)} |`,
+  );
+  return `| numbers | codec | ratio | encode, GB/s | decode, GB/s |
+| --- | --- | ---: | ---: | ---: |
+${rows.join('\n')}
+
+${model}, KV of ${tokens} tokens of prose.
+
+${source(name, report)}
+`;
+}
+
 /** Every pair of families under every codec. */
 export function transfers(name: string): string {
   const report = read<TransferRow[]>(name);

@@ -6,7 +6,7 @@ import { engineSections } from './render-engine.ts';
 import { expertSections } from './render-experts.ts';
 import { longPromptSections } from './render-long-prompts.ts';
 import { routerSection } from './render-router.ts';
-import { breakEven, codecPolicy, transfers } from './render-transfer.ts';
+import { breakEven, codecPolicy, codecs, transfers } from './render-transfer.ts';
 import { DOCS, read, source } from './report-source.ts';
 
 interface ClusterArm {
@@ -295,6 +295,13 @@ GB of stored bytes for each second of processor time, one thread, and of the f32
 or four (8 bits) times as many bytes.
 
 ${conversions('kv-convert')}
+## What codecs cost
+
+GB of raw bytes for each second of processor time, one thread, with the checksums of raw bytes and body that a transfer makes. Aims for bf16 under
+\`planes+zstd\`: ratio 1.45, 1 GB/s to encode, 1.5 GB/s to decode; for f16 a ratio of 1.17, which is missed: of its 16 bits only five are exponent.
+The load average was 25 on two cores meanwhile: processor time too grows where caches and cores are shared, and the aims in GB/s are not shown to be met.
+
+${codecs('kv-codecs')}
 ## KV between chip families
 
 Sender and receiver are two processes on one nats-server, nothing overlaps with prefill. The share of TTFT is that of a transfer after
@@ -305,8 +312,9 @@ ${transfers('transfer')}
 
 Time to commit over a link that a shaping proxy holds to its rate, \`auto\` against each fixed codec, in turns. This machine carries some
 100 to 300 MB/s of KV with nothing in the way (see above: 1.6 Gbit/s), so that its links of 1 and 10 Gbit/s are bound by the two cores
-that sender, receiver, nats-server, proxy and other work share: there the policy has to find that there is no processor to spare for a
-codec. At 50 Mbit/s the link is what counts.
+that sender, receiver, nats-server, proxy and other work share: there the codecs are as good as one another, and what is chosen changes
+with what else the machine does. At 50 Mbit/s the link is what counts. Aim: within 10 % of the fastest. The medians are several times
+the least times: that is other work.
 
 ${codecPolicy('codec-policy')}
 ## From which length a prefill worker pays

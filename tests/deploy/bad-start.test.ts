@@ -1,4 +1,6 @@
 /** Processes that can't start as they are configured say which server or setting it is, and end with exit code 2. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { type ServiceProcess, startNats, startProcess, startRedis } from '@causeway/testkit';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -54,6 +56,31 @@ test('a database that Redis has not is refused, not replaced by another', async 
   const process = start('router', { CAUSEWAY_REDIS_URL: `${redis('right')}/99` });
   expect(await process.exited).toMatchObject({ code: 2 });
   expect(process.tail()).toContain('DB index');
+});
+
+test('a process whose port is taken says which, and ends before anybody is told of it', async () => {
+  const { CAUSEWAY_NATS_URL, redis } = await servers();
+  const holder = createServer().listen(0, '127.0.0.1');
+  stack.defer(() => void holder.close());
+  await once(holder, 'listening');
+  const port = (holder.address() as AddressInfo).port;
+  const taken = async (service: 'router' | 'decode' | 'expert', setting: string): Promise<void> => {
+    const process = start(service, {
+      ...(service === 'decode' ? { CAUSEWAY_NATS_URL, ...nats('right') } : {}),
+      CAUSEWAY_REDIS_URL: redis('right'),
+      [setting]: String(port),
+    });
+    expect(await process.exited, setting).toMatchObject({ code: 1 });
+    expect(process.tail()).toMatch(new RegExp(`listen EADDRINUSE[^"]* 127\\.0\\.0\\.1:${port}`));
+    expect(process.logs().some((line) => line['msg'] === 'ready')).toBe(false);
+  };
+  await Promise.all([
+    taken('router', 'CAUSEWAY_HTTP_PORT'),
+    taken('router', 'CAUSEWAY_GRPC_PORT'),
+    taken('router', 'CAUSEWAY_OBSERVABILITY_PORT'),
+    taken('decode', 'CAUSEWAY_RPC_PORT'),
+    taken('expert', 'CAUSEWAY_RPC_PORT'),
+  ]);
 });
 
 test.each(['decode', 'expert'] as const)(

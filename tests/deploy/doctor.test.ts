@@ -50,6 +50,42 @@ test('a cluster that is well has no problems; one with another checkpoint, or wi
   expect(problems(well.findings)).toEqual([]);
   expect(well.code).toBe(0);
   expect(well.findings.map(({ what }) => what).join()).toContain('decode-1, gRPC at 127.0.0.1');
+  for (const what of ['prefill-1, ready', 'decode-1, ready', 'versions'])
+    expect(well.findings).toContainEqual(expect.objectContaining({ level: 'ok', what }));
+
+  // What the server's monitoring port tells, and workers that lost NATS: reached over one plane, cut off in the other.
+  const monitored = [...at, '--nats-monitoring-url', cluster.nats.monitoringUrl];
+  const limits = (await doctor(monitored)).findings.filter(({ what }) => what.startsWith('NATS monitoring'));
+  expect(limits.map(({ level, what }) => [level, what.split(', ')[1]])).toEqual([
+    ['ok', 'connections'],
+    ['ok', 'max_pending'],
+    ['ok', 'write_deadline'],
+    ['ok', 'slow consumers'],
+  ]);
+  await cluster.nats.signal('KILL');
+  const cut = await eventually(
+    async () => {
+      const { findings } = await doctor(monitored);
+      return problems(findings).filter(({ what }) => what.endsWith(', ready')).length === 2 ? findings : undefined;
+    },
+    { timeoutMs: 30_000, intervalMs: 500, what: 'workers that say that they lost NATS' },
+  );
+  expect(problems(cut)).toMatchObject([
+    { what: expect.stringMatching(/^NATS at/), found: expect.stringContaining('ECONNREFUSED') },
+    {
+      what: expect.stringContaining('ready'),
+      found: 'NATS is not connected',
+      todo: expect.stringContaining('CAUSEWAY_NATS_URL'),
+    },
+    { what: expect.stringContaining('ready'), found: 'NATS is not connected' },
+    { what: expect.stringMatching(/^NATS monitoring at/), found: expect.stringContaining('ECONNREFUSED') },
+  ]);
+  await cluster.nats.start();
+  await eventually(async () => (await doctor(at)).code === 0, {
+    timeoutMs: 30_000,
+    intervalMs: 500,
+    what: 'a cluster that is well again',
+  });
 
   // The same model with one weight more: another fingerprint.
   const other = join(folder, 'other-model');
@@ -100,7 +136,10 @@ test('shards: every expert on a live one is well, on none a problem', async () =
 
 test('servers that are away, are something else, or refuse the password', async () => {
   await using redis = await startRedis({ args: ['--user', 'w', 'on', '>right', '~*', '+@all'] });
-  await using nats = await startNats({ maxPayload: 8192 });
+  await using nats = await startNats({
+    maxPayload: 8192,
+    extraConfig: 'max_connections: 1\nmax_pending: 1048576\nwrite_deadline: "100ms"',
+  });
   const port = await freePort();
   const away = await doctor([
     '--json',
@@ -119,6 +158,15 @@ test('servers that are away, are something else, or refuse the password', async 
   expect(small.findings.filter(({ level }) => level === 'warning').map(({ what }) => what.split(', ')[1])).toEqual([
     'max_payload',
     'users',
+  ]);
+  const tight = await doctor(['--json', '--nats-url', nats.url, '--nats-monitoring-url', nats.monitoringUrl]);
+  expect(
+    tight.findings.filter(({ level }) => level === 'warning').map(({ what, found }) => [what.split(', ')[1], found]),
+  ).toEqual([
+    ['max_payload', '8 KiB'],
+    ['users', expect.any(String)],
+    ['max_pending', '1 MiB'],
+    ['write_deadline', '0.1 s'],
   ]);
 
   const server = createServer((socket) => void socket.end('SSH-2.0-x\r\n'));

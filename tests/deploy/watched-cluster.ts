@@ -23,6 +23,8 @@ export interface Rule {
 
 export interface Watched extends AsyncDisposable {
   cluster: Cluster;
+  /** Has Prometheus scrape the workers that there are now: one that is started again has other ports. */
+  follow(): void;
   /** Values of a query, a second apart, since the load began. */
   range(expr: string): Promise<Series[]>;
   rules(): Promise<Rule[]>;
@@ -43,7 +45,7 @@ export async function startWatched(copies: number): Promise<Watched> {
       modelName: 'tiny-moe',
       router: true,
       expert: 2,
-      nats: { monitoring: false, extraConfig: `http: "${monitoring}"` },
+      nats: { monitoring: false, extraConfig: `http: "${monitoring}"\nwrite_deadline: "2s"` },
       // Families whose storages differ, as in the built-in topology: KV is converted.
       env: { 'prefill-1': { CAUSEWAY_CHIP: 'nvidia' }, 'decode-1': { CAUSEWAY_CHIP: 'ascend' } },
       workerEnv: {
@@ -55,8 +57,9 @@ export async function startWatched(copies: number): Promise<Watched> {
     }),
   );
   const port = await freePort();
-  writeFileSync(join(folder, 'prometheus.yml'), configuration(cluster));
-  stack.use(
+  const configure = (): void => writeFileSync(join(folder, 'prometheus.yml'), configuration(cluster));
+  configure();
+  const server = stack.use(
     new Child({
       command: findBinary('prometheus', 'prometheus'),
       args: [
@@ -66,6 +69,10 @@ export async function startWatched(copies: number): Promise<Watched> {
       ],
     }),
   );
+  const follow = (): void => {
+    configure();
+    server.signal('HUP');
+  };
   const prometheus = `http://127.0.0.1:${port}`;
   await eventually(async () => (await fetch(`${prometheus}/-/ready`)).ok, { what: 'Prometheus' });
   stack.use(
@@ -84,13 +91,14 @@ export async function startWatched(copies: number): Promise<Watched> {
   const epoch = (): Promise<number> => last('max(causeway_expert_placement_epoch)');
   const first = await epoch();
   await cluster.startWorker('expert', 'expert-3');
+  follow();
   await eventually(async () => (await epoch()) > first, { timeoutMs: 60_000, intervalMs: 500, what: 'another placement' });
   // Rules are evaluated every 15 s, each group in its turn.
   const recorded = async (): Promise<boolean> =>
     (await Promise.all(recordedNames().map(range))).every((series) => series.length > 0);
   await eventually(recorded, { timeoutMs: 90_000, intervalMs: 2000, what: 'a value of every recording rule' });
   const owned = stack.move();
-  return { cluster, range, rules: () => rulesOf(prometheus), [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { cluster, range, follow, rules: () => rulesOf(prometheus), [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** The configuration that Compose has, with this cluster's addresses, scraped every second. */
@@ -110,11 +118,14 @@ function configuration(cluster: Cluster): string {
   return stringify(config);
 }
 
+/** Of values that are looked at: Prometheus gives 11,000 of a series at once. */
+const LONGEST_S = 1800;
+
 async function queryRange(prometheus: string, expr: string, began: number): Promise<Series[]> {
   const end = Date.now() / 1000;
   const query = new URLSearchParams({
     query: expr.replaceAll('$__rate_interval', '10s'),
-    start: String(Math.max(began - 5, end - 300)),
+    start: String(Math.max(began - 5, end - LONGEST_S)),
     end: String(end),
     step: '1',
   });

@@ -174,13 +174,15 @@ describe.skipIf(skip)('docker-compose.yml, built and started', () => {
       const used = await query('causeway_kv_outcome_total{outcome="used"}');
       const bytes = await query('sum by (job) (causeway_kv_transfer_bytes_total)');
       const calls = await query('sum by (job) (causeway_expert_shard_batch_pairs_sum)');
-      // Workers read what NATS counts from its monitoring port, in the plane of KV.
-      const nats = await query('min by (job) (causeway_nats_server_connections)');
+      // One worker reads what NATS counts from its monitoring port, in the plane of KV.
+      const nats = await query('sum(causeway_nats_server_connections)');
+      const tellers = await query('count(causeway_nats_server_connections)');
       return (
         (used.get('router') ?? 0) >= 2 &&
         (bytes.get('prefill') ?? 0) > 0 &&
         (calls.get('expert') ?? 0) > 0 &&
-        (nats.get('decode') ?? 0) >= WORKERS.length
+        (nats.get('') ?? 0) >= WORKERS.length &&
+        tellers.get('') === 1
       );
     };
     await eventually(counted, { timeoutMs: 30_000, intervalMs: 1000, what: 'the answers are counted' });

@@ -1,5 +1,5 @@
 /** What is rendered from a topology says what the code does: ports, processes. Manifests, rules and dashboards: tests/deploy. */
-import { defaultTopology, renderCompose, renderPrometheus } from '@causeway/topology';
+import { defaultTopology, parseTopology, renderCompose, renderPrometheus } from '@causeway/topology';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 
@@ -10,6 +10,10 @@ interface Compose {
       command?: string[];
       environment?: Record<string, string>;
       depends_on?: string[] | object;
+      volumes?: string[];
+      cpus?: string;
+      cpu_quota?: number;
+      cpuset?: string;
       networks?: string[];
       healthcheck?: object;
     }
@@ -65,6 +69,36 @@ describe('docker-compose.yml', () => {
       // Jaeger's image has nothing to ask with.
       if (name !== 'jaeger') expect(service.healthcheck, name).toBeDefined();
     }
+  });
+
+  test('bounds processors: by quota where threads are known, by cores, else by the environment', () => {
+    const text = [
+      'version: 1',
+      'pools:',
+      '  - {name: r, role: router, chatTemplate: /t/chat.jinja}',
+      '  - {name: p, role: prefill, threads: 3}',
+      '  - {name: d, role: decode, cores: 2-3}',
+      '  - {name: a, role: decode, threads: auto}',
+    ].join('\n');
+    const { services } = parse(renderCompose(parseTopology(text, 't.yaml'))) as Compose;
+    const of = (name: string): object => {
+      const { cpus, cpu_quota, cpuset, environment } = services[name] ?? {};
+      return { cpus, cpu_quota, cpuset, threads: environment?.['CAUSEWAY_THREADS'] };
+    };
+    expect(of('p')).toEqual({ cpu_quota: 400_000, threads: '3' });
+    expect(of('d')).toEqual({ cpuset: '2,3', threads: '2' });
+    expect(of('a')).toEqual({ cpus: '${CAUSEWAY_DECODE_CPUS:-0}', threads: '${CAUSEWAY_DECODE_THREADS:-1}' });
+    for (const name of ['nats', 'redis', 'r', 'prometheus', 'grafana', 'load', 'jaeger'])
+      expect(services[name]?.cpu_quota, name).toBeGreaterThanOrEqual(100_000);
+  });
+
+  test('mounts the chat template of the topology in routers alone', () => {
+    const text = 'version: 1\npools:\n  - {name: r, role: router, chatTemplate: /t/chat.jinja}\n  - {name: d, role: decode}';
+    const { services } = parse(renderCompose(parseTopology(text, 't.yaml'))) as Compose;
+    expect(services['r']?.volumes).toContain('/t/chat.jinja:/chat-template.jinja:ro');
+    expect(services['r']?.environment).toMatchObject({ CAUSEWAY_CHAT_TEMPLATE: '/chat-template.jinja' });
+    expect(services['d']?.volumes).toHaveLength(1);
+    expect(services['d']?.environment).not.toHaveProperty('CAUSEWAY_CHAT_TEMPLATE');
   });
 
   test('Prometheus scrapes every process', () => {

@@ -30,21 +30,21 @@ interface Scene extends AsyncDisposable {
 }
 
 /** A receiver that stores `storage`, and a sender by hand that cuts objects as if numbers travelled as `sent`. */
-async function scene(storage: KvStorage, sent = storage): Promise<Scene> {
+async function scene(storage: KvStorage, sent = storage, layers = LAYERS): Promise<Scene> {
   const stack = new AsyncDisposableStack();
   const receiver = stack.use(
     await makeWorker({
       servers: nats.url,
-      descriptor: descriptorOf(storage),
+      descriptor: { ...descriptorOf(storage), layers },
       workerId: 'd0',
       codec: 'none',
       pages: 4,
       lossy: true,
     }),
   );
-  const pages = receiver.pool.reserve(2) ?? expect.fail('no pages');
+  const pages = receiver.pool.reserve(3) ?? expect.fail('no pages');
   const inbound = receiver.endpoint.receive({ pages, tokens: TOKENS, deadlineMs: 30_000, signal: never });
-  const as: Ticket = { ...inbound.ticket, descriptor: descriptorOf(sent) };
+  const as: Ticket = { ...inbound.ticket, descriptor: { ...descriptorOf(sent), layers } };
   const sender = stack.use(await RawSender.connect(nats.url, as));
   return {
     receiver,
@@ -200,6 +200,16 @@ describe('an Open', () => {
     await eventually(() => it.sender.last('refused'), { what: 'the refusal' });
     expect(it.inbound.ticket.fingerprint).toEqual(fingerprintFromProto({ ...makeFingerprint(descriptorOf(BF16)) }));
   });
+});
+
+test('an Open by which windows would travel in another form than they are stored in is refused', async () => {
+  const [layer] = LAYERS as [LayerGeometry];
+  const f32: KvStorage = { ...BF16, dtype: 'f32' };
+  await using it = await scene(f32, f32, [layer, { ...layer, window: 16 }]);
+  it.sender.open({ wire: { dtype: kvV1.KvDtype.KV_DTYPE_BF16, splitLatent: false, scale: undefined } });
+  await expect(it.inbound.committed).rejects.toThrow(
+    expect.objectContaining({ reason: 'descriptor_mismatch', message: expect.stringContaining('object 1 holds window') }),
+  );
 });
 
 test('a sender that holds other heads than the receiver needs refuses before any work', async () => {

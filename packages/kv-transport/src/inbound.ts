@@ -10,13 +10,14 @@
  *  R3  Nothing beyond the granted credit is taken.
  *  R4  `committed` settles once; then no message changes anything. A repeated Manifest is answered again by the endpoint.
  *  R5  `committed` settles only when no job of this transfer touches the pages any more.
- *  R6  Pages that are not in wire order are written once, from parts whose digest agrees.
+ *  R6  Of pages that are not in wire order each block is written once, from parts that are all in place; all are before the commit.
  */
 import { ServiceError } from '@causeway/errors';
-import type { PageSet, WireMemory } from '@causeway/kv';
+import type { PageSet } from '@causeway/kv';
 import { crc32c } from '@node-rs/crc32';
 import type { kvV1 } from '@causeway/proto';
 import { ArrivalLog } from './arrival-log.ts';
+import { ArrivingBlocks } from './arriving-blocks.ts';
 import { CodecTally, partsDigest } from './codec-tally.ts';
 import type { CreditAccount } from './credit.ts';
 import type { ReceiverMessage, SenderMessage } from './control.ts';
@@ -65,12 +66,9 @@ export class Inbound implements InboundTransfer {
   #sender: (Incarnation & { chip: string }) | undefined;
   #table: PartTable | undefined;
   #runs: ObjectRuns | undefined;
-  #memory: WireMemory | undefined;
-  /** On pages with shadows, until these are given back. */
-  #hold: Disposable | undefined;
+  /** Pages that are made from what arrives; undefined where it is written to them as it is. */
+  #blocks: ArrivingBlocks | undefined;
   #representation: Representation | undefined;
-  /** All parts are in place and their digest agrees: pages are made from them. */
-  #converting = false;
   #have = new PartBitmap(0);
   #crcs = new Uint32Array(0);
   #credit: CreditAccount | undefined;
@@ -121,7 +119,7 @@ export class Inbound implements InboundTransfer {
     log.warn({ transfer: this.ticket.transferId, reason, sender: this.#sender?.workerId }, message);
     // R5
     void Promise.all(this.#jobs).then(() => {
-      this.#letGo();
+      this.#blocks?.letGo();
       this.#reject(error);
     });
   }
@@ -206,7 +204,8 @@ export class Inbound implements InboundTransfer {
     this.#sendCredit();
     void this.#askIfLost(now);
     const { silenceMs } = this.#options.context;
-    if (!this.#converting && now - this.#heardAt > silenceMs) this.fail(silence('sending', this.#sender?.workerId, silenceMs));
+    const arrived = this.#manifest !== undefined && this.#have.complete;
+    if (!arrived && now - this.#heardAt > silenceMs) this.fail(silence('sending', this.#sender?.workerId, silenceMs));
   }
 
   /** The connection was away: silence of that time is nobody's fault, and what was under way is lost. */
@@ -228,15 +227,14 @@ export class Inbound implements InboundTransfer {
     const memory = context.memories.of(form);
     const table = new PartTable(memory.descriptor, this.ticket.objects, open.partBytes);
     this.#table = table;
-    this.#memory = memory;
     this.#representation = representation;
     this.#runs = new ObjectRuns({ pages, memory, table });
+    if (memory.converts) this.#blocks = new ArrivingBlocks({ pages, memory, table });
     this.#have = new PartBitmap(table.partCount);
     this.#crcs = new Uint32Array(table.partCount);
     this.#link = context.links.of(this.#sender);
     const rttMs = context.rttMs() + open.rttUs / 1000;
     this.#credit = context.credits.open(this.#link, open.partBytes, rttMs, () => this.#sendCredit());
-    if (memory.converts) this.#hold = pages.hold();
     if (pages.state === 'reserved') pages.startFilling();
     this.#phase = 'receiving';
     this.#openedAt = performance.now();
@@ -282,6 +280,8 @@ export class Inbound implements InboundTransfer {
     this.#rawBytes += part.length;
     this.#options.context.counters.rawBytesReceived += part.length;
     this.#tally.add(header.codec, part.length, decodeMs);
+    const conversion = this.#blocks?.placed(part);
+    if (conversion !== undefined) this.#run(this.#convert(conversion));
     const credit = this.#credit;
     if (credit === undefined) return;
     credit.received(part.length, part.end);
@@ -298,14 +298,14 @@ export class Inbound implements InboundTransfer {
 
   #commitIfComplete(): void {
     const manifest = this.#manifest;
-    if (manifest === undefined || !this.#have.complete || this.#phase !== 'receiving' || this.#converting) return;
+    if (manifest === undefined || !this.#have.complete || this.#phase !== 'receiving') return;
+    if (this.#blocks?.done === false) return;
     if (!partsDigest(this.#crcs).equals(manifest.digest)) {
       const message = 'the manifest digest does not match the parts that arrived';
       return this.fail(new ServiceError(message, { code: 'data_loss', reason: 'checksum', retry: 'other' }));
     }
-    if (this.#memory?.converts !== true) return this.#commit(manifest, 0);
-    this.#converting = true;
-    this.#run(this.#convert(this.#memory, manifest));
+    this.#blocks?.letGo();
+    this.#commit(manifest);
   }
 
   #run(job: Promise<void>): void {
@@ -313,28 +313,17 @@ export class Inbound implements InboundTransfer {
     void job.finally(() => this.#jobs.delete(job));
   }
 
-  /** Makes pages of what arrived. */
-  async #convert(memory: WireMemory, manifest: kvV1.Manifest): Promise<void> {
-    const { pages } = this.#options;
+  /** Waits for blocks to become pages. */
+  async #convert(conversion: Promise<void>): Promise<void> {
     try {
-      const ms = await memory.convert('fromWire', pages, 0, memory.places.pages(this.ticket.tokens));
-      if (this.#phase !== 'receiving') return;
-      this.#letGo();
-      this.#commit(manifest, ms);
+      await conversion;
+      this.#commitIfComplete();
     } catch (error) {
       this.fail(ServiceError.from(error));
     }
   }
 
-  /** Gives the shadows' memory back. No job of this transfer runs any more. */
-  #letGo(): void {
-    if (this.#hold === undefined) return;
-    this.#memory?.discard(this.#options.pages);
-    this.#hold[Symbol.dispose]();
-    this.#hold = undefined;
-  }
-
-  #commit(manifest: kvV1.Manifest, convertMs: number): void {
+  #commit(manifest: kvV1.Manifest): void {
     const representation = this.#representation;
     if (representation === undefined) return;
     try {
@@ -349,7 +338,7 @@ export class Inbound implements InboundTransfer {
       firstFrame: this.#firstFrame,
       sender: this.#sender,
       representation,
-      convertMs,
+      convertMs: this.#blocks?.ms ?? 0,
     });
     this.#end('committed', { $case: 'committed', value: committedMessage(result, this.#tally) });
     this.#options.context.counters.transfersCommitted++;

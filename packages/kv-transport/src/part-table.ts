@@ -90,6 +90,11 @@ export class PartTable {
     return this.#geometry.elementBytes(this.object(part));
   }
 
+  /** Parts of object `index`. */
+  partsOf(index: number): number {
+    return Math.ceil((this.#objectBytes[index] ?? 0) / this.partBytes);
+  }
+
   /** First raw byte of object `index`, over all objects; all bytes when there is none. */
   start(index: number): number {
     return this.#objectStart[index] ?? this.totalBytes;

@@ -10,7 +10,6 @@ import type { KvCodec } from './codec.ts';
 import type { CodecRequest, CodecResponse, ConvertJob, DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
 import { checkConvertible } from './convert-block.ts';
 import type { KvDescriptor, KvWireForm } from './descriptor.ts';
-import { CodecScratch } from './part-codec.ts';
 import { decodeRuns, encodeRuns } from './part-job.ts';
 
 /** Bytes that one conversion job handles, about. */
@@ -57,7 +56,6 @@ export class CodecPool implements AsyncDisposable {
   readonly #threadCount: number;
   readonly #threads: Thread[] = [];
   readonly #regions = new Map<number, NativeBuffer>();
-  readonly #scratch = new CodecScratch();
   readonly #converters: Extract<CodecRequest, { kind: 'converter' }>[] = [];
   #lastConverter = 0;
   #lastRegion = 0;
@@ -93,8 +91,7 @@ export class CodecPool implements AsyncDisposable {
 
   /** Encodes one part. @throws ServiceError `internal` when a thread fails */
   async encode(job: EncodeJob): Promise<EncodedPart> {
-    if (job.codec === 'none')
-      return encodeRuns('none', job.elementBytes, job.raw, job.out, (run) => this.#view(run), this.#scratch);
+    if (job.codec === 'none') return encodeRuns('none', job.elementBytes, job.raw, job.out, (run) => this.#view(run));
     return (await this.#run({ kind: 'encode', job: ++this.#lastJob, ...job })) as EncodedPart;
   }
 
@@ -125,7 +122,7 @@ export class CodecPool implements AsyncDisposable {
     const { body } = job;
     if (job.codec === 'none') {
       const bytes = body instanceof Uint8Array ? body : this.#view(body);
-      return decodeRuns('none', job.elementBytes, bytes, job.rawCrc, job.raw, (run) => this.#view(run), this.#scratch);
+      return decodeRuns('none', job.elementBytes, bytes, job.rawCrc, job.raw, (run) => this.#view(run));
     }
     if (body instanceof Uint8Array) fail('internal', 'internal', 'an encoded body must lie in registered memory');
     return (await this.#run({ kind: 'decode', job: ++this.#lastJob, ...job, body })) as DecodedPart;

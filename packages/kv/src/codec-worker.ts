@@ -4,7 +4,6 @@ import { ServiceError } from '@causeway/errors';
 import { serveThread, viewAddress } from '@causeway/ort';
 import type { CodecRequest, CodecResponse, ConvertJob, DecodedPart, MemoryRun } from './codec-messages.ts';
 import { BlockConverter } from './convert-block.ts';
-import { CodecScratch } from './part-codec.ts';
 import { decodeRuns, encodeRuns } from './part-job.ts';
 
 const port = parentPort;
@@ -12,7 +11,6 @@ if (port === null) throw new Error('codec-worker.ts runs as a worker thread only
 
 const regions = new Map<number, Uint8Array>();
 const converters = new Map<number, BlockConverter>();
-const scratch = new CodecScratch();
 
 function view(run: MemoryRun): Uint8Array {
   const region = regions.get(run.region);
@@ -28,10 +26,10 @@ function answer(request: Extract<CodecRequest, { job: number }>): CodecResponse 
     if (request.kind === 'convert') return { kind: 'converted', job, part: convert(request) };
     const { codec, elementBytes } = request;
     if (request.kind === 'encode') {
-      return { kind: 'encoded', job, part: encodeRuns(codec, elementBytes, request.raw, request.out, view, scratch) };
+      return { kind: 'encoded', job, part: encodeRuns(codec, elementBytes, request.raw, request.out, view) };
     }
     const { body, rawCrc, raw } = request;
-    return { kind: 'decoded', job, part: decodeRuns(codec, elementBytes, view(body), rawCrc, raw, view, scratch) };
+    return { kind: 'decoded', job, part: decodeRuns(codec, elementBytes, view(body), rawCrc, raw, view) };
   } catch (error) {
     const reason =
       error instanceof ServiceError && (error.reason === 'checksum' || error.reason === 'malformed_frame')

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { KvDtype } from './descriptor.ts';
-import { decodeNumbers, encodeNumbers, LARGEST_CODE, LEAST_MAGNITUDE, numbersOf, toBf16 } from './number-format.ts';
+import { kernels } from './kernels.ts';
+import { decodeNumbers, encodeNumbers, LARGEST_CODE, LEAST_MAGNITUDE } from './number-format.ts';
 
 const WIDTH = 8;
 
@@ -12,11 +13,16 @@ function roundTrip(
 ): { out: Float32Array; factors: Float32Array; bytes: Uint8Array } {
   const format = { dtype, width: WIDTH, scale };
   const bits = { f32: 32, f16: 16, bf16: 16, f8e4m3: 8, int8: 8, int4: 4 }[dtype];
-  const bytes = new Uint8Array((values.length * bits) / 8);
-  const factors = new Float32Array(values.length / WIDTH);
-  encodeNumbers(format, Float32Array.from(values), numbersOf(dtype, bytes), factors);
-  const out = new Float32Array(values.length);
-  decodeNumbers(format, numbersOf(dtype, bytes), factors, out);
+  const rows = values.length / WIDTH;
+  const size = (values.length * bits) / 8;
+  const thread = kernels();
+  const [numbers, factorsAt, from, to] = thread.areas(size, rows * 4, values.length * 4, values.length * 4);
+  thread.put(new Uint8Array(Float32Array.from(values).buffer), from);
+  encodeNumbers(format, { numbers, factors: factorsAt, values: from }, rows, to);
+  decodeNumbers(format, { numbers, factors: factorsAt, values: to }, rows);
+  const bytes = thread.view(numbers, size).slice();
+  const factors = new Float32Array(thread.view(factorsAt, rows * 4).slice().buffer);
+  const out = new Float32Array(thread.view(to, values.length * 4).slice().buffer);
   return { out, factors, bytes };
 }
 
@@ -27,6 +33,15 @@ const number = fc.oneof(
   fc.integer({ min: -4096, max: 4096 }).map((n) => n / 512),
 );
 const rows = fc.array(number, { minLength: WIDTH, maxLength: WIDTH }).map((row) => row.map(Math.fround));
+
+/** The bf16 number nearest to a value, ties to even. */
+function toBf16(value: number): number {
+  if (!Number.isFinite(value)) return value;
+  const [bits = 0] = new Uint32Array(Float32Array.of(value).buffer);
+  const step = 2 ** 16;
+  const nearest = nearestEven(bits / step) * step;
+  return new Float32Array(Uint32Array.of(nearest).buffer)[0] as number;
+}
 
 /** To nearest, ties to even, by arithmetic alone. */
 function nearestEven(value: number): number {

@@ -5,88 +5,55 @@
  * planes+zstd body: u8 plane count (= bytes of a number), u8 bit mask of planes that are zstd frames, u16 zero,
  * u32 length of each plane's bytes, then the planes. A plane that doesn't compress is raw.
  */
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { fail, ServiceError } from '@causeway/errors';
+import { fail } from '@causeway/errors';
 import type { KvCodec } from './codec.ts';
+import { kernels } from './kernels.ts';
 import { joinPlanes, planeBufferBytes, planeOffset, splitPlanes } from './plane-split.ts';
+import { zstd } from './zstd.ts';
 
 const SAMPLE_BYTES = 16_384;
 const SAMPLE_RUNS = 8;
 /** A plane whose sample shrinks less than this stays raw: the time is better spent on the exponents. */
 const WORTHWHILE = 0.97;
-/** Largest window a body may ask the decoder to allocate: 2^23 bytes. */
-const WINDOW_LOG_MAX = 23;
-
-/** zstd as it comes, for whole parts. */
-const WHOLE = { [constants.ZSTD_c_compressionLevel]: 1 };
-/**
- * For planes, which have hardly a repeated string: entropy coding in small blocks (16 KiB, so that the tables follow layers and
- * K or V) and next to no search. On SmolLM2's KV twice as fast as level 1 alone, and the exponents shrink 2.72 times, not 2.49.
- */
-const PLANE = {
-  ...WHOLE,
-  [constants.ZSTD_c_strategy]: constants.ZSTD_fast,
-  [constants.ZSTD_c_minMatch]: 7,
-  [constants.ZSTD_c_targetLength]: 0,
-  [constants.ZSTD_c_windowLog]: 14,
-  [constants.ZSTD_c_hashLog]: 6,
-};
-
-/** Buffers that one thread reuses from job to job. */
-export class CodecScratch {
-  #raw = new Uint8Array(0);
-  #planes = new Uint8Array(0);
-
-  raw(bytes: number): Uint8Array {
-    if (this.#raw.length < bytes) this.#raw = new Uint8Array(bytes);
-    return this.#raw.subarray(0, bytes);
-  }
-
-  planes(bytes: number): Uint8Array {
-    if (this.#planes.length < bytes) this.#planes = new Uint8Array(bytes);
-    return this.#planes.subarray(0, bytes);
-  }
-}
 
 /**
- * Encodes `raw` into `out`.
+ * Encodes the bytes of `raw`, one piece after the other, into `out`.
  * @returns bytes written, or undefined when the encoding wouldn't be smaller than `raw` or doesn't fit `out`.
  */
 export function encodeBody(
   codec: Exclude<KvCodec, 'none'>,
-  raw: Uint8Array,
+  raw: readonly Uint8Array[],
   elementBytes: 1 | 2 | 4,
   out: Uint8Array,
-  scratch: CodecScratch,
 ): number | undefined {
-  const limit = Math.min(out.length, raw.length - 1);
-  if (codec === 'zstd') {
-    const body = compress(raw, WHOLE);
-    if (body.length > limit) return undefined;
-    out.set(body);
-    return body.length;
-  }
-  const planeBytes = raw.length / elementBytes;
-  const planes = scratch.planes(planeBufferBytes(raw.length, elementBytes));
-  splitPlanes(raw, planes, elementBytes);
+  const bytes = raw.reduce((sum, piece) => sum + piece.length, 0);
+  const limit = Math.min(out.length, bytes - 1);
+  const thread = kernels();
+  const [rawAt, planesAt] = thread.areas(bytes, planeBufferBytes(bytes, elementBytes));
+  const [first] = raw;
+  const placed = codec === 'zstd' && raw.length === 1 && first !== undefined ? first : joined(raw, rawAt, bytes);
+  if (codec === 'zstd') return zstd().compress('whole', placed, out.subarray(0, Math.max(0, limit)));
+  const planeBytes = bytes / elementBytes;
+  splitPlanes(rawAt, planesAt, bytes, elementBytes);
   let position = 4 + 4 * elementBytes;
   if (position > limit) return undefined;
   const header = new DataView(out.buffer, out.byteOffset, position);
   let mask = 0;
   for (let plane = 0; plane < elementBytes; plane++) {
-    const offset = planeOffset(plane, planeBytes);
-    let body = planes.subarray(offset, offset + planeBytes);
-    if (looksCompressible(body)) {
-      const packed = compress(body, PLANE);
-      if (packed.length < body.length) {
-        body = packed;
-        mask |= 1 << plane;
-      }
+    const body = thread.view(planesAt + planeOffset(plane, planeBytes), planeBytes);
+    const room = out.subarray(position, Math.min(limit, position + planeBytes - 1));
+    // the highest has the exponents
+    const worthwhile = (elementBytes > 1 && plane === elementBytes - 1) || looksCompressible(body);
+    let length = worthwhile ? zstd().compress('plane', body, room) : undefined;
+    if (length === undefined) {
+      if (position + planeBytes > limit) return undefined;
+      out.set(body, position);
+      length = planeBytes;
+    } else {
+      mask |= 1 << plane;
     }
-    if (position + body.length > limit) return undefined;
-    out.set(body, position);
-    header.setUint32(4 + 4 * plane, body.length, true);
-    position += body.length;
+    header.setUint32(4 + 4 * plane, length, true);
+    position += length;
   }
   header.setUint8(0, elementBytes);
   header.setUint8(1, mask);
@@ -94,38 +61,45 @@ export function encodeBody(
   return position;
 }
 
-/**
- * Decodes a body of unknown origin into `raw`, which has exactly the size that the frame's header says.
- * Allocates no more than that size and zstd's window (8 MiB at most).
- * @throws ServiceError `malformed_frame` when the body isn't one whose decoded size is exactly `raw.length`.
- */
-export function decodeBody(
-  codec: KvCodec,
-  body: Uint8Array,
-  raw: Uint8Array,
-  elementBytes: 1 | 2 | 4,
-  scratch: CodecScratch,
-): void {
-  if (codec === 'none') {
-    if (body.length !== raw.length) malformed(`a raw body of ${body.length} bytes for ${raw.length}`);
-    raw.set(body);
-  } else if (codec === 'zstd') {
-    raw.set(decompress(body, raw.length));
-  } else {
-    decodePlanes(body, raw, elementBytes, scratch);
+/** Bytes one piece after the other, in the kernels' memory. */
+function joined(pieces: readonly Uint8Array[], at: number, bytes: number): Uint8Array {
+  const thread = kernels();
+  let end = at;
+  for (const piece of pieces) {
+    thread.put(piece, end);
+    end += piece.length;
   }
+  return thread.view(at, bytes);
 }
 
-function decodePlanes(body: Uint8Array, raw: Uint8Array, elementBytes: 1 | 2 | 4, scratch: CodecScratch): void {
+/**
+ * Decodes a body of unknown origin to `rawBytes` bytes, which is what the frame's header says. Allocates no more than a few times that size.
+ * @returns the bytes, in memory of this thread that the next body or conversion will use
+ * @throws ServiceError `malformed_frame` when the body isn't one of exactly that size once decoded
+ */
+export function decodeBody(
+  codec: Exclude<KvCodec, 'none'>,
+  body: Uint8Array,
+  rawBytes: number,
+  elementBytes: 1 | 2 | 4,
+): Uint8Array<ArrayBuffer> {
+  const thread = kernels();
+  const [rawAt, planesAt] = thread.areas(rawBytes, planeBufferBytes(rawBytes, elementBytes));
+  const raw = thread.view(rawAt, rawBytes);
+  if (codec === 'zstd') decompress(body, raw);
+  else decodePlanes(body, rawBytes, elementBytes, rawAt, planesAt);
+  return raw;
+}
+
+function decodePlanes(body: Uint8Array, rawBytes: number, elementBytes: 1 | 2 | 4, rawAt: number, planesAt: number): void {
   const headerBytes = 4 + 4 * elementBytes;
   if (body.length < headerBytes) malformed(`planes: ${body.length} bytes are shorter than the header`);
-  if (raw.length % elementBytes !== 0) malformed(`planes: ${raw.length} bytes are no multiple of ${elementBytes}`);
+  if (rawBytes % elementBytes !== 0) malformed(`planes: ${rawBytes} bytes are no multiple of ${elementBytes}`);
   const header = new DataView(body.buffer, body.byteOffset, headerBytes);
   const mask = header.getUint8(1);
   if (header.getUint8(0) !== elementBytes) malformed(`planes: ${header.getUint8(0)} planes of ${elementBytes}-byte numbers`);
   if (mask >>> elementBytes !== 0 || header.getUint16(2, true) !== 0) malformed('planes: unknown flags');
-  const planeBytes = raw.length / elementBytes;
-  const planes = scratch.planes(planeBufferBytes(raw.length, elementBytes));
+  const planeBytes = rawBytes / elementBytes;
   let position = headerBytes;
   for (let plane = 0; plane < elementBytes; plane++) {
     const length = header.getUint32(4 + 4 * plane, true);
@@ -134,49 +108,32 @@ function decodePlanes(body: Uint8Array, raw: Uint8Array, elementBytes: 1 | 2 | 4
     position += length;
     const compressed = (mask & (1 << plane)) !== 0;
     if (!compressed && length !== planeBytes) malformed(`planes: raw plane ${plane} has ${length} bytes, not ${planeBytes}`);
-    planes.set(compressed ? decompress(packed, planeBytes) : packed, planeOffset(plane, planeBytes));
+    const target = kernels().view(planesAt + planeOffset(plane, planeBytes), planeBytes);
+    if (compressed) decompress(packed, target);
+    else target.set(packed);
   }
   if (position !== body.length) malformed(`planes: ${body.length - position} bytes too many`);
-  joinPlanes(planes, raw, elementBytes);
+  joinPlanes(planesAt, rawAt, rawBytes, elementBytes);
 }
 
-function compress(data: Uint8Array, params: Record<number, number>): Uint8Array {
-  return zstdCompressSync(data, {
-    // one output chunk: zstd's own bound (zstd.h, ZSTD_COMPRESSBOUND)
-    chunkSize: Math.max(64, data.length + (data.length >>> 8) + 512),
-    params,
-  });
+function decompress(body: Uint8Array, to: Uint8Array): void {
+  const size = zstd().decompress(body, to);
+  if (size === undefined) malformed(`zstd refuses the body or it holds more than ${to.length} bytes`);
+  if (size !== to.length) malformed(`zstd: ${size} bytes decoded where the header says ${to.length}`);
 }
 
-function decompress(body: Uint8Array, size: number): Uint8Array {
-  let decoded: Uint8Array;
-  try {
-    decoded = zstdDecompressSync(body, {
-      maxOutputLength: Math.max(1, size),
-      chunkSize: Math.max(64, size),
-      params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
-    });
-  } catch (cause) {
-    throw new ServiceError(`zstd refuses the body or it holds more than ${size} bytes`, {
-      code: 'invalid_argument',
-      reason: 'malformed_frame',
-      cause,
-    });
-  }
-  if (decoded.length !== size) malformed(`zstd: ${decoded.length} bytes decoded where the header says ${size}`);
-  return decoded;
-}
+const sample = new Uint8Array(SAMPLE_BYTES);
+const sampleFrame = new Uint8Array(Math.floor(WORTHWHILE * SAMPLE_BYTES));
 
 function looksCompressible(plane: Uint8Array): boolean {
   if (plane.length < 64) return false;
   if (plane.length <= SAMPLE_BYTES) return true;
   const run = SAMPLE_BYTES / SAMPLE_RUNS;
-  const sample = new Uint8Array(SAMPLE_BYTES);
   for (let i = 0; i < SAMPLE_RUNS; i++) {
     const start = Math.floor(((plane.length - run) * i) / (SAMPLE_RUNS - 1));
     sample.set(plane.subarray(start, start + run), i * run);
   }
-  return compress(sample, PLANE).length < WORTHWHILE * SAMPLE_BYTES;
+  return zstd().compress('plane', sample, sampleFrame) !== undefined;
 }
 
 function malformed(message: string): never {

@@ -3,7 +3,7 @@ import { fail } from '@causeway/errors';
 import { crc32c } from '@node-rs/crc32';
 import type { KvCodec } from './codec.ts';
 import type { DecodedPart, EncodedPart, MemoryRun } from './codec-messages.ts';
-import { type CodecScratch, decodeBody, encodeBody } from './part-codec.ts';
+import { decodeBody, encodeBody } from './part-codec.ts';
 
 /** Looks a run up; never copies. */
 export type RunView = (run: MemoryRun) => Uint8Array;
@@ -15,7 +15,6 @@ export function encodeRuns(
   raw: readonly MemoryRun[],
   out: MemoryRun,
   view: RunView,
-  scratch: CodecScratch,
 ): EncodedPart {
   const start = performance.now();
   const cpu = process.threadCpuUsage();
@@ -26,19 +25,21 @@ export function encodeRuns(
   const rawBytes = totalBytes(raw);
   if (rawBytes > out.length) fail('internal', 'internal', `a part of ${rawBytes} bytes for a frame buffer of ${out.length}`);
   const target = view(out);
+  const pieces = raw.map(view);
   let rawCrc = 0;
-  for (const run of raw) rawCrc = crc32c(view(run), rawCrc);
+  for (const piece of pieces) rawCrc = crc32c(piece, rawCrc);
   if (codec !== 'none') {
-    const [only] = raw;
-    const joined =
-      raw.length === 1 && only !== undefined && only.offset % 4 === 0 ? view(only) : gather(raw, view, scratch.raw(rawBytes));
-    const encodedBytes = encodeBody(codec, joined, elementBytes, target, scratch);
+    const encodedBytes = encodeBody(codec, pieces, elementBytes, target);
     if (encodedBytes !== undefined) {
       const bodyCrc = crc32c(target.subarray(0, encodedBytes));
       return { codec, encodedBytes, rawBytes, rawCrc, bodyCrc, ...took() };
     }
   }
-  gather(raw, view, target);
+  let position = 0;
+  for (const piece of pieces) {
+    target.set(piece, position);
+    position += piece.length;
+  }
   return { codec: 'none', encodedBytes: rawBytes, rawBytes, rawCrc, bodyCrc: rawCrc, ...took() };
 }
 
@@ -53,15 +54,11 @@ export function decodeRuns(
   rawCrc: number,
   raw: readonly MemoryRun[],
   view: RunView,
-  scratch: CodecScratch,
 ): DecodedPart {
   const start = performance.now();
   const rawBytes = totalBytes(raw);
-  let decoded = body;
-  if (codec !== 'none') {
-    decoded = scratch.raw(rawBytes);
-    decodeBody(codec, body, decoded, elementBytes, scratch);
-  } else if (body.length !== rawBytes) {
+  const decoded = codec === 'none' ? body : decodeBody(codec, body, rawBytes, elementBytes);
+  if (decoded.length !== rawBytes) {
     fail('invalid_argument', 'malformed_frame', `a raw body of ${body.length} bytes for a part of ${rawBytes}`);
   }
   const found = crc32c(decoded);
@@ -79,15 +76,6 @@ export function decodeRuns(
 /** Sum of the runs' lengths. */
 export function totalBytes(runs: readonly MemoryRun[]): number {
   return runs.reduce((sum, run) => sum + run.length, 0);
-}
-
-function gather(runs: readonly MemoryRun[], view: RunView, into: Uint8Array): Uint8Array {
-  let position = 0;
-  for (const run of runs) {
-    into.set(view(run), position);
-    position += run.length;
-  }
-  return into;
 }
 
 function hex(crc: number): string {

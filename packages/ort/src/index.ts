@@ -3,6 +3,7 @@ export { DeviceBuffer } from './device-buffer.ts';
 export { DeviceMemory } from './device-memory.ts';
 export { diagnostics, liveBuffers, liveTensors } from './diagnostics.ts';
 export type { Diagnostics } from './diagnostics.ts';
+export { type NativeFunction, ownFunctions } from './library.ts';
 export { NativeBuffer, viewAddress } from './native-buffer.ts';
 export type { ProviderChoice } from './provider.ts';
 export { Runtime } from './runtime.ts';

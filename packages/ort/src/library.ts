@@ -50,6 +50,20 @@ export function libc(): Library {
   }
 }
 
+/**
+ * Functions that the running program has inside and lets others call, by their C declarations.
+ * @returns undefined unless it has all of them
+ */
+export function ownFunctions<T extends Record<string, string>>(declarations: T): Record<keyof T, NativeFunction> | undefined {
+  try {
+    const own = koffi.load(null);
+    const functions = Object.entries(declarations).map(([name, declaration]) => [name, own.func(declaration)] as const);
+    return Object.fromEntries(functions) as Record<keyof T, NativeFunction>;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Path of the library inside the onnxruntime-node package. @throws ServiceError `unsupported_platform`. */
 export function onnxRuntimePath(platform: string = process.platform, arch: string = process.arch): string {
   if (platform !== 'linux' || (arch !== 'x64' && arch !== 'arm64')) {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { diagnostics, type ProviderChoice, Runtime } from './index.ts';
+import { crashingLibrary } from './testing/crashing-library.ts';
 import { addGraph } from './testing/small-graphs.ts';
 
 let runtime: Runtime;
@@ -59,6 +60,20 @@ describe('a provider that cannot be used is refused', () => {
       const { onnxRuntimePath } = await import('./library.ts');
       const other = (await refusal({ name: 'Fake', library: onnxRuntimePath() })).message;
       expect(other).toMatch(/is no provider library: .*CreateEpFactories/s);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('when the plug-in library crashes as it is loaded: this process goes on, and says so', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ort-'));
+    try {
+      const path = join(folder, 'libcrash.so');
+      writeFileSync(path, crashingLibrary());
+      const choice = { name: 'CANNExecutionProvider', library: path };
+      for (let attempt = 0; attempt < 2; attempt++) {
+        expect((await refusal(choice)).message).toMatch(/libcrash\.so crashes when it is loaded \(SIG\w+\); available: .*CPU/);
+      }
     } finally {
       rmSync(folder, { recursive: true });
     }

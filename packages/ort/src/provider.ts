@@ -44,7 +44,7 @@ export function builtInProviders(): string[] {
 export function appendProvider(env: bigint, plugins: PluginLibraries, options: bigint, choice: ProviderChoice): void {
   if (choice.library !== undefined) return appendPlugin(env, plugins, options, { ...choice, library: choice.library });
   const names = builtInProviders();
-  if (!names.includes(choice.name)) missing(`this ONNX Runtime has no ${choice.name}`, names);
+  if (!names.includes(choice.name)) missingProvider(`this ONNX Runtime has no ${choice.name}`, names);
   if (choice.name === CPU) return;
   const given = optionArrays(choice.options);
   const message =
@@ -60,7 +60,7 @@ export function appendProvider(env: bigint, plugins: PluginLibraries, options: b
           ),
         );
   if (message !== undefined)
-    missing(
+    missingProvider(
       `${choice.name} cannot be used${choice.name in NEEDS ? `; it needs ${NEEDS[choice.name]}` : ''}: ${message.trim()}`,
       names.filter((name) => name !== choice.name),
     );
@@ -79,10 +79,10 @@ export class PluginLibraries {
   register(path: string): void {
     const absolute = resolve(path);
     if (this.#registered.has(absolute)) return;
-    if (!existsSync(absolute)) missing(`there is no provider library ${absolute}`, this.names());
+    if (!existsSync(absolute)) missingProvider(`there is no provider library ${absolute}`, this.names());
     const name = `plugin-${this.#registered.size}`;
     const message = takeMessage(api().RegisterExecutionProviderLibrary(this.#env, name, absolute));
-    if (message !== undefined) missing(`${absolute} is no provider library: ${message}`, this.names());
+    if (message !== undefined) missingProvider(`${absolute} is no provider library: ${message}`, this.names());
     this.#registered.set(absolute, name);
   }
 
@@ -129,7 +129,7 @@ function appendPlugin(
 ): void {
   plugins.register(choice.library);
   const devices = plugins.devices().get(choice.name);
-  if (devices === undefined) missing(`${choice.library} brings no device of ${choice.name}`, plugins.names());
+  if (devices === undefined) missingProvider(`${choice.library} brings no device of ${choice.name}`, plugins.names());
   const { keys, values, texts } = optionArrays(choice.options);
   const message = takeMessage(
     api().SessionOptionsAppendExecutionProvider_V2(
@@ -142,7 +142,7 @@ function appendPlugin(
       texts.length / 2,
     ),
   );
-  if (message !== undefined) missing(`${choice.name} of ${choice.library} cannot be used: ${message}`, plugins.names());
+  if (message !== undefined) missingProvider(`${choice.name} of ${choice.library} cannot be used: ${message}`, plugins.names());
 }
 
 /** Parallel arrays of C strings, and the strings, which must be referenced as long as C reads the arrays. */
@@ -164,7 +164,8 @@ function readPointers(address: bigint, count: number): bigint[] {
   return count === 0 ? [] : (koffi.decode(address, koffi.array('void *', count)) as bigint[]);
 }
 
-function missing(what: string, available: readonly string[]): never {
+/** @throws ServiceError `failed_precondition/provider_missing` */
+export function missingProvider(what: string, available: readonly string[]): never {
   const message = `${what}; available: ${available.join(', ')}`;
   throw new ServiceError(message, { code: 'failed_precondition', reason: 'provider_missing' });
 }

@@ -7,7 +7,9 @@ import { fail } from '@causeway/errors';
 import { api } from './api.ts';
 import { live } from './diagnostics.ts';
 import { trimHeap } from './memory-map.ts';
-import { check, create, releaseAsync } from './native-call.ts';
+import { createEnvironment } from './environment.ts';
+import { releaseAsync } from './native-call.ts';
+import { probePlugin } from './plugin-probe.ts';
 import { builtInProviders, PluginLibraries } from './provider.ts';
 import { Session } from './session.ts';
 import { createNativeSession, type SessionOptions } from './session-options.ts';
@@ -27,7 +29,6 @@ const LOG_LEVELS = { verbose: 0, info: 1, warning: 2, error: 3, fatal: 4 } as co
 export type LogLevel = keyof typeof LOG_LEVELS;
 
 const MAX_THREADS = 1024;
-const STARTING = 'starting ONNX Runtime';
 
 /** Settings of the environment while a Runtime of this thread has it (R1). */
 let current: { settings: string; runtimes: number } | undefined;
@@ -99,6 +100,8 @@ export class Runtime implements AsyncDisposable {
   }
 
   async #createSession(graph: Uint8Array, options: SessionOptions): Promise<Session> {
+    const { provider } = options;
+    if (typeof provider === 'object' && provider.library !== undefined) await probePlugin(provider.library, this.providers());
     const handle = await createNativeSession(this.#env, this.#plugins, graph, options);
     const session = this.#adopt(handle);
     // Packing leaves freed copies of weights in malloc's heap: over a third of what the process then holds.
@@ -125,15 +128,4 @@ export class Runtime implements AsyncDisposable {
     live.runtimes--;
     if (current !== undefined && --current.runtimes === 0) current = undefined;
   }
-}
-
-function createEnvironment(threads: number, spin: boolean, severity: number): bigint {
-  const ort = api();
-  using stack = new DisposableStack();
-  const threading = create(STARTING, (out) => ort.CreateThreadingOptions(out));
-  stack.defer(() => ort.ReleaseThreadingOptions(threading));
-  check(ort.SetGlobalIntraOpNumThreads(threading, threads), STARTING);
-  check(ort.SetGlobalInterOpNumThreads(threading, 1), STARTING);
-  check(ort.SetGlobalSpinControl(threading, spin ? 1 : 0), STARTING);
-  return create(STARTING, (out) => ort.CreateEnvWithGlobalThreadPools(severity, 'causeway', threading, out));
 }

@@ -7,9 +7,11 @@ export {
   expertPlacementKey,
   expertShardKey,
   isWorkerId,
+  NATS_MONITOR_KEY,
   WORKER_INDEX_KEY,
   workerKey,
 } from './keys.ts';
+export { holdLock, releaseLock } from './lock.ts';
 export { RegistryView } from './view.ts';
 export type { RegistrySnapshot, RegistryViewOptions } from './view.ts';
 export { checkWorkerRecord, MAX_LINKS, workerRecordSchema } from './worker-record.ts';

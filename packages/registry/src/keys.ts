@@ -52,3 +52,6 @@ export function expertLoadsKey(model: string): string {
 export function expertLeaderKey(model: string): string {
   return `${PREFIX}:expert-leader:${encodeURIComponent(model)}`;
 }
+
+/** Which worker tells of the NATS server among its metrics. */
+export const NATS_MONITOR_KEY = `${PREFIX}:nats-monitor`;

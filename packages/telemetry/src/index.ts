@@ -11,5 +11,6 @@ export { createObservabilityServer } from './observability-server.ts';
 export type { ObservabilityOptions, ObservabilityServer } from './observability-server.ts';
 export { NO_TRACES } from './tracing/trace.ts';
 export type { Attributes, TraceBackend, TraceHeaders, TraceSpan } from './tracing/trace.ts';
+export { VERSION } from './version.ts';
 export { startTracing } from './tracing/tracing.ts';
 export type { Tracing, TracingOptions } from './tracing/tracing.ts';

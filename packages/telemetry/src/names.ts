@@ -239,7 +239,7 @@ export const METRICS = {
     name: 'causeway_handoff_gap_seconds',
     kind: 'histogram',
     help: 'First to second token of an answer: what moving from prefill to decode costs the user.',
-    labels: [],
+    labels: MODEL,
     buckets: TRANSFER_BUCKETS,
   },
   routerQueueDepth: {
@@ -282,6 +282,12 @@ export const METRICS = {
   ...EXPERT_METRICS,
 
   // every process
+  buildInfo: {
+    name: 'causeway_build_info',
+    kind: 'gauge',
+    help: '1, with the version that the process runs.',
+    labels: ['version'],
+  },
   lifecycleState: {
     name: 'causeway_lifecycle_state',
     kind: 'gauge',

@@ -1,4 +1,4 @@
-/** Metrics of the NATS server, as its monitoring port tells them; every worker asks the same one. */
+/** Metrics of the NATS server, as its monitoring port tells them; one worker of a cluster at a time tells them. */
 import type { MetricDefinition } from './metric-definition.ts';
 
 export const NATS_SERVER_METRICS = {

@@ -4,6 +4,7 @@ import { fail } from '@causeway/errors';
 import { type Lifecycle, LIFECYCLE_STATES } from '@causeway/lifecycle';
 import type { Registry } from 'prom-client';
 import { createMetrics } from './metrics.ts';
+import { VERSION } from './version.ts';
 
 export interface ObservabilityOptions {
   host: string;
@@ -76,7 +77,8 @@ function listen(server: Server, options: ObservabilityOptions): Promise<number> 
 }
 
 function exportLifecycle(lifecycle: Lifecycle, registry: Registry): void {
-  const { lifecycleState } = createMetrics(['lifecycleState'], { registry });
+  const { lifecycleState, buildInfo } = createMetrics(['lifecycleState', 'buildInfo'], { registry });
+  buildInfo.set({ version: VERSION }, 1);
   const update = (): void => {
     for (const state of LIFECYCLE_STATES) lifecycleState.set({ state }, state === lifecycle.state ? 1 : 0);
   };

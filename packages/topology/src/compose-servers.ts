@@ -12,8 +12,27 @@ export const REDIS_PASSWORD = `\${CAUSEWAY_REDIS_PASSWORD:?${MISSING}}`;
 export const NETWORKS = { front: {}, control: { internal: true }, kv: { internal: true } } as const;
 export type Network = keyof typeof NETWORKS;
 
-/** What every container has: no rights, nothing writable but /tmp, its networks, limits of memory and processes. */
-export function hardened(networks: readonly Network[], memory: string): object {
+/** What a container may take. */
+export interface Limits {
+  /** As Compose reads it: `512m`. */
+  memory: string;
+  /** Processors, as many as it may keep busy; undefined: another setting bounds it. */
+  cpus: number | undefined;
+  /** Goes before processes that compute where cores are short. */
+  first?: boolean;
+}
+
+/** Docker's own period of processor time, microseconds. */
+const CPU_PERIOD_US = 100_000;
+
+/** Shares of processor time where cores are short; Docker's default is 1024. */
+const FIRST_SHARES = 2048;
+
+/**
+ * What every container has: no rights, nothing writable but /tmp, its networks, limits of memory, processor time and processes. Processors
+ * are a quota and not `cpus`, of which Docker refuses more than the machine has.
+ */
+export function hardened(networks: readonly Network[], { memory, cpus, first = false }: Limits): object {
   return {
     networks,
     read_only: true,
@@ -21,6 +40,8 @@ export function hardened(networks: readonly Network[], memory: string): object {
     cap_drop: ['ALL'],
     security_opt: ['no-new-privileges:true'],
     mem_limit: memory,
+    ...(cpus === undefined ? {} : { cpu_quota: cpus * CPU_PERIOD_US }),
+    ...(first ? { cpu_shares: FIRST_SHARES } : {}),
     pids_limit: 512,
     restart: 'unless-stopped',
   };
@@ -42,7 +63,7 @@ export function servers(): object {
       volumes: ['./deploy/nats/nats.conf:/etc/causeway/nats.conf:ro'],
       environment: { CAUSEWAY_NATS_PASSWORD: NATS_PASSWORD },
       healthcheck: asked('http://127.0.0.1:8222/healthz'),
-      ...hardened(['kv'], '512m'),
+      ...hardened(['kv'], { memory: '512m', cpus: 2, first: true }),
     },
     redis: {
       image: '${CAUSEWAY_REDIS_IMAGE:-redis:7-alpine}',
@@ -50,7 +71,7 @@ export function servers(): object {
       user: '1000:1000',
       environment: { REDISCLI_AUTH: REDIS_PASSWORD },
       healthcheck: { test: ['CMD', 'redis-cli', 'ping'], ...CHECK },
-      ...hardened(['control'], '256m'),
+      ...hardened(['control'], { memory: '256m', cpus: 1, first: true }),
     },
   };
 }
@@ -66,7 +87,7 @@ export function observers(routers: readonly string[]): object {
       ports: ['127.0.0.1:${CAUSEWAY_PROMETHEUS_PORT:-9090}:9090'],
       healthcheck: asked('http://127.0.0.1:9090/-/ready'),
       depends_on: routers,
-      ...hardened(['front', 'control'], '1g'),
+      ...hardened(['front', 'control'], { memory: '1g', cpus: 1 }),
     },
     grafana: {
       image: '${CAUSEWAY_GRAFANA_IMAGE:-grafana/grafana:11.3.1}',
@@ -82,7 +103,7 @@ export function observers(routers: readonly string[]): object {
       ports: ['127.0.0.1:${CAUSEWAY_GRAFANA_PORT:-3000}:3000'],
       healthcheck: asked('http://127.0.0.1:3000/api/health'),
       depends_on: ['prometheus'],
-      ...hardened(['front'], '512m'),
+      ...hardened(['front'], { memory: '512m', cpus: 1 }),
       // Its database: dashboards are provisioned anew at each start.
       tmpfs: ['/tmp', '/var/lib/grafana'],
     },
@@ -104,13 +125,13 @@ export function extras(router: string): object {
       depends_on: { [router]: { condition: 'service_healthy' } },
       // It serves nothing that could be asked.
       healthcheck: { disable: true },
-      ...hardened(['front'], '512m'),
+      ...hardened(['front'], { memory: '512m', cpus: 1 }),
     },
     jaeger: {
       profiles: ['trace'],
       image: '${CAUSEWAY_JAEGER_IMAGE:-jaegertracing/all-in-one:1.62.0}',
       ports: ['127.0.0.1:${CAUSEWAY_JAEGER_PORT:-16686}:16686'],
-      ...hardened(['front', 'control'], '1g'),
+      ...hardened(['front', 'control'], { memory: '1g', cpus: 1 }),
     },
   };
 }

@@ -14,6 +14,7 @@ import { modelOf, modelsOf, type ModelTable, servedModel } from './models.ts';
 import { renderNatsConfig } from './nats-config.ts';
 import { renderProcesses, ROLE_ORDER, type ProcessSpec } from './processes.ts';
 import type { Topology } from './schema.ts';
+import { AUTO_THREADS, hasAutoThreads } from './threads.ts';
 
 const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit. CI checks that it is up to date.
 #   ./causeway compose && docker compose up --build
@@ -23,7 +24,7 @@ const GENERATED = `# Made from a topology by \`./causeway compose\`; do not edit
 `;
 
 /**
- * `docker-compose.yml` (Compose file format 3.8) of a topology: NATS, Redis, every process, Prometheus and Grafana.
+ * `docker-compose.yml` (Compose specification; docker-compose 1.29 and Docker Compose 2 read it) of a topology: NATS, Redis, every process, Prometheus and Grafana.
  * @param models where they are on the host, relative to the file; default: folders in models/
  */
 export function renderCompose(topology: Topology, models: ModelTable = builtIn(topology)): string {
@@ -36,7 +37,6 @@ export function renderCompose(topology: Topology, models: ModelTable = builtIn(t
     GENERATED +
     stringify(
       {
-        version: '3.8',
         services: {
           ...servers(),
           ...Object.fromEntries(
@@ -105,8 +105,13 @@ function inContainer(topology: Topology, models: ModelTable): ModelTable {
   );
 }
 
-/** What a process mounts: its model, or every model for a router. */
+/** What a process mounts: its model, or every model for a router, and a router's chat template. */
 function volumes(spec: ProcessSpec, topology: Topology, models: ModelTable): string[] {
+  const template = spec.env['CAUSEWAY_CHAT_TEMPLATE'];
+  return [...modelVolumes(spec, topology, models), ...(template === undefined ? [] : [`${template}:${CHAT_TEMPLATE}:ro`])];
+}
+
+function modelVolumes(spec: ProcessSpec, topology: Topology, models: ModelTable): string[] {
   const words = modelsOf(topology);
   const [only] = words;
   if (words.length === 1 && only !== undefined) return [`\${CAUSEWAY_MODEL_DIR:-${servedModel(models, only).path}}:/model:ro`];
@@ -119,8 +124,6 @@ function volumes(spec: ProcessSpec, topology: Topology, models: ModelTable): str
 function composeProcesses(topology: Topology, models: ModelTable): ProcessSpec[] {
   return renderProcesses(topology, {
     models: inContainer(topology, models),
-    // The machine is not known when the file is written: one thread for each worker that says auto, unless the environment says more.
-    machineCores: 1,
     natsUrl: 'nats://nats:4222',
     natsMonitoringUrl: 'http://nats:8222',
     natsPassword: () => NATS_PASSWORD,
@@ -130,6 +133,9 @@ function composeProcesses(topology: Topology, models: ModelTable): ProcessSpec[]
     ports: () => CONTAINER_PORTS,
   });
 }
+
+/** Where a router finds the topology's chat template. */
+const CHAT_TEMPLATE = '/chat-template.jinja';
 
 interface ServiceSetting {
   /** The host opens its ports: the first router. */
@@ -150,9 +156,9 @@ function dependencies(role: ProcessSpec['role'], { workers, experts }: Pick<Serv
 function service(spec: ProcessSpec, topology: Topology, { published, volumes: mounted, ...peers }: ServiceSetting): object {
   const env = { ...spec.env };
   const pool = topology.pools.find((candidate) => candidate.name === spec.pool);
-  if (pool !== undefined && pool.role !== 'router' && pool.cores === undefined && typeof pool.threads !== 'number') {
-    env['CAUSEWAY_THREADS'] = `\${CAUSEWAY_${spec.role.toUpperCase()}_THREADS:-1}`;
-  }
+  const auto = pool !== undefined && pool.role !== 'router' && hasAutoThreads(pool);
+  if (auto) env['CAUSEWAY_THREADS'] = `\${CAUSEWAY_${spec.role.toUpperCase()}_THREADS:-${AUTO_THREADS}}`;
+  if (env['CAUSEWAY_CHAT_TEMPLATE'] !== undefined) env['CAUSEWAY_CHAT_TEMPLATE'] = CHAT_TEMPLATE;
   if (spec.role === 'expert') env['CAUSEWAY_EXPERT_MEMORY_BYTES'] ??= '${CAUSEWAY_EXPERT_MEMORY_BYTES:-}';
   else env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ??= '${CAUSEWAY_TRACES_ENDPOINT:-}';
   if (spec.role === 'router') env['CAUSEWAY_API_KEYS'] = '${CAUSEWAY_API_KEYS:-}';
@@ -176,15 +182,36 @@ function service(spec: ProcessSpec, topology: Topology, { published, volumes: mo
     environment: env,
     volumes: mounted,
     ...ports,
-    ...(spec.cores === undefined ? {} : { cpuset: spec.cores.join(',') }),
     depends_on: Object.fromEntries(dependencies(spec.role, peers).map((name) => [name, { condition: 'service_healthy' }])),
     // Each check starts a Node: on a busy machine that takes its time.
     healthcheck: { test: ['CMD', 'node', '-e', probe], interval: '5s', timeout: '10s', retries: 5, start_period: '60s' },
     // The process drains on SIGTERM; Docker must not kill it before.
     stop_grace_period: `${Math.ceil(topology.drain / 1000) + 10}s`,
     init: true,
-    ...hardened(networksOf(spec.role), memory(pool)),
+    ...processors(spec, auto),
+    ...hardened(networksOf(spec.role), {
+      memory: memory(pool),
+      cpus: processorLimit(spec, auto),
+      first: spec.role === 'router',
+    }),
   };
+}
+
+/** A router streams in one thread and tokenizes in others. */
+const ROUTER_CPUS = 2;
+/** Beside threads that compute: the event loop, codecs and connections. */
+const BESIDE_THREADS_CPUS = 1;
+
+/** Processors that a process may keep busy, where they are known when the file is written and it is not bound to cores. */
+function processorLimit(spec: ProcessSpec, auto: boolean): number | undefined {
+  if (spec.role === 'router') return ROUTER_CPUS;
+  return auto || spec.cores !== undefined ? undefined : Number(spec.env['CAUSEWAY_THREADS']) + BESIDE_THREADS_CPUS;
+}
+
+/** Its cores; of a worker that says `auto` its threads are the environment's, and so is a limit of processors: 0 is none. */
+function processors({ role, cores }: ProcessSpec, auto: boolean): object {
+  if (cores !== undefined) return { cpuset: cores.join(',') };
+  return auto ? { cpus: `\${CAUSEWAY_${role.toUpperCase()}_CPUS:-0}` } : {};
 }
 
 /** Who hears whom: shards answer workers over gRPC and move no KV. */

@@ -52,6 +52,14 @@ describe('a topology file', () => {
     expect(message).toMatch(/pools\[1\]\.codec/);
   });
 
+  test("a chat template is one model's", () => {
+    const router = '  - {name: r, role: router, chatTemplate: chat.jinja}';
+    const one = `version: 1\npools:\n${router}\n  - {name: d, role: decode}`;
+    expect(parseTopology(one, 't.yaml').pools[0]).toMatchObject({ chatTemplate: 'chat.jinja' });
+    const message = problemsOf(`${one}\n  - {name: e, role: decode, model: other}`);
+    expect(message).toMatch(/line 3, pools\[0\]\.chatTemplate: is the template of one model, and the pools serve 2/);
+  });
+
   test('rules between fields: names once, threads or cores, someone who decodes', () => {
     const message = problemsOf(
       [

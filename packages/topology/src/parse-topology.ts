@@ -1,7 +1,7 @@
 import { chipFamily, chipStorage } from '@causeway/chips';
 import { fail } from '@causeway/errors';
 import { isNode, LineCounter, parseDocument } from 'yaml';
-import { modelOf } from './models.ts';
+import { modelOf, modelsOf } from './models.ts';
 import { type ComputePool, type ExpertPool, type Pool, topologySchema, type Topology } from './schema.ts';
 
 /** A file larger than this is not a topology. */
@@ -90,7 +90,7 @@ function checkTopology(topology: Topology): Problem[] {
       });
     }
   }
-  problems.push(...checkDecoded(topology));
+  problems.push(...checkDecoded(topology), ...checkChatTemplates(topology));
   return problems;
 }
 
@@ -106,6 +106,16 @@ function checkDecoded(topology: Topology): Problem[] {
     const message = `"${modelOf(topology, pool)}" has no pool with role decode: nothing could write its answers`;
     return [{ path: ['pools', index, ...(pool.model === undefined ? [] : ['model'])], message }];
   });
+}
+
+/** A chat template is one model's. */
+function checkChatTemplates(topology: Topology): Problem[] {
+  const models = modelsOf(topology);
+  if (models.length < 2) return [];
+  const message = `is the template of one model, and the pools serve ${models.length}`;
+  return topology.pools.flatMap((pool, index): Problem[] =>
+    pool.role === 'router' && pool.chatTemplate !== undefined ? [{ path: ['pools', index, 'chatTemplate'], message }] : [],
+  );
 }
 
 function numbered(pool: Pool): Set<string> {

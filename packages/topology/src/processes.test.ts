@@ -68,7 +68,7 @@ describe('processes of a topology', () => {
   test('a router pool that takes the name of the default has its own options', () => {
     const specs = renderProcesses(
       topology(
-        '  - {name: r, role: router, count: 2, placement: local, maxBody: 2MiB, toolParser: hermes, reasoningParser: think}\n  - {name: d, role: decode}',
+        '  - {name: r, role: router, count: 2, placement: local, maxBody: 2MiB, chatTemplate: /t/chat.jinja, toolParser: hermes, reasoningParser: think}\n  - {name: d, role: decode}',
       ),
       placement,
     );
@@ -76,6 +76,7 @@ describe('processes of a topology', () => {
     expect(specs[1]?.env).toMatchObject({
       CAUSEWAY_PLACEMENT: 'local',
       CAUSEWAY_MAX_BODY_BYTES: '2097152',
+      CAUSEWAY_CHAT_TEMPLATE: '/t/chat.jinja',
       CAUSEWAY_TOOL_PARSER: 'hermes',
       CAUSEWAY_REASONING_PARSER: 'think',
     });
@@ -105,6 +106,13 @@ describe('threads of a worker', () => {
       expected,
       expected,
     ]);
+  });
+
+  test('where the machine is not known, as in containers, it is one; what is said stays', () => {
+    const pools = topology(
+      '  - {name: p, role: prefill, threads: auto, count: 3}\n  - {name: d, role: decode, threads: 5}',
+    ).pools;
+    expect(pools.map((pool) => (pool.role === 'router' ? 0 : workerThreads(two, pool, undefined)))).toEqual([1, 5]);
   });
 
   test('what others claim is not shared again', () => {

@@ -23,7 +23,8 @@ export interface ProcessSpec {
 export interface Placement {
   /** Every model of the topology. */
   models: ModelTable;
-  machineCores: number;
+  /** Cores of the machine; undefined: not known. */
+  machineCores?: number | undefined;
   /** Memory of the machine; undefined: not known. */
   machineBytes?: number | undefined;
   natsUrl: string;
@@ -142,6 +143,7 @@ function routerEnv(pool: RouterPool, ports: { http: number; grpc: number }): Rec
       CAUSEWAY_MAX_BODY_BYTES: pool.maxBody,
       CAUSEWAY_RECOVERY: pool.recovery,
       CAUSEWAY_DEFAULT_MAX_TOKENS: pool.defaultMaxTokens,
+      CAUSEWAY_CHAT_TEMPLATE: pool.chatTemplate,
       CAUSEWAY_TOOL_PARSER: pool.toolParser,
       CAUSEWAY_REASONING_PARSER: pool.reasoningParser,
     }),

@@ -93,6 +93,8 @@ const routerPool = {
   maxBody: byteSize(LIMITS.maxBodyBytes).optional(),
   recovery: z.enum(['fast', 'exact']).optional(),
   defaultMaxTokens: integer(LIMITS.defaultMaxTokens).optional(),
+  /** File with a chat template to be used instead of the checkpoint's own; a relative path starts at the topology file. */
+  chatTemplate: z.string().min(1).max(1024).optional(),
   toolParser: z.enum(TOOL_PARSERS).optional(),
   reasoningParser: z.enum(REASONING_PARSERS).optional(),
 };

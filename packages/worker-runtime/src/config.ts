@@ -249,7 +249,7 @@ export const workerConfig = defineConfig({
     flag: 'nats-monitoring-url',
     schema: urls(['http:', 'https:']),
     optional: true,
-    doc: "Monitoring port of the NATS server, such as http://nats:8222; with it a worker's metrics have the server's own.",
+    doc: "Monitoring port of the NATS server, such as http://nats:8222; with it one worker of the cluster at a time has the server's metrics among its own.",
   },
   redisUrl: {
     env: 'CAUSEWAY_REDIS_URL',

@@ -1,20 +1,21 @@
-import { connect, type Socket } from 'node:net';
+import { connectRedis, type RedisConnection } from '@causeway/registry';
 import { createLogger } from '@causeway/telemetry';
-import { eventually, startNats } from '@causeway/testkit';
+import { connectDeafNatsPeer, connectNatsPeer, eventually, natsPublication, startNats, startRedis } from '@causeway/testkit';
 import { Registry } from 'prom-client';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createWorkerMetrics } from './metrics.ts';
 import { exportNatsServer } from './nats-server-stats.ts';
 
 const log = createLogger({ service: 'test', level: 'fatal' });
 
-/** A client that speaks just enough of the protocol. */
-async function client(port: number): Promise<Socket> {
-  const socket = connect({ host: '127.0.0.1', port });
-  await new Promise((done) => socket.once('data', done));
-  socket.write('CONNECT {"verbose":false,"pedantic":false}\r\nPING\r\n');
-  await new Promise((done) => socket.once('data', done));
-  return socket;
+interface ScrapedWorker extends AsyncDisposable {
+  registry: Registry;
+}
+
+async function worker(workerId: string, url: string, redis: RedisConnection): Promise<ScrapedWorker> {
+  const registry = new Registry();
+  const told = await exportNatsServer(createWorkerMetrics(registry), { url, redis, workerId, log });
+  return { registry, [Symbol.asyncDispose]: () => told[Symbol.asyncDispose]() };
 }
 
 async function scrape(registry: Registry): Promise<Map<string, number>> {
@@ -24,19 +25,18 @@ async function scrape(registry: Registry): Promise<Map<string, number>> {
 
 test("a worker's metrics have the server's bytes, what waits in it, its slow consumers; they go on when it starts anew", async () => {
   await using nats = await startNats({ extraConfig: 'max_pending: 4194304\nwrite_deadline: "1s"' });
-  const registry = new Registry();
-  await exportNatsServer(createWorkerMetrics(registry), nats.monitoringUrl, log);
+  await using server = await startRedis();
+  await using redis = await connectRedis({ url: server.url, deadlineMs: 10_000 });
+  await using only = await worker('d', nats.monitoringUrl, redis);
+  const { registry } = only;
   const before = await scrape(registry);
   expect(before.get('causeway_nats_server_slow_consumers_total')).toBe(0);
 
-  const deaf = await client(nats.port);
-  deaf.on('error', () => undefined);
-  deaf.pause();
-  deaf.write('SUB x 1\r\n');
-  const sender = await client(nats.port);
+  const deaf = await connectDeafNatsPeer(nats.port, 'x');
+  const sender = await connectNatsPeer(nats.port);
   sender.resume();
   // More than the kernel's buffers take, less than the server keeps at once.
-  const message = Buffer.concat([Buffer.from('PUB x 262144\r\n'), Buffer.alloc(262_144), Buffer.from('\r\n')]);
+  const message = natsPublication('x', 262_144);
   const waits = async (): Promise<boolean> => {
     sender.write(message);
     return ((await scrape(registry)).get('causeway_nats_server_pending_bytes') ?? 0) > 0;
@@ -60,7 +60,7 @@ test("a worker's metrics have the server's bytes, what waits in it, its slow con
     busy.get('causeway_nats_server_slow_consumers_total'),
   );
   await nats.start();
-  const again = await client(nats.port);
+  const again = await connectNatsPeer(nats.port);
   again.write('PUB x 5\r\nhello\r\n');
   const counted = 'causeway_nats_server_messages_total{direction="in"}';
   const after = await eventually(
@@ -73,3 +73,42 @@ test("a worker's metrics have the server's bytes, what waits in it, its slow con
   expect(after.get('causeway_nats_server_slow_consumers_total')).toBe(busy.get('causeway_nats_server_slow_consumers_total'));
   again.destroy();
 }, 60_000);
+
+describe('of several workers', () => {
+  test('one tells, until it gives its place back; with Redis away nobody else does', async () => {
+    await using nats = await startNats();
+    await using server = await startRedis();
+    await using redis = await connectRedis({ url: server.url, deadlineMs: 10_000 });
+    await using elsewhere = await connectRedis({ url: server.url, deadlineMs: 10_000, namespace: 'other' });
+    await using stack = new AsyncDisposableStack();
+    const first = await worker('a', nats.monitoringUrl, redis);
+    const second = stack.use(await worker('b', nats.monitoringUrl, redis));
+    const stranger = stack.use(await worker('b', nats.monitoringUrl, elsewhere));
+
+    expect((await scrape(first.registry)).size).toBe(7);
+    expect(await scrape(second.registry)).toEqual(new Map());
+    // Another cluster on the same servers has a worker of its own that tells.
+    expect((await scrape(stranger.registry)).size).toBe(7);
+    const asked = async (): Promise<number> => {
+      const { http_req_stats: requests } = (await (await fetch(`${nats.monitoringUrl}/varz`)).json()) as {
+        http_req_stats: Record<string, number>;
+      };
+      return requests['/connz'] ?? 0;
+    };
+    const before = await asked();
+    for (let i = 0; i < 5; i++) await scrape(second.registry);
+    expect(await asked()).toBe(before);
+
+    await server.stop();
+    await eventually(() => !redis.connected, { what: 'the loss of Redis is seen' });
+    expect((await scrape(first.registry)).size).toBe(7);
+    expect(await scrape(second.registry)).toEqual(new Map());
+    await server.start();
+    await eventually(() => redis.connected, { what: 'Redis is back' });
+    expect((await scrape(first.registry)).size).toBe(7);
+
+    await first[Symbol.asyncDispose]();
+    expect(await scrape(first.registry)).toEqual(new Map());
+    expect((await scrape(second.registry)).size).toBe(7);
+  }, 60_000);
+});

@@ -159,7 +159,6 @@ export async function runWorker(
     connected: kv.connected,
     open: kv.open,
   }));
-  if (config.natsMonitoringUrl !== undefined) await exportNatsServer(metrics, config.natsMonitoringUrl, log);
 
   const worker: Worker = {
     role,
@@ -186,6 +185,10 @@ export async function runWorker(
 
   await using late = early === undefined ? await toRedis() : undefined;
   const redis = (early ?? late) as RedisConnection;
+  await using _natsServer =
+    config.natsMonitoringUrl === undefined
+      ? undefined
+      : await exportNatsServer(metrics, { url: config.natsMonitoringUrl, redis, workerId: config.workerId, log });
   // Both planes are proved before anybody is told of this worker: KV by the warm-up over NATS, control here.
   await checkReachable('gRPC', host, rpcPort);
   await checkReachable('/metrics', host, observability.port);

@@ -234,11 +234,13 @@ function program(): Command {
     )
     .option('--nats-url <url>', 'default: CAUSEWAY_NATS_URL, or the cluster of this checkout')
     .option('--redis-url <url>', 'default: CAUSEWAY_REDIS_URL, or the cluster of this checkout')
+    .option('--nats-monitoring-url <url>', 'default: CAUSEWAY_NATS_MONITORING_URL, or the cluster of this checkout')
     .option('--namespace <name>', 'of the workers; default: CAUSEWAY_NAMESPACE, or that of the cluster of this checkout')
     .option('--json', 'as JSON', false)
-    .action((options: { natsUrl?: string; redisUrl?: string; namespace?: string; json: boolean }) => {
-      const { natsUrl, redisUrl, namespace, json } = options;
-      return run(import('./commands/doctor.ts'), ({ doctor }) => doctor({ natsUrl, redisUrl, namespace, json }, deps));
+    .action((options: DoctorFlags) => {
+      const { natsUrl, redisUrl, natsMonitoringUrl, namespace, json } = options;
+      const chosen = { natsUrl, redisUrl, natsMonitoringUrl, namespace, json };
+      return run(import('./commands/doctor.ts'), ({ doctor }) => doctor(chosen, deps));
     });
   return root;
 }
@@ -252,6 +254,14 @@ interface UpFlags {
   topology?: string;
   wait: number;
   prompt: boolean;
+}
+
+interface DoctorFlags {
+  natsUrl?: string;
+  redisUrl?: string;
+  natsMonitoringUrl?: string;
+  namespace?: string;
+  json: boolean;
 }
 
 interface ChatFlags {

@@ -55,7 +55,7 @@ export function createRequestMetrics(registry: Registry): (model: string) => Req
         metrics.interTokenLatency.observe(labels, seconds);
         metrics.timePerOutputToken.observe(labels, seconds);
       },
-      handoff: (seconds) => metrics.handoffGap.observe(seconds),
+      handoff: (seconds) => metrics.handoffGap.observe(labels, seconds),
       migrated: () => metrics.routerMigrations.inc(),
       finished: ({ seconds, reasons, promptTokens, tokens, outcomes }) => {
         metrics.e2eRequestLatency.observe(labels, seconds);

@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { ServiceError } from '@causeway/errors';
 import { sleep, TaskGroup } from '@causeway/lifecycle';
 import type { ExpertShape } from '@causeway/models';
-import { expertLeaderKey, type RedisConnection, type RegistryLogger } from '@causeway/registry';
+import { expertLeaderKey, holdLock, type RedisConnection, type RegistryLogger } from '@causeway/registry';
 import type { ExpertSnapshot, ExpertView } from './expert-view.ts';
 import { readLoads } from './load-report.ts';
 import { checkPlacement, type Placement } from './placement.ts';
@@ -36,13 +36,6 @@ const LEADER_MS = 3000;
 const AFTER_REFUSAL_MS = 2000;
 
 type Verdict = { kind: 'wait' } | { kind: 'turn' } | { kind: 'drop'; why: string };
-
-/** Takes or keeps the lock. KEYS: lock. ARGV: holder, milliseconds. */
-const LEAD = `
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`;
 
 export class PlacementController implements AsyncDisposable {
   readonly #o: ControllerOptions;
@@ -81,7 +74,7 @@ export class PlacementController implements AsyncDisposable {
   async #leads(): Promise<boolean> {
     const { redis, model, view } = this.#o;
     if (!view.connected) return false;
-    return (await redis.client.eval(LEAD, 1, expertLeaderKey(model), this.#id, LEADER_MS)) === 1;
+    return holdLock(redis, expertLeaderKey(model), this.#id, LEADER_MS);
   }
 
   async #tick(): Promise<void> {

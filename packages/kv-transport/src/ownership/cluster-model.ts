@@ -15,7 +15,9 @@ import { ScheduledCodecs } from './scheduled-codecs.ts';
 import { type SimulatedLink, SimulatedNetwork } from './simulated-network.ts';
 
 export const BLOCK_TOKENS = 16;
-/** Holds one frame with a part of 1 KiB: two parts a page. */
+/** Each has objects of its own, one a page: blocks of some layers are complete, and converted, before others arrive. */
+const LAYERS = 2;
+/** Holds one frame with a part of 1 KiB: two parts an object. */
 const MAX_PAYLOAD = 1_088;
 const POOL_PAGES = 8;
 const SILENCE_MS = 5_000;
@@ -33,7 +35,8 @@ const CHIPS: readonly { role: Role; layout: KvLayout; codec: KvCodec }[] = [
 export type Role = 'prefill' | 'decode';
 
 function descriptorOf(layout: KvLayout): KvDescriptor {
-  const layers = [{ kind: 'full', kvHeads: 2, headDimK: 8, headDimV: 8 } as const];
+  const layer = { kind: 'full', kvHeads: 2, headDimK: 8, headDimV: 8 } as const;
+  const layers = Array.from({ length: LAYERS }, () => layer);
   return { version: 1, layers, storage: { dtype: 'f32', layout, blockTokens: BLOCK_TOKENS, shards: { count: 1, index: 0 } } };
 }
 
@@ -44,6 +47,8 @@ export interface Worker {
   ledger: PageLedger;
   codecs: ScheduledCodecs;
   links: SimulatedLink[];
+  /** It stores KV in another form than travels. */
+  converts: boolean;
 }
 
 /** A ticket and the pages behind it, as a decode worker holds them. */
@@ -113,7 +118,11 @@ export class ClusterModel {
     worker.ledger.expect(pages, mark, pageCount);
     const signal = new AbortController().signal;
     const tokens = pageCount * BLOCK_TOKENS;
-    const inbound = worker.endpoint.receive({ pages: pages.set, tokens, deadlineMs, signal });
+    const order = {
+      chunkEnds: Array.from({ length: pageCount }, (_, chunk) => (chunk + 1) * BLOCK_TOKENS),
+      groups: Array.from({ length: LAYERS }, (_, firstLayer) => ({ firstLayer, layerCount: 1 })),
+    };
+    const inbound = worker.endpoint.receive({ pages: pages.set, tokens, order, deadlineMs, signal });
     const receiving: Receiving = { worker, pages, tokens, mark, inbound, outcome: 'open', sending: undefined };
     void inbound.committed.then(
       () => {
@@ -185,7 +194,9 @@ export class ClusterModel {
   check(): void {
     for (const { ledger } of this.workers) ledger.check();
     for (const { worker } of this.#gone) worker.ledger.check();
-    for (const { outcome, pages } of this.receiving) {
+    for (const receiving of this.receiving) {
+      this.#countEarly(receiving);
+      const { outcome, pages } = receiving;
       const { epoch, state } = pages.set;
       if (outcome === 'committed' || (state !== 'committed' && state !== 'owned')) continue;
       throw new OwnershipViolation(`pages of epoch ${epoch} are ${state} before their transfer is committed`);
@@ -227,6 +238,12 @@ export class ClusterModel {
     }
   }
 
+  /** Counts pages that were made of parts while their sender had others to compute still. */
+  #countEarly({ worker, pages, outcome, sending }: Receiving): void {
+    if (!worker.converts || outcome !== 'open' || sending === undefined || sending.computed >= sending.pages.own.length) return;
+    if (worker.ledger.begun(pages)) this.count('converted early');
+  }
+
   get #open(): number {
     return this.workers.reduce((sum, { endpoint }) => sum + endpoint.open.inbound + endpoint.open.outbound, 0);
   }
@@ -244,7 +261,10 @@ export class ClusterModel {
     const { role, layout, codec } = CHIPS[place] as (typeof CHIPS)[number];
     const descriptor = descriptorOf(layout);
     const pool = mutatedPool(new PagePool({ descriptor, pageCount: POOL_PAGES }), this.mutation);
-    const codecs = new ScheduledCodecs(this.mutation === 'committed before written');
+    const codecs = new ScheduledCodecs({
+      decode: this.mutation === 'committed before written',
+      convert: this.mutation === 'committed before converted',
+    });
     const links: SimulatedLink[] = [];
     const endpoint = await KvEndpoint.connect({
       servers: 'simulated',
@@ -264,6 +284,6 @@ export class ClusterModel {
       },
     });
     for (const link of links) link.started = true;
-    return { role, place, endpoint, ledger: new PageLedger(pool, role === 'prefill'), codecs, links };
+    return { role, place, endpoint, ledger: new PageLedger(pool, role === 'prefill'), codecs, links, converts: layout !== 'NHD' };
   }
 }

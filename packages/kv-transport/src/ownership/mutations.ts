@@ -7,7 +7,8 @@ export type Mutation =
   | 'holds ignored'
   | 'holds never given back'
   | 'pages given back twice'
-  | 'committed before written';
+  | 'committed before written'
+  | 'committed before converted';
 
 const NOTHING: Disposable = { [Symbol.dispose]: () => undefined };
 

@@ -63,6 +63,7 @@ test('no order of events gives a page to a stale epoch, to a reader too early, t
     'lateFrames',
     'duplicateFrames',
     'partsResent',
+    'converted early',
   ];
   for (const what of [...COMMANDS, ...happened]) expect(tally[what] ?? 0, what).toBeGreaterThan(0);
 });
@@ -74,6 +75,7 @@ describe('a fault put in on purpose is found', () => {
     ['holds never given back', /leaked/],
     ['pages given back twice', /freed twice, or too early/],
     ['committed before written', /before page \d+ was written|a stale epoch wrote/],
+    ['committed before converted', /before page \d+ was written|a stale epoch wrote/],
   ];
   test.each(found)('%s', { timeout: 120_000 }, async (mutation, message) => {
     const details = await check({}, 300, mutation);

@@ -99,6 +99,11 @@ export class PageLedger {
     for (let i = 0; i < Math.min(pages, own.length); i++) this.#fill(own[i] as number, (mark.first + i) >>> 0);
   }
 
+  /** Whether the first word of what a transfer writes is there. */
+  begun({ own, mark }: Reservation): boolean {
+    return this.#words[(own[0] as number) * this.#pageWords] === mark?.first;
+  }
+
   /** Whether a reservation is of this pool, and not over. */
   owns(reservation: Reservation): boolean {
     return this.#live.has(reservation);

@@ -11,7 +11,7 @@ import {
   type KvWireForm,
   type MemoryRun,
 } from '@causeway/kv';
-import { CodecScratch, decodeRuns, encodeRuns } from '@causeway/kv/internal';
+import { decodeRuns, encodeRuns } from '@causeway/kv/internal';
 
 type NativeMemory = Parameters<Codecs['register']>[0];
 
@@ -21,14 +21,13 @@ export class ScheduledCodecs implements Codecs {
   readonly waiting: (() => void)[] = [];
   /** Grows with every job. */
   activity = 0;
-  /** A fault to be found: jobs are said to be done when they are asked for. */
-  readonly #answersEarly: boolean;
+  /** Faults to be found: jobs are said to be done when they are asked for. */
+  readonly #answersEarly: { decode: boolean; convert: boolean };
   readonly #regions: NativeMemory[] = [];
   readonly #converters: BlockConverter[] = [];
-  readonly #scratch = new CodecScratch();
   #closed = false;
 
-  constructor(answersEarly = false) {
+  constructor(answersEarly = { decode: false, convert: false }) {
     this.#answersEarly = answersEarly;
   }
 
@@ -44,7 +43,7 @@ export class ScheduledCodecs implements Codecs {
 
   encode(job: EncodeJob): Promise<EncodedPart> {
     const { codec, elementBytes, raw, out } = job;
-    const run = () => encodeRuns(codec, elementBytes, raw, out, this.#view, this.#scratch);
+    const run = () => encodeRuns(codec, elementBytes, raw, out, this.#view);
     // as in CodecPool, `none` is the calling thread's own work
     return codec === 'none' ? Promise.resolve(run()) : this.#later(run);
   }
@@ -52,8 +51,8 @@ export class ScheduledCodecs implements Codecs {
   decode(job: DecodeJob): Promise<DecodedPart> {
     const { codec, elementBytes, body, rawCrc, raw } = job;
     const bytes = () => (body instanceof Uint8Array ? body : this.#view(body));
-    const run = () => decodeRuns(codec, elementBytes, bytes(), rawCrc, raw, this.#view, this.#scratch);
-    if (this.#answersEarly) {
+    const run = () => decodeRuns(codec, elementBytes, bytes(), rawCrc, raw, this.#view);
+    if (this.#answersEarly.decode) {
       // what it read may be another's by then
       this.waiting.push(() => {
         try {
@@ -68,12 +67,13 @@ export class ScheduledCodecs implements Codecs {
   async convert(job: ConvertJob): Promise<number> {
     const converter = this.#converters[job.converter] as BlockConverter;
     for (const block of job.blocks) {
-      await this.#later(() => {
+      const converted = this.#later(() => {
         const page = this.#view({ region: job.pageRegion, offset: block.page, length: job.pageBytes });
         const wire = this.#view({ region: job.wireRegion, offset: block.wire, length: job.wireBytes });
         if (job.way === 'toWire') converter.toWire(page, wire, job.layers);
         else converter.fromWire(wire, page, job.layers);
       });
+      if (!this.#answersEarly.convert) await converted;
     }
     return 0;
   }

@@ -30,8 +30,6 @@ const PER_POD = new Set([
   'CAUSEWAY_ADVERTISE_HOST',
 ]);
 
-/** Threads of a worker that says `auto`: pods have nodes of more cores than the one machine of Compose, where it is one. */
-const AUTO_THREADS = 2;
 const MIN_CEILING = 4;
 
 /**
@@ -68,16 +66,14 @@ export function podNames(pool: PodPool): string[] {
 
 function podPool(topology: Topology, spec: ProcessSpec, env: Record<string, string>): PodPool {
   const pool = topology.pools.find(({ name }) => name === spec.pool);
-  const auto = pool !== undefined && 'threads' in pool && pool.cores === undefined && pool.threads === 'auto';
-  const threads = auto ? AUTO_THREADS : Number(env['CAUSEWAY_THREADS'] ?? 1);
   return {
     name: spec.pool,
     role: spec.role,
     replicas: 1,
     maxReplicas: ceiling(1),
     entry: spec.entry,
-    env: env['CAUSEWAY_THREADS'] === undefined ? env : { ...env, CAUSEWAY_THREADS: String(threads) },
-    cpus: threads,
+    env,
+    cpus: Number(env['CAUSEWAY_THREADS'] ?? 1),
     budgetBytes: poolBudget(pool),
   };
 }
@@ -89,8 +85,6 @@ function ceiling(replicas: number): number {
 function placement(topology: Topology): Placement {
   return {
     models: new Map(modelsOf(topology).map((word) => [word, { name: modelName(topology), path: MODEL.mount }])),
-    // Nodes are not known when the files are written: `auto` is AUTO_THREADS below.
-    machineCores: 1,
     natsUrl: `nats://nats:${POD_PORTS.nats}`,
     natsMonitoringUrl: `http://nats:${POD_PORTS.monitoring}`,
     natsPassword: () => '',

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fail } from '@causeway/errors';
 import { openCheckpoint } from '@causeway/model-files';
@@ -8,6 +8,7 @@ import {
   modelsOf,
   type ModelTable,
   parseTopology,
+  type Pool,
   type ServedModel,
   type Topology,
   withModels,
@@ -17,7 +18,7 @@ import type { ModelPlaces } from '../models/model-places.ts';
 import type { Pullable } from '../models/pull.ts';
 import type { StoredModel } from '../models/store.ts';
 
-/** The topology of a file, or the built-in one. @throws ServiceError `file_unreadable`, `bad_config` */
+/** The topology of a file, or the built-in one; its paths of chat templates are absolute. @throws ServiceError `file_unreadable`, `bad_config` */
 export function loadTopology(file: string | undefined): Topology {
   if (file === undefined) return defaultTopology();
   let text: string;
@@ -26,7 +27,24 @@ export function loadTopology(file: string | undefined): Topology {
   } catch (error) {
     return fail('invalid_argument', 'file_unreadable', `cannot read the topology file ${file}: ${(error as Error).message}`);
   }
-  return parseTopology(text, file);
+  const topology = parseTopology(text, file);
+  return { ...topology, pools: topology.pools.map((pool) => withChatTemplate(pool, file)) };
+}
+
+/** Where a pool's chat template is, which can be read. */
+function withChatTemplate(pool: Pool, file: string): Pool {
+  if (pool.role !== 'router' || pool.chatTemplate === undefined) return pool;
+  const chatTemplate = resolve(dirname(file), pool.chatTemplate);
+  try {
+    accessSync(chatTemplate, constants.R_OK);
+  } catch (error) {
+    fail(
+      'invalid_argument',
+      'file_unreadable',
+      `${file}, pool ${pool.name}: cannot read its chatTemplate: ${(error as Error).message}`,
+    );
+  }
+  return { ...pool, chatTemplate };
 }
 
 /** What a cluster runs, and where the models of it are. */

@@ -7,7 +7,8 @@ import { fail } from '@causeway/errors';
 import { findBinary } from '@causeway/testkit';
 import { type ModelTable, type ProcessSpec, renderNatsConfig, renderProcesses, type Topology } from '@causeway/topology';
 import { logFile, REPOSITORY, type RunPaths } from '../paths.ts';
-import { describeHolder, isPortFree, nextFreePort } from './port-holder.ts';
+import { describeHolder } from './port-holder.ts';
+import { PortReservations } from './port-reservations.ts';
 import { probeNats, probeReadyz, probeRedis } from './probes.ts';
 import type { ServicePlan } from './service-plan.ts';
 
@@ -39,6 +40,8 @@ export interface ClusterPlan {
   namespace: string | undefined;
   /** Things the user should know, such as a port that was not free. */
   notes: string[];
+  /** The ports of all processes, which nobody else's plan has; for as long as they run. */
+  reserved: AsyncDisposable;
 }
 
 /** Chooses ports and makes every process's command. ServiceError when a port that the user named is taken or a program is missing. */
@@ -46,15 +49,12 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
   const { topology, paths, host } = options;
   checkCores(topology);
   const notes: string[] = [];
-  const taken = new Set<number>();
-  const take = async (at: string, from: number): Promise<number> => {
-    const port = await nextFreePort(at, from, taken);
-    if (port === undefined) return fail('resource_exhausted', 'dependency_unavailable', `no free port from ${from} on`);
-    taken.add(port);
-    return port;
-  };
+  await using stack = new AsyncDisposableStack();
+  const reservations = stack.use(new PortReservations());
+  const take = async (at: string, from: number): Promise<number> =>
+    (await reservations.next(at, from)) ?? fail('resource_exhausted', 'dependency_unavailable', `no free port from ${from} on`);
   const choose = async (what: string, flag: string, wanted: number | undefined, standard: number): Promise<number> => {
-    if (await isPortFree(host, wanted ?? standard)) return take(host, wanted ?? standard);
+    if (await reservations.reserve(host, wanted ?? standard)) return wanted ?? standard;
     const holder = describeHolder(wanted ?? standard);
     if (wanted !== undefined) {
       return fail('already_exists', 'bad_config', `port ${wanted} (${flag}) is taken by ${holder}; name another or stop it`);
@@ -110,6 +110,7 @@ export async function planCluster(options: PlanOptions): Promise<ClusterPlan> {
     redisUrl,
     namespace: topology.namespace,
     notes,
+    reserved: stack.move(),
   };
 }
 

@@ -22,18 +22,6 @@ export function isPortFree(host: string, port: number): Promise<boolean> {
   });
 }
 
-/** The first free port from `from` on, at most 200 further; undefined when all are taken. */
-export async function nextFreePort(
-  host: string,
-  from: number,
-  taken: ReadonlySet<number> = new Set(),
-): Promise<number | undefined> {
-  for (let port = from; port <= Math.min(65_535, from + 200); port += 1) {
-    if (!taken.has(port) && (await isPortFree(host, port))) return port;
-  }
-  return undefined;
-}
-
 /** The process that listens on a port; undefined when none is found or it is another user's. */
 export function portHolder(port: number): PortHolder | undefined {
   const inodes = new Set([...listeningInodes('/proc/net/tcp', port), ...listeningInodes('/proc/net/tcp6', port)]);
@@ -51,7 +39,9 @@ export function portHolder(port: number): PortHolder | undefined {
 /** `nginx (pid 812)`, or what can be said when the holder is not visible. */
 export function describeHolder(port: number): string {
   const holder = portHolder(port);
-  return holder === undefined ? 'another process (of another user or container)' : `${holder.command} (pid ${holder.pid})`;
+  return holder === undefined
+    ? 'another process (of another user or container, or of a cluster that starts now)'
+    : `${holder.command} (pid ${holder.pid})`;
 }
 
 /** proc(5): columns 2 local address (hex `ip:port`), 4 state (0A is LISTEN), 10 inode. */

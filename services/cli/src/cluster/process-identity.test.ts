@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { eventually, freePort } from '@causeway/testkit';
 import { expect, test } from 'vitest';
-import { describeHolder, isPortFree, nextFreePort, portHolder } from './port-holder.ts';
+import { describeHolder, isPortFree, portHolder } from './port-holder.ts';
+import { PortReservations } from './port-reservations.ts';
 import { identify, isAlive, signalProcess } from './process-identity.ts';
 
 test('a process is itself while it lives, and nobody afterwards', async () => {
@@ -45,9 +46,10 @@ test('the holder of a port is named with its pid; a free one has none', async ()
   expect(await isPortFree('127.0.0.1', port)).toBe(false);
   expect(portHolder(port)?.pid).toBe(process.pid);
   expect(describeHolder(port)).toMatch(new RegExp(`node.* \\(pid ${process.pid}\\)`));
-  const next = await nextFreePort('127.0.0.1', port);
+  await using reservations = new PortReservations();
+  const next = await reservations.next('127.0.0.1', port);
   expect(next).toBeGreaterThan(port);
-  expect(await nextFreePort('127.0.0.1', port, new Set([next ?? 0]))).toBeGreaterThan(next ?? 0);
+  expect(await reservations.next('127.0.0.1', port)).toBeGreaterThan(next ?? 0);
   server.close();
   await once(server, 'close');
   expect(await isPortFree('127.0.0.1', port)).toBe(true);

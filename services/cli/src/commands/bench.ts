@@ -19,6 +19,7 @@ export const BENCHMARKS = {
   'break-even': 'from which prompt length a prefill worker pays over a link of given bandwidth, predicted and measured',
   'codec-policy': 'the codec policy against fixed codecs on links of 50 Mbit/s, 1 and 10 Gbit/s',
   'kv-convert': 'pages of chip families to wire order and back',
+  'kv-codecs': "codecs on a real model's KV: ratio, GB/s of encoding and decoding by one thread",
   placement: 'from which prompt length a prefill worker pays',
   topologies: 'what the built-in topology costs beside the least one: start, memory, tokens/s, CPU per token',
   cancel: 'from a cancellation to the last work done for it',

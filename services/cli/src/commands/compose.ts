@@ -3,7 +3,6 @@ import { dirname, join, relative } from 'node:path';
 import { fail } from '@causeway/errors';
 import {
   modelsOf,
-  type ModelTable,
   renderCompose,
   renderComposeNats,
   renderDashboards,
@@ -35,7 +34,10 @@ export async function composeRender(
   const topology = withoutOptional(whole);
   const unfit = unfitForKubernetes(topology);
   const files: [string, string][] = [
-    ['docker-compose.yml', renderCompose(topology, fromHere(models))],
+    [
+      'docker-compose.yml',
+      renderCompose(topology, new Map([...models].map(([word, { name, path }]) => [word, { name, path: fromHere(path) }]))),
+    ],
     ['deploy/prometheus/prometheus.yml', renderPrometheus(topology)],
     ['deploy/nats/nats.conf', renderComposeNats(topology)],
     ...[...renderDashboards()].map(([name, text]): [string, string] => [`deploy/grafana/dashboards/${name}`, text]),
@@ -68,7 +70,9 @@ function withoutOptional(topology: Topology): Topology {
 
 /** What of this topology the manifests don't know yet. */
 function unfitForKubernetes(topology: Topology): string | undefined {
-  return modelsOf(topology).length > 1 ? 'serve one model' : undefined;
+  if (modelsOf(topology).length > 1) return 'serve one model';
+  const templated = topology.pools.some((pool) => pool.role === 'router' && pool.chatTemplate !== undefined);
+  return templated ? 'have no chatTemplate (put chat_template.jinja beside the checkpoint instead)' : undefined;
 }
 
 /** deploy/prometheus/rules, written by hand: Compose mounts them, Kubernetes gets them as objects. */
@@ -81,14 +85,10 @@ function ruleFiles(): Map<string, string> {
   );
 }
 
-/** Paths as docker-compose.yml has them: inside the checkout relative to it. */
-function fromHere(models: ModelTable): ModelTable {
-  return new Map(
-    [...models].map(([word, { name, path }]) => {
-      const inside = relative(REPOSITORY, path);
-      return [word, { name, path: inside.startsWith('..') || inside.startsWith('/') ? path : `./${inside}` }];
-    }),
-  );
+/** A path as docker-compose.yml has it: inside the checkout relative to it. */
+function fromHere(path: string): string {
+  const inside = relative(REPOSITORY, path);
+  return inside.startsWith('..') || inside.startsWith('/') ? path : `./${inside}`;
 }
 
 function readOrEmpty(path: string): string {

@@ -66,6 +66,7 @@ export async function up(options: UpOptions, deps: UpDeps): Promise<number> {
   if (left.length > 0) out.line(`stopped what an earlier run had left behind: ${left.join(', ')}`);
   const { topology, env, notes } = await chipsHere(chosen.topology, deps.env, () => vulkanHere(out));
   const plan = await planCluster({ ...options, topology, models, paths, env: { ...deps.env, ...env } });
+  await using _ports = plan.reserved;
   const served = [...new Map([...models.values()].map((model) => [model.name, { ...model }])).values()];
 
   out.line(`causeway up · ${modelNames(served)} · ${availableParallelism()} cores · logs in ${paths.logs}`);

@@ -5,9 +5,14 @@ import type { RedisConnection } from '@causeway/registry';
 import { checkAddresses } from './deployment.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
 
-/** What is wrong with the shards of these models; nothing is said of a model that has none. */
-export async function checkExperts(redis: RedisConnection, models: readonly string[], timeoutMs: number): Promise<Finding[]> {
+/** What is wrong with the shards of these models, and which there are; nothing is said of a model that has none. */
+export async function checkExperts(
+  redis: RedisConnection,
+  models: readonly string[],
+  timeoutMs: number,
+): Promise<{ findings: Finding[]; shards: ShardRecord[] }> {
   const findings: Finding[] = [];
+  const all: ShardRecord[] = [];
   for (const model of models) {
     await using view = new ExpertView({ redis, model });
     await abortable(view.loaded, AbortSignal.timeout(timeoutMs));
@@ -15,8 +20,9 @@ export async function checkExperts(redis: RedisConnection, models: readonly stri
     if (shards.size === 0 && placement === undefined) continue;
     findings.push(...modelFindings(model, [...shards.values()], placement));
     findings.push(...(await Promise.all([...shards.values()].map(checkAddresses))).flat());
+    all.push(...shards.values());
   }
-  return findings;
+  return { findings, shards: all };
 }
 
 type Placed = ExpertView['snapshot']['placement'];

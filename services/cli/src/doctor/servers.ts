@@ -7,11 +7,13 @@ import { formatBytes } from '@causeway/topology';
 import { z } from 'zod';
 import { checkExperts } from './experts.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
+import type { ObservedProcess } from './processes.ts';
 
 const TIMEOUT_MS = 5000;
 /** Frames of KV are cut to fit; below this headers and round trips cost more than KV. */
 const MIN_PAYLOAD = 65_536;
 const MIN_NATS = [2, 9] as const;
+const MIN_REDIS = 6;
 
 /** The fields of a NATS server's INFO line (NATS client protocol) that matter here. */
 const natsInfo = z.object({ version: z.string(), max_payload: z.number(), auth_required: z.boolean().default(false) });
@@ -57,7 +59,7 @@ export async function checkNats(url: string): Promise<Finding[]> {
 export async function checkRedis(
   url: string,
   namespace: string | undefined,
-): Promise<{ findings: Finding[]; workers: readonly WorkerRecord[] | undefined }> {
+): Promise<{ findings: Finding[]; workers: readonly WorkerRecord[] | undefined; shards: readonly ObservedProcess[] }> {
   const what = `Redis at ${withoutSecrets(url)}`;
   try {
     await using redis = await connectRedis({ url, namespace, deadlineMs: TIMEOUT_MS });
@@ -65,7 +67,11 @@ export async function checkRedis(
     const policy = /maxmemory_policy:(\S+)/.exec(await redis.client.info('memory'))?.[1];
     await using view = new RegistryView({ redis });
     await view.loaded;
-    const findings = [ok(what, `redis-server ${version}`)];
+    const findings = [
+      Number.parseInt(version, 10) < MIN_REDIS
+        ? problem(what, `redis-server ${version}`, `${MIN_REDIS}.0 or newer is needed`)
+        : ok(what, `redis-server ${version}`),
+    ];
     if (policy?.startsWith('allkeys') === true) {
       findings.push(
         warning(
@@ -76,14 +82,14 @@ export async function checkRedis(
       );
     }
     const { workers } = view.snapshot;
-    findings.push(...(await checkExperts(redis, [...new Set(workers.map(({ model }) => model))], TIMEOUT_MS)));
-    return { findings, workers };
+    const experts = await checkExperts(redis, [...new Set(workers.map(({ model }) => model))], TIMEOUT_MS);
+    return { findings: [...findings, ...experts.findings], workers, shards: experts.shards };
   } catch (error) {
     const todo =
       error instanceof ServiceError && error.reason === 'bad_config'
         ? 'correct user, password and database in CAUSEWAY_REDIS_URL'
         : 'start it, correct its address, or open its port (6379)';
-    return { findings: [problem(what, reason(error), todo)], workers: undefined };
+    return { findings: [problem(what, reason(error), todo)], workers: undefined, shards: [] };
   }
 }
 
