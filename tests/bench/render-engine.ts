@@ -218,6 +218,34 @@ step on the CPU, gain nothing on it. Experts inside the worker are slower there 
 operators that the provider leaves to the CPU, and the device is waited for at each. Expert shards are the way there.
 `;
 
+interface WideProduct {
+  inputs: number;
+  outputs: number;
+  rows: number;
+  form: 'f32' | 'parts' | 'int8';
+  ms: Spread;
+  cpuMs: Spread;
+  error: number;
+}
+
+function wideProducts(name: string): string {
+  const report = read<WideProduct[]>(name);
+  const { threads } = report.setting as { threads: number };
+  const named = { f32: 'f32 weights', parts: 'three int8 parts (`exact`)', int8: 'int8 (`fast`)' };
+  const rows = report.summary.map(
+    ({ inputs, outputs, rows: count, form, ms, cpuMs, error }) =>
+      `| ${inputs} × ${outputs} | ${count} | ${named[form]} | ${showSpread(ms)} | ${showSpread(cpuMs)} | ${error.toExponential(0)} |`,
+  );
+  return `| inputs × outputs | rows | | ms | CPU ms | error |
+| --- | ---: | --- | ---: | ---: | ---: |
+${rows.join('\n')}
+
+One product, ${threads} threads; the error is the largest difference from the f64 product, against its largest result.
+
+${source(name, report)}
+`;
+}
+
 /** All sections, in the page's order. */
 export function engineSections(): string {
   return `## The engine against llama.cpp
@@ -228,6 +256,13 @@ ${engine('engine-1-thread')}
 ${operators('operators')}
 ${operators('operators-2048')}
 ${FINDINGS}
+## Exact products of 8-bit weights
+
+\`exact\` takes inputs apart into three int8 parts per block, which together have f32's bits, and adds up their products by the kernel for
+int8 (\`packages/models/src/wide-products.ts\`). Weights stay 8-bit, a quarter of f32, and a lone row, which is bound by reading them, is
+computed sooner than with f32 weights; many rows, which are bound by arithmetic, later.
+
+${wideProducts('wide-products')}
 ## A GPU against the CPU of its machine
 
 The engine on chip family \`webgpu\`, through the GPU's Vulkan driver, beside the engine on \`cpu\`, by turns.

@@ -358,8 +358,8 @@ ${segments('segment-cut')}
 
 A decode worker from its start to \`ready\`, the file dropped from the page cache before, 256 MiB for KV. The peak is that of the resident
 memory: with pages of the mapped file, Node (some 200 MiB) and the KV. The aims are a peak of 2.5 times the file and the KV budget, and
-ready in 2.5 times the time in which the file is read cold. The first holds for files of a gigabyte, but where \`exact\` makes f32 of
-8-bit weights, which alone is 3.8 times the file; a small file weighs less than Node. The second is missed: the work takes several seconds
+ready in 2.5 times the time in which the file is read cold. The first holds for files of a gigabyte, of bf16 but by the KV; a small file
+weighs less than Node. The second is missed: the work takes several seconds
 of CPU for each gigabyte (hash, conversion, packing by ONNX Runtime, warm-up), and the two cores of this machine were busy with other
 work all the while, so that the clock shows several times that.
 The random checkpoints are made by \`tests/bench/random-checkpoint.ts\`

@@ -63,22 +63,22 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
   const silent = silentIds(source);
   const added = new Set(addedTokens(source).map(({ id }) => id));
   const isSilent = (id: number): boolean => silent.has(id) || inner.id_to_token(id) === undefined;
-  const decode = (ids: readonly number[]): string => {
+  const decode = singlesOnce((ids) => {
     const audible = ids.filter((id) => !isSilent(id));
     if (audible.length === 0) return '';
     return inner.decode(audible, { skip_special_tokens: true, clean_up_tokenization_spaces: false });
-  };
+  });
   const decodeStream = (spoken: readonly string[] = []): DecodeStream => {
     const texts = new Set(spoken);
     const heard = new Set([...silent].filter((id) => texts.has(inner.id_to_token(id) ?? '')));
     if (heard.size === 0) return createDecodeStream(decode, isSilent);
     return createDecodeStream(decodeAll, (id) => isSilent(id) && !heard.has(id));
   };
-  const decodeAll = (ids: readonly number[]): string => {
+  const decodeAll = singlesOnce((ids) => {
     const known = ids.filter((id) => inner.id_to_token(id) !== undefined);
     if (known.length === 0) return '';
     return inner.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
-  };
+  });
   const encode = (text: string, add_special_tokens: boolean): number[] => {
     const { ids } = inner.encode(text, { add_special_tokens });
     if (ids.every(Number.isInteger)) return ids;
@@ -107,6 +107,18 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
       (id) => decode([id]),
     ),
     isAdded: (id) => added.has(id),
+  };
+}
+
+/** The same, but the text of a single token is made once: streams ask for it again with each of their tokens. At most the vocabulary is kept. */
+function singlesOnce(decode: (ids: readonly number[]) => string): (ids: readonly number[]) => string {
+  const singles = new Map<number, string>();
+  return (ids) => {
+    const [id] = ids;
+    if (ids.length !== 1 || id === undefined) return decode(ids);
+    let text = singles.get(id);
+    if (text === undefined) singles.set(id, (text = decode(ids)));
+    return text;
   };
 }
 

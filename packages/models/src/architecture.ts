@@ -2,8 +2,7 @@
 import type { KvWireForm, LayerGeometry } from '@causeway/kv';
 import type { Checkpoint, ModelConfig } from '@causeway/model-files';
 import type { GgufForm } from './gguf-form.ts';
-import type { LoneRows } from './lone-rows.ts';
-import type { SegmentDraft } from './segment-builder.ts';
+import type { SegmentDraft, SegmentKernels } from './segment-builder.ts';
 import type { ExpertsPlace, Precision } from './types.ts';
 import type { WeightLibrary } from './weight-library.ts';
 
@@ -15,8 +14,8 @@ export interface BuildContext {
   experts: ExpertsPlace;
   /** What new keys and values are rounded to before attention; left out: nothing. */
   kvRounding?: KvWireForm | undefined;
-  /** Where the graphs will run. */
-  loneRows: LoneRows;
+  /** Of where the graphs will run. */
+  kernels: SegmentKernels;
   /** Decoder layers at which a new segment starts, ascending, each in [1, layers). */
   cuts: ReadonlySet<number>;
   /** The router of each layer with experts is a segment of its own. */

@@ -9,13 +9,14 @@
 import { fail } from '@causeway/errors';
 import type { Checkpoint } from '@causeway/model-files';
 import { int, type Value } from '@causeway/onnx-graph';
-import type { Tensor } from '@causeway/ort';
+import type { Runtime, Tensor } from '@causeway/ort';
 import { expertAnswer } from './moe-experts.ts';
 import { namedTensors } from './named-tensors.ts';
 import { findArchitecture } from './registry.ts';
 import { SegmentBuilder } from './segment-builder.ts';
 import type { Precision } from './types.ts';
 import { WeightLibrary } from './weight-library.ts';
+import { wideProductsOf } from './wide-products.ts';
 
 /** The experts of a model: its layers that have some, and their sizes. */
 export interface ExpertShape {
@@ -76,11 +77,16 @@ export async function loadExpertGroup(o: {
   layer: number;
   experts: readonly number[];
   precision: Precision;
+  /** Where it will run: its kernels are tried, as a model's are. Default: as if the least of them were there. */
+  runtime?: Runtime;
   signal?: AbortSignal | undefined;
 }): Promise<ExpertGroup> {
-  const library = new WeightLibrary(namedTensors(o.checkpoint));
+  const { checkpoint, precision, runtime } = o;
+  const tries = runtime !== undefined && precision === 'exact';
+  const kernels = tries ? { wideProducts: await wideProductsOf(checkpoint, runtime) } : {};
+  const library = new WeightLibrary(namedTensors(checkpoint));
   try {
-    const segment = new SegmentBuilder(`experts.${o.layer}`, library, o.precision);
+    const segment = new SegmentBuilder(`experts.${o.layer}`, library, precision, kernels);
     buildGroup(segment, o);
     const draft = segment.finish({ kind: 'experts', layer: o.layer });
     await library.convert({ signal: o.signal });

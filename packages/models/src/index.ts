@@ -7,3 +7,4 @@ export { combineGraph } from './combine-graph.ts';
 export { bytesOfExpert, expertShape, loadExpertGroup } from './expert-group.ts';
 export { namedTensors } from './named-tensors.ts';
 export type { ExpertGroup, ExpertShape } from './expert-group.ts';
+export { int8Parts, sumOfParts } from './wide-products.ts';

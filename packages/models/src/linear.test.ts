@@ -9,6 +9,7 @@ import { memoryCheckpoint, seededNumbers, SMALL_LLAMA, storedF32, type StoredTen
 import { storedAs, widened } from './testing/quantized-blocks.ts';
 import type { Precision } from './types.ts';
 import { WeightLibrary } from './weight-library.ts';
+import { type WideProducts, wideProducts } from './wide-products.ts';
 
 const OUT = 40;
 /** Whole blocks of every type: three of the largest. */
@@ -27,17 +28,23 @@ function reference(tensor: StoredTensor, bias: Float32Array, x: Float32Array): F
 }
 
 let runtime: Runtime;
-let alike: LoneRows;
+let loneRows: LoneRows;
+let wide: WideProducts;
 beforeAll(async () => {
   runtime = Runtime.create({ threads: 2 });
-  alike = (await loneRowsAlike(runtime)) ? 'alike' : 'differ';
+  loneRows = (await loneRowsAlike(runtime)) ? 'alike' : 'differ';
+  wide = await wideProducts(runtime);
 });
 afterAll(async () => {
   await runtime[Symbol.asyncDispose]();
 });
 
 describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
-  it.each<Precision>(['exact', 'fast'])('%s: is close to f64 and gives a row the same bits in every batch', async (precision) => {
+  it.each<[Precision, WideProducts]>([
+    ['exact', 'parts'],
+    ['exact', 'f32'],
+    ['fast', 'f32'],
+  ])('%s, wide products %s: is close to f64 and gives a row the same bits in every batch', async (precision, form) => {
     const tensor = storedAs(type, [OUT, IN], 11);
     const bias = seededNumbers(5, OUT);
     const tensors = new Map([
@@ -46,7 +53,10 @@ describe.each(CONVERTIBLE_TYPES)('linear over %s', (type) => {
     ]);
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
     using library = new WeightLibrary(checkpoint);
-    const segment = new SegmentBuilder('linear', library, precision, alike);
+    const segment = new SegmentBuilder('linear', library, precision, {
+      loneRows,
+      wideProducts: form === 'parts' ? wide : 'f32',
+    });
     const x = segment.read({ name: 'x', type: 'f32', shape: ['N', IN] });
     segment.write({ name: 'y', type: 'f32', shape: ['N', OUT] }, linear(segment, x, 'p', OUT, IN));
     await library.convert();
@@ -83,7 +93,7 @@ describe('linears', () => {
     tensors.set('b.bias', storedF32([OUT], seededNumbers(8, OUT)));
     using checkpoint = memoryCheckpoint(SMALL_LLAMA, tensors);
     using library = new WeightLibrary(checkpoint);
-    const segment = new SegmentBuilder('linears', library, precision, alike);
+    const segment = new SegmentBuilder('linears', library, precision, { loneRows, wideProducts: wide });
     const x = segment.read({ name: 'x', type: 'f32', shape: ['N', IN] });
     const parts = names.map((name) => ({ name, outputs: OUT }));
     linears(segment, x, parts, IN).forEach((y, i) => segment.write({ name: `together.${i}`, type: 'f32', shape: ['N', OUT] }, y));

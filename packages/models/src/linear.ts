@@ -7,11 +7,11 @@
  */
 import { int, type Value } from '@causeway/onnx-graph';
 import { INT8_LEVEL } from './lone-rows.ts';
+import { int8Parts, sumOfParts } from './wide-products.ts';
 import type { SegmentBuilder } from './segment-builder.ts';
 import type { ConvertibleType } from './convert/convert-job.ts';
 import { isQuantized } from './convert/quant-formats.ts';
 import { packedForm } from './convert/repack.ts';
-import type { Precision } from './types.ts';
 import type { BlockedWeight, WeightRef } from './weight-library.ts';
 
 /** MatMulNBits' accuracy level with f32 activations. */
@@ -58,7 +58,10 @@ function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight
   const { graph } = segment;
   const level = segment.precision === 'fast' ? INT8_LEVEL : EXACT_LEVEL;
   let y: Value;
-  if (weight.bits === 4 && (segment.loneRows === 'differ' || (segment.loneRows === 'alike' && level === EXACT_LEVEL))) {
+  if (weight.bits === 8 && segment.precision === 'exact') {
+    const parts = segment.derived(`parts by ${weight.group} of ${x}`, () => int8Parts(graph, x, inputs, weight.group));
+    y = sumOfParts(graph, matMulNBits(segment, parts, weight, INT8_LEVEL));
+  } else if (weight.bits === 4 && (segment.loneRows === 'differ' || (segment.loneRows === 'alike' && level === EXACT_LEVEL))) {
     const all = matMulNBits(segment, padded(segment, x, inputs), weight, level);
     y = graph.op('Slice', [all, graph.int64s(0), graph.int64s(-1), graph.int64s(0)]);
   } else {
@@ -69,20 +72,20 @@ function blockedProduct(segment: SegmentBuilder, x: Value, weight: BlockedWeight
 }
 
 /** Whether a stored type is multiplied in blocks rather than as f32. */
-export function isBlocked(type: ConvertibleType, precision: Precision): boolean {
-  return isQuantized(type) && (packedForm(type).bits === 4 || precision === 'fast');
+function isBlocked({ precision, wideProducts }: SegmentBuilder, type: ConvertibleType): boolean {
+  return isQuantized(type) && (packedForm(type).bits === 4 || precision === 'fast' || wideProducts === 'parts');
 }
 
 /**
- * Multiplies x [N, in] by the weight [out, in] in the best form its storage and the precision allow: 4-bit blocks stay 4-bit,
- * wider ones are 8-bit in `fast` and become f32 in `exact`, everything else is f32. Gives [N, out].
+ * Multiplies x [N, in] by the weight [out, in] in the best form its storage, the precision and the kernels allow: 4-bit blocks stay
+ * 4-bit, wider ones are 8-bit, but become f32 in `exact` without kernels for them; everything else is f32. Gives [N, out].
  */
 export function weightProduct(segment: SegmentBuilder, x: Value, weight: string, shape: readonly [number, number]): Value {
   const { library } = segment;
   if (library.isPacked(weight))
     return blockedProduct(segment, x, library.packed({ name: weight, outputs: shape[0] }, shape[1]), shape[1]);
   const { type } = library.info(weight, shape);
-  if (!isBlocked(type, segment.precision)) return matMulTransposed(segment, x, library.f32(weight, shape));
+  if (!isBlocked(segment, type)) return matMulTransposed(segment, x, library.f32(weight, shape));
   return blockedProduct(segment, x, library.blocked([{ name: weight, outputs: shape[0] }], shape[1]), shape[1]);
 }
 
@@ -107,13 +110,13 @@ export function linears(
   parts: readonly { name: string; outputs: number }[],
   inputs: number,
 ): readonly Value[] {
-  const { library, precision } = segment;
+  const { library } = segment;
   const typeOf = ({ name, outputs }: { name: string; outputs: number }): ConvertibleType =>
     library.info(`${name}.weight`, [outputs, inputs]).type;
   const results = new Map<string, Value>();
   const whole = parts.filter(({ name }) => !library.isPacked(`${name}.weight`));
   for (const [type, alike] of Map.groupBy(whole, typeOf)) {
-    if (alike.length === 1 || !isBlocked(type, precision)) continue;
+    if (alike.length === 1 || !isBlocked(segment, type)) continue;
     const members = alike.map(({ name, outputs }) => ({ name: `${name}.weight`, outputs }));
     const all = blockedProduct(segment, x, library.blocked(members, inputs), inputs);
     const widths = alike.map(({ outputs }) => outputs);
@@ -130,11 +133,11 @@ export function joinedLinears(
   parts: readonly { name: string; outputs: number }[],
   inputs: number,
 ): Value | undefined {
-  const { library, precision } = segment;
+  const { library } = segment;
   if (parts.some(({ name }) => library.isPacked(`${name}.weight`))) return undefined;
   const types = new Set(parts.map(({ name, outputs }) => library.info(`${name}.weight`, [outputs, inputs]).type));
   const [type] = types;
-  if (type === undefined || types.size > 1 || !isBlocked(type, precision)) return undefined;
+  if (type === undefined || types.size > 1 || !isBlocked(segment, type)) return undefined;
   if (parts.some(({ name }) => library.has(`${name}.bias`))) return undefined;
   const members = parts.map(({ name, outputs }) => ({ name: `${name}.weight`, outputs }));
   return blockedProduct(segment, x, library.blocked(members, inputs), inputs);

@@ -2,12 +2,13 @@ import { fail } from '@causeway/errors';
 import type { KvWireForm } from '@causeway/kv';
 import type { Checkpoint } from '@causeway/model-files';
 import type { Runtime } from '@causeway/ort';
-import { type LoneRows, loneRowsAlike } from './lone-rows.ts';
+import { loneRowsAlike } from './lone-rows.ts';
 import { namedTensors } from './named-tensors.ts';
 import { findArchitecture } from './registry.ts';
-import type { SegmentDraft } from './segment-builder.ts';
+import type { SegmentDraft, SegmentKernels } from './segment-builder.ts';
 import type { ExpertsPlace, LoadedModel, Precision, Segment } from './types.ts';
 import { WeightLibrary } from './weight-library.ts';
+import { wideProductsOf } from './wide-products.ts';
 
 /** How far loading is. Bytes count converted weights only: mapped ones cost nothing. */
 export interface LoadProgress {
@@ -48,9 +49,12 @@ function checkCuts(cuts: readonly number[], layers: number): ReadonlySet<number>
   return new Set(cuts);
 }
 
-async function loneRowsOf({ onDevice, runtime, precision }: LoadOptions): Promise<LoneRows> {
-  if (onDevice === true) return 'free';
-  return runtime !== undefined && precision === 'fast' && (await loneRowsAlike(runtime)) ? 'alike' : 'differ';
+/** Tries only what the graphs will use. */
+async function kernelsOf({ onDevice, runtime, precision, checkpoint }: LoadOptions): Promise<SegmentKernels> {
+  if (onDevice === true) return { loneRows: 'free' };
+  if (runtime === undefined) return {};
+  if (precision === 'fast') return { loneRows: (await loneRowsAlike(runtime)) ? 'alike' : 'differ' };
+  return { wideProducts: await wideProductsOf(checkpoint, runtime) };
 }
 
 /** Weights of a segment are in memory up to three times while ONNX Runtime packs them. */
@@ -100,7 +104,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
     fail('invalid_argument', 'bad_config', `${checkpoint.name} has no experts: they can't be remote`);
   const forMemory = cutsForMemory(checkpoint, options.segmentBytes ?? SEGMENT_BYTES);
   const cuts = checkCuts([...(options.cuts ?? []), ...forMemory], config.layers);
-  const loneRows = await loneRowsOf(options);
+  const kernels = await kernelsOf(options);
   const library = new WeightLibrary(namedTensors(checkpoint));
   try {
     const blueprint = architecture.build({
@@ -108,7 +112,7 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
       weights: library,
       precision,
       experts,
-      loneRows,
+      kernels,
       cuts,
       gatesApart: options.gatesApart,
       cutEnds: forMemory.length > 0,

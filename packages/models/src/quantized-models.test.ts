@@ -17,6 +17,7 @@ import {
 import { storedAs, widened } from './testing/quantized-blocks.ts';
 import { SegmentRunner } from './testing/segment-runner.ts';
 import type { Precision } from './types.ts';
+import { wideProductsOf } from './wide-products.ts';
 
 const CONFIG: ModelConfig = {
   ...SMALL_LLAMA,
@@ -85,7 +86,7 @@ describe.each([
     const stored = form === 'gguf' ? tensors : new Map([...tensors].map(([name, tensor]) => [name, widened(tensor)]));
     using plain = memoryCheckpoint(config, stored);
     using written = asGguf(plain, architecture, architecture === 'llama');
-    const model = await loadModel({ checkpoint: form === 'gguf' ? written : plain, precision });
+    const model = await loadModel({ checkpoint: form === 'gguf' ? written : plain, precision, runtime });
     await using runner = await SegmentRunner.create(runtime, model, { batch: 1, capacity: 64 });
     const results: Float32Array[] = [];
     for (const chunks of chunkings) results.push(await prefill(runner, ids, chunks));
@@ -106,15 +107,22 @@ describe.each([
     expect(largestDifference(found, wanted) / size).toBeLessThan(0.1);
   });
 
-  it.each<Precision>(['exact', 'fast'])('%s: has a token table in f32 only where f32 products need it', async (precision) => {
+  it.each<[Precision, tried: boolean]>([
+    ['exact', true],
+    ['exact', false],
+    ['fast', true],
+  ])('%s, kernels tried %s: has weights of 8 bits in f32 only where f32 products need them', async (precision, tried) => {
     using plain = memoryCheckpoint(config, tensors);
     using checkpoint = asGguf(plain, architecture, architecture === 'llama');
-    using model = await loadModel({ checkpoint, precision });
+    using model = await loadModel({ checkpoint, precision, ...(tried ? { runtime } : {}) });
+    const wide = precision === 'exact' && (!tried || (await wideProductsOf(checkpoint, runtime)) === 'f32');
     const weights = await Promise.all(model.segments.map((segment) => segment.weights()));
     const tables = weights.flatMap((made) => [...made]).filter(([name]) => name.includes('embed_tokens'));
+    const widened = weights.flatMap((made) => [...made]).filter(([name, { type }]) => name.includes('_proj') && type === 'f32');
+    expect(widened.some(([name]) => name.endsWith('_proj.weight'))).toBe(wide);
     expect(tables.some(([, { type }]) => type === 'u8')).toBe(true);
     expect(tables.some(([, { type, shape }]) => type === 'f32' && shape.length === 2 && shape[1] === config.hiddenSize)).toBe(
-      tied && precision === 'exact',
+      tied && wide,
     );
   });
 

@@ -6,6 +6,7 @@ import { fail } from '@causeway/errors';
 import type { KvWireForm } from '@causeway/kv';
 import { GraphBuilder, type Value } from '@causeway/onnx-graph';
 import type { LoneRows } from './lone-rows.ts';
+import type { WideProducts } from './wide-products.ts';
 import type { Precision, SegmentKind, SymbolicDim, ValueSpec } from './types.ts';
 import type { WeightLibrary, WeightRef } from './weight-library.ts';
 
@@ -30,6 +31,12 @@ export interface SegmentDraft {
   cacheLayers: readonly number[];
 }
 
+/** How products are made where a graph will run; what is left out: as if the least kernels were there. */
+export interface SegmentKernels {
+  loneRows?: LoneRows | undefined;
+  wideProducts?: WideProducts | undefined;
+}
+
 export class SegmentBuilder {
   readonly graph: GraphBuilder;
   readonly library: WeightLibrary;
@@ -38,6 +45,8 @@ export class SegmentBuilder {
   readonly kvRounding: KvWireForm | undefined;
   /** How products of a lone row are made (lone-rows.ts). */
   readonly loneRows: LoneRows;
+  /** How weights of 5 to 8 bits are multiplied in `exact` (wide-products.ts). */
+  readonly wideProducts: WideProducts;
   readonly #inputs = new Map<string, ValueSpec>();
   readonly #outputs: ValueSpec[] = [];
   readonly #weights = new Map<string, WeightRef>();
@@ -48,13 +57,14 @@ export class SegmentBuilder {
     name: string,
     library: WeightLibrary,
     precision: Precision,
-    loneRows: LoneRows = 'differ',
+    { loneRows = 'differ', wideProducts = 'f32' }: SegmentKernels = {},
     kvRounding?: KvWireForm,
   ) {
     this.graph = new GraphBuilder(name);
     this.library = library;
     this.precision = precision;
     this.loneRows = loneRows;
+    this.wideProducts = wideProducts;
     this.kvRounding = kvRounding;
   }
 

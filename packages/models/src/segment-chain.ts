@@ -107,8 +107,8 @@ export class SegmentChain {
   }
 
   #builder(name: string): SegmentBuilder {
-    const { weights, precision, loneRows, kvRounding } = this.#context;
-    return new SegmentBuilder(name, weights, precision, loneRows, kvRounding);
+    const { weights, precision, kernels, kvRounding } = this.#context;
+    return new SegmentBuilder(name, weights, precision, kernels, kvRounding);
   }
 
   /** Later segments read `live` by name. What the segment was given under its name is there already. */

@@ -386,7 +386,7 @@ function refBytes({ type, shape }: WeightRef): number {
 }
 
 function allocated(ref: WeightRef, plan: Plan): Tensor {
-  const buffer = NativeBuffer.allocate(refBytes(ref));
+  const buffer = NativeBuffer.allocate(refBytes(ref), { whole: true });
   plan.buffers.push(buffer);
   return Tensor.of(buffer, 0, ref.type, ref.shape);
 }

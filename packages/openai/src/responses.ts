@@ -61,10 +61,18 @@ export interface StreamEvents {
  */
 export function streamEvents(form: AnswerForm, head: AnswerHead, includeUsage: boolean): StreamEvents {
   const object = form === 'chat' ? 'chat.completion.chunk' : 'text_completion';
+  // All chunks of a stream are equal up to here: only what is new is written anew.
+  const { id, created, model } = head;
+  const start = `data: ${JSON.stringify({ id, object, created, model }).slice(0, -1)},"choices":[`;
+  const rest = includeUsage ? '],"usage":null}\n\n' : ']}\n\n';
+  const [open, close] = form === 'chat' ? ['"delta":{"content":', '}'] : ['"text":', ''];
+  const textChunk = (index: number, text: string, logprobs: object | undefined): string => {
+    const told = logprobs === undefined ? 'null' : JSON.stringify(logprobs);
+    return `${start}{"index":${index},${open}${JSON.stringify(text)}${close},"logprobs":${told},"finish_reason":null}${rest}`;
+  };
   const chunk = (choices: readonly object[], usage?: Usage): string => {
-    const body = { id: head.id, object, created: head.created, model: head.model, choices };
-    if (usage !== undefined) return event({ ...body, usage });
-    return event(includeUsage ? { ...body, usage: null } : body);
+    const list = choices.map((choice) => JSON.stringify(choice)).join(',');
+    return usage === undefined ? `${start}${list}${rest}` : `${start}${list}],"usage":${JSON.stringify(usage)}}\n\n`;
   };
   const choice = (
     index: number,
@@ -79,8 +87,7 @@ export function streamEvents(form: AnswerForm, head: AnswerHead, includeUsage: b
   });
   return {
     start: (index) => (form === 'chat' ? chunk([choice(index, { delta: { role: 'assistant', content: '' } }, null)]) : ''),
-    text: (index, text, logprobs) =>
-      chunk([choice(index, form === 'chat' ? { delta: { content: text } } : { text }, null, logprobs)]),
+    text: textChunk,
     parts: (index, parts, logprobs) => {
       const deltas = parts.flatMap((part) => partDelta(part) ?? []);
       if (deltas.length === 0 && logprobs !== undefined) deltas.push({ content: '' });

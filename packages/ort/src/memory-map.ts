@@ -10,6 +10,7 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 const MADV_DONTNEED = 4;
+const MADV_HUGEPAGE = 14;
 const SC_PAGESIZE = 30;
 
 /** Unmapping this much that was touched takes over a millisecond: off the event loop. */
@@ -67,6 +68,11 @@ export function unmap(address: bigint, length: number): void {
 /** Drops the content of whole pages: they read as zero, or as the file, afterwards. */
 export function discardPages(address: bigint, length: number): void {
   calls().madvise(address, length, MADV_DONTNEED);
+}
+
+/** Asks for pages of 2 MiB where the system has them: touching memory first costs a hundredth then. Only advice: never fails. */
+export function preferHugePages(address: bigint, length: number): void {
+  calls().madvise(address, length, MADV_HUGEPAGE);
 }
 
 /** Gives memory that malloc keeps for later back to the system, off the event loop (about 10 ms per 100 MB). Only saves: never fails. */

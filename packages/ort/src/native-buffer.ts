@@ -12,7 +12,7 @@ import { fail } from '@causeway/errors';
 import koffi from 'koffi';
 import { live } from './diagnostics.ts';
 import { Lifetime } from './lifetime.ts';
-import { discardPages, map, pageSize, unmap } from './memory-map.ts';
+import { discardPages, map, pageSize, preferHugePages, unmap } from './memory-map.ts';
 
 /** What is mapped: page-aligned, apart from the buffer so that the last resort can free it. */
 interface Region {
@@ -57,10 +57,12 @@ export class NativeBuffer implements Disposable {
     live.mappedBytes += region.length;
   }
 
-  /** Anonymous memory: zero, committed as it is touched. @throws ServiceError `resource_exhausted` or `unsupported_platform`. */
-  static allocate(byteLength: number): NativeBuffer {
+  /** Anonymous memory: zero, committed as it is touched; `whole`: all of it will be, in larger pages where there are some. @throws ServiceError `resource_exhausted` or `unsupported_platform`. */
+  static allocate(byteLength: number, { whole = false }: { whole?: boolean } = {}): NativeBuffer {
     if (!isLength(byteLength) || byteLength === 0) fail('invalid_argument', 'runtime', `cannot allocate ${byteLength} bytes`);
-    return new NativeBuffer({ base: map(byteLength, -1, 0), length: byteLength, mapped: true }, 0, byteLength);
+    const base = map(byteLength, -1, 0);
+    if (whole) preferHugePages(base, byteLength);
+    return new NativeBuffer({ base, length: byteLength, mapped: true }, 0, byteLength);
   }
 
   /**

@@ -83,6 +83,29 @@ test("the server's error arrives whole; later messages are dropped", async () =>
   expect(at.messages).toEqual([]);
 });
 
+test('what was sent before its end is answered, then the stream ends; later messages are dropped', async () => {
+  await using at = await talk();
+  at.stream.write(new Uint8Array(1));
+  at.stream.end();
+  at.stream.write(new Uint8Array(2));
+  expect(await at.end).toBeUndefined();
+  expect(at.messages.map(({ byteLength }) => byteLength)).toEqual([1]);
+});
+
+test('a stream that rests gives nothing until it goes on, and nothing is lost', async () => {
+  await using at = await talk();
+  at.stream.pause();
+  // More than the connection's window, so that the server is held up as well.
+  const sizes = Array.from({ length: 40 }, (_, i) => (1 << 20) + i);
+  for (const size of sizes) at.stream.write(new Uint8Array(size));
+  at.stream.end();
+  expect(await Promise.race([at.end, sleep(100, 'resting')])).toBe('resting');
+  expect(at.messages).toEqual([]);
+  at.stream.resume();
+  expect(await at.end).toBeUndefined();
+  expect(at.messages.map(({ byteLength }) => byteLength)).toEqual(sizes);
+});
+
 test('cancelling ends the handler and says no more', async () => {
   await using at = await talk();
   at.stream.write(new Uint8Array(1));

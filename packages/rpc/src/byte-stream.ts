@@ -16,7 +16,12 @@ export interface ByteStreamHandlers {
 export interface ByteStream {
   /** Sends an encoded message, which must not change afterwards. Messages of an ended stream are dropped. */
   write(message: Uint8Array): void;
-  /** Ends the call at once; `onEnd` is not called any more. */
+  /** Nothing more is sent; what the server has still to say comes. */
+  end(): void;
+  /** Messages wait at the peer until `resume`, but for those that are here. */
+  pause(): void;
+  resume(): void;
+  /** Ends the call at once; neither `onMessage` nor `onEnd` is called any more. */
   cancel(): void;
 }
 
@@ -26,16 +31,21 @@ export interface ByteStreamCall {
   address: string;
   /** `/package.Service/Method`. */
   path: string;
+  /** Request metadata, by lower-case name. */
+  headers: Iterable<readonly [name: string, value: string]>;
   /** Aborts when the channel is given up: the stream ends with its reason. */
   closing: AbortSignal;
 }
 
 /** Begins the call. Errors are ServiceErrors, as those of other calls. */
 export function openByteStream(o: ByteStreamCall, handlers: ByteStreamHandlers): ByteStream {
-  const { channel, address, path, closing } = o;
+  const { channel, address, path, headers, closing } = o;
   const client = new Client(address, credentials.createInsecure(), { channelOverride: channel });
-  const call = client.makeBidiStreamRequest(path, asBuffer, (bytes) => bytes, new GrpcMetadata());
+  const metadata = new GrpcMetadata();
+  for (const [name, value] of headers) metadata.set(name, value);
+  const call = client.makeBidiStreamRequest(path, asBuffer, (bytes) => bytes, metadata);
   let ended = false;
+  let writable = true;
   const stop = (): boolean => {
     if (ended) return false;
     ended = true;
@@ -60,11 +70,16 @@ export function openByteStream(o: ByteStreamCall, handlers: ByteStreamHandlers):
   });
   return {
     write: (message) => {
-      if (!ended) call.write(message);
+      if (!ended && writable) call.write(message);
     },
+    end: () => {
+      if (!ended && writable) call.end();
+      writable = false;
+    },
+    pause: () => void call.pause(),
+    resume: () => void call.resume(),
     cancel: () => {
-      stop();
-      call.cancel();
+      if (stop()) call.cancel();
     },
   };
 }

@@ -11,11 +11,11 @@ import { REQUEST_ID_KEY } from './metadata.ts';
 /** Options of every call, beside nice-grpc's `signal` and `metadata`. */
 export interface RpcCallOptions {
   /** Milliseconds this call may take; sent to the server as gRPC's deadline. Default: none. */
-  deadlineMs?: number;
+  deadlineMs?: number | undefined;
   /** Sent as `x-causeway-request-id`. */
-  requestId?: string;
+  requestId?: string | undefined;
   /** More metadata, by lower-case name. */
-  headers?: Readonly<Record<string, string>>;
+  headers?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A typed client; every failure is a ServiceError. */
@@ -30,8 +30,11 @@ export interface ChannelPoolOptions extends TransportOptions {
 export interface ChannelPool extends Disposable {
   /** A client of a service at `host:port` (IPv6 in brackets). Connects at the first call; calls fail at once while the peer cannot be reached. */
   client<S extends CompatServiceDefinition>(definition: S, address: string): RpcClient<S>;
-  /** Opens a bidirectional call whose messages are bytes; `path` is `/package.Service/Method`. */
-  byteStream(path: string, address: string, handlers: ByteStreamHandlers): ByteStream;
+  /**
+   * Opens a call whose messages are bytes; `path` is `/package.Service/Method`. Bidirectional, or of a method that takes one message: then
+   * `end` follows it. The server is told the deadline; who calls keeps it.
+   */
+  byteStream(path: string, address: string, handlers: ByteStreamHandlers, options?: RpcCallOptions): ByteStream;
   /** Closes the connection to a peer that is gone. Running calls fail with `worker_lost`. */
   close(address: string): void;
   /** Closes every connection whose address is not in the set: call it with the addresses of the current snapshot. */
@@ -90,9 +93,9 @@ export function createChannelPool(options: ChannelPoolOptions = {}): ChannelPool
       }
       return client;
     },
-    byteStream: (path, address, handlers) => {
+    byteStream: (path, address, handlers, options = {}) => {
       const { channel, closing } = open(address);
-      return openByteStream({ channel, address, path, closing: closing.signal }, handlers);
+      return openByteStream({ channel, address, path, headers: headersOf(options), closing: closing.signal }, handlers);
     },
     close,
     keepOnly: (addresses) => {
@@ -124,12 +127,10 @@ function channelOptions(options: ChannelPoolOptions): Record<string, unknown> {
 
 /** Client side of every call: request id, deadline, errors. */
 function clientMiddleware(address: string, closing: AbortSignal): ClientMiddleware<RpcCallOptions> {
-  return async function* (call, { deadlineMs, requestId, headers = {}, ...options }) {
+  return async function* (call, { deadlineMs, requestId, headers, ...options }) {
     using scope = deadlineSignal(deadlineMs ?? Number.POSITIVE_INFINITY, options.signal, closing);
     const metadata = Metadata(options.metadata);
-    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-    if (requestId !== undefined) metadata.set(REQUEST_ID_KEY, requestId);
-    if (deadlineMs !== undefined && Number.isFinite(deadlineMs)) metadata.set('grpc-timeout', grpcTimeout(deadlineMs));
+    for (const [name, value] of headersOf({ deadlineMs, requestId, headers })) metadata.set(name, value);
     let trailer: Metadata | undefined;
     const request = call.requestStream ? abortableIterable(call.request, scope.signal) : call.request;
     try {
@@ -150,6 +151,13 @@ function clientMiddleware(address: string, closing: AbortSignal): ClientMiddlewa
       scope.abort();
     }
   };
+}
+
+/** What every call tells the server about itself. */
+function* headersOf({ deadlineMs, requestId, headers = {} }: RpcCallOptions): Generator<readonly [string, string]> {
+  yield* Object.entries(headers);
+  if (requestId !== undefined) yield [REQUEST_ID_KEY, requestId];
+  if (deadlineMs !== undefined && Number.isFinite(deadlineMs)) yield ['grpc-timeout', grpcTimeout(deadlineMs)];
 }
 
 function abortedBy(reason: unknown): ServiceError {

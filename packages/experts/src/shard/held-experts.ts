@@ -140,7 +140,7 @@ export class HeldExperts implements AsyncDisposable {
     const { runtime, checkpoint, shape, precision } = this.#o;
     checkpoint.assertUnchanged();
     this.#checkRoom(experts.length, fresh, wanted);
-    using group = await loadExpertGroup({ checkpoint, shape, layer, experts, precision, signal });
+    using group = await loadExpertGroup({ checkpoint, shape, layer, experts, precision, runtime, signal });
     this.#bytesPerExpert = group.weightBytes / experts.length;
     this.#checkRoom(experts.length, fresh, wanted);
     const session = await runtime.createSession(group.graph, { initializers: group.initializers });

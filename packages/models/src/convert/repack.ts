@@ -45,6 +45,8 @@ export function repack(
 ): void {
   const { elements, bytes: step, group, bits, zero, nibbles, openScales, openQuants } = QUANT_FORMATS[type];
   const middle = zero ?? 2 ** (bits - 1);
+  // Of 5 and 6 bits each is spread over 8: kernels take the sum of inputs times 128 off again, which would dwarf small quants in f32.
+  const steps = bits < 8 && nibbles === undefined ? 2 ** (8 - bits) : 1;
   const groups = elements / group;
   const packed = nibbles === undefined ? elements : elements / 2;
   const block = blockScales();
@@ -52,7 +54,8 @@ export function repack(
     openScales(bytes, at, block);
     for (let i = 0; i < groups; i++, g++) {
       const scale = block.scales[i] ?? 0;
-      scales[g] = scale;
+      // A power of two: no bit is lost.
+      scales[g] = scale / steps;
       if (offsets !== undefined) offsets[g] = (block.minimums[i] ?? 0) + middle * scale;
     }
     if (nibbles !== undefined) {
@@ -60,6 +63,6 @@ export function repack(
       continue;
     }
     openQuants(bytes, at, quants, q);
-    if (middle !== 128) for (let i = q; i < q + elements; i++) quants[i] = (quants[i] ?? 0) + 128 - middle;
+    if (bits < 8) for (let i = q; i < q + elements; i++) quants[i] = ((quants[i] ?? 0) - middle) * steps + 128;
   }
 }

@@ -9,6 +9,7 @@ export const BENCHMARKS = {
   engine: 'prefill and decode against llama.cpp on the same GGUF file; sequences decoded together against one',
   quality: 'fast and exact against the float32 reference, beside llama.cpp on the same file',
   operators: 'where the time of a decode step and of a prefill chunk goes, operator by operator',
+  'wide-products': 'products of 8-bit weights in exact: with f32 weights, with inputs in three int8 parts, and as fast has them',
   device: 'prefill and decode on a chip family against the CPU of the same machine',
   cluster: 'through the cluster against the engine alone: TTFT, tokens/s of one stream or several, handoff gap',
   router: 'what the router adds to the way of a token',

@@ -1,17 +1,16 @@
-import { ServiceError } from '@causeway/errors';
 import { AsyncQueue, linkSignals } from '@causeway/lifecycle';
 import { workerV1 } from '@causeway/proto';
 import type { WorkerRecord } from '@causeway/registry';
 import type { ChannelPool, RpcCallOptions } from '@causeway/rpc';
 import type { TraceSpan } from '@causeway/telemetry';
 import type { RequestContext } from '../request-context.ts';
-import { type AttemptEvent, decodeEvent, prefillEvent, type Ticket, type WorkerToken } from './events.ts';
+import { type AttemptEvent, type DecodeEvent, decodeEvent, type PrefillEvent, prefillEvent, type Ticket } from './events.ts';
+import { WorkerStream } from './worker-stream.ts';
 
 /** Events that wait for the client; beyond them the workers' streams are no longer read. */
 const EVENT_BUFFER = 64;
-/** Commands of one attempt beside those of each choice (its first token, its stop): reserve, recompute. */
-const COMMANDS = 2;
-const CHOICE_COMMANDS = 2;
+const DECODE_PATH = `/${workerV1.DecodeDefinition.fullName}/Decode`;
+const PREFILL_PATH = `/${workerV1.PrefillDefinition.fullName}/Prefill`;
 
 export interface AttemptOptions {
   /** From 1. */
@@ -24,19 +23,18 @@ export interface AttemptOptions {
 
 /**
  * One attempt at (the rest of) an answer: a Decode stream that is its lease, and a Prefill stream when the prompt is prefilled
- * elsewhere. Both are read into one bounded queue of events. Disposing closes both streams, which cancels and releases
- * everything at the workers, and waits until nothing of the attempt runs here.
+ * elsewhere. Both are read into one bounded queue of events, which fails with the reason for which the request ends. Disposing closes
+ * both streams, which cancels and releases everything at the workers; nothing of the attempt runs here then.
  */
-export class Attempt implements AsyncDisposable {
+export class Attempt implements Disposable {
   readonly options: AttemptOptions;
   readonly span: TraceSpan;
   readonly events = new AsyncQueue<AttemptEvent>(EVENT_BUFFER);
   readonly #ctx: RequestContext;
   readonly #channels: ChannelPool;
-  readonly #commands: AsyncQueue<workerV1.DecodeCommand>;
   readonly #scope;
-  readonly #prefillScope;
-  readonly #running: Promise<void>[] = [];
+  readonly #decode: WorkerStream<DecodeEvent>;
+  #prefill: WorkerStream<PrefillEvent> | undefined;
   /** The decode worker has the KV and the first token, or has ended. */
   #decodeBegun = false;
 
@@ -45,25 +43,30 @@ export class Attempt implements AsyncDisposable {
     this.options = options;
     this.#ctx = ctx;
     this.#channels = channels;
-    this.#scope = linkSignals(ctx.signal);
-    this.#prefillScope = linkSignals(this.#scope.signal);
     const { number, model, generation, prefill, decode } = options;
-    this.#commands = new AsyncQueue(COMMANDS + CHOICE_COMMANDS * Math.max(1, generation.choices.length));
     this.span = ctx.span.child('attempt', {
       'causeway.attempt': number,
       'causeway.decode': decode.id,
       'causeway.prefill': prefill?.id,
     });
-    const reserve: workerV1.Reserve = {
-      requestId: ctx.id,
-      attempt: number,
-      model,
-      generation,
-      local: prefill === undefined,
-      computeOrder: prefill?.computeOrder,
+    this.#decode = new WorkerStream({
+      ...this.#streamOptions(decode, DECODE_PATH),
+      read: (bytes) => decodeEvent(workerV1.DecodeEvent.decode(bytes)),
+      onEvent: (event) => this.#decodeSaid(event),
+      failed: 'decode_failed',
+    });
+    const local = prefill === undefined;
+    const reserve = { requestId: ctx.id, attempt: number, model, generation, local, computeOrder: prefill?.computeOrder };
+    this.#command({ $case: 'reserve', value: reserve });
+    this.#scope = linkSignals(ctx.signal);
+    const { signal } = this.#scope;
+    const stop = (): void => {
+      this.#decode.cancel();
+      this.#prefill?.cancel();
+      this.events.fail(signal.reason as Error);
     };
-    this.#commands.tryPush({ command: { $case: 'reserve', value: reserve } });
-    this.#running.push(this.#read('decode_failed', this.#scope.signal, () => this.#decodeEvents()));
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
   }
 
   get number(): number {
@@ -78,93 +81,59 @@ export class Attempt implements AsyncDisposable {
 
   /** Starts the prefill worker on the ticket. */
   startPrefill(ticket: Ticket): void {
-    this.#running.push(this.#read('prefill_failed', this.#prefillScope.signal, () => this.#prefillEvents(ticket)));
+    const { prefill, number, model, generation } = this.options;
+    if (prefill === undefined || this.#scope.signal.aborted) return;
+    this.#prefill = new WorkerStream({
+      ...this.#streamOptions(prefill, PREFILL_PATH),
+      read: (bytes) => prefillEvent(workerV1.PrefillEvent.decode(bytes)),
+      onEvent: (event) => this.#prefillSaid(event),
+      failed: 'prefill_failed',
+    });
+    const request = { requestId: this.#ctx.id, attempt: number, model, generation, ticket };
+    this.#prefill.send(workerV1.PrefillRequest.encode(request).finish());
+    this.#prefill.end();
   }
 
   /** The prefill worker is lost: the decode worker prefills what it reserved. */
   recompute(): void {
-    this.#prefillScope.abort();
-    this.#commands.tryPush({ command: { $case: 'recompute', value: {} } });
+    this.#prefill?.cancel();
+    this.#command({ $case: 'recompute', value: {} });
   }
 
   /** This answer has ended here while others go on: nothing more of it is generated. */
   stopChoice(choice: number): void {
-    this.#commands.tryPush({ command: { $case: 'stopChoice', value: { choice } } });
+    this.#command({ $case: 'stopChoice', value: { choice } });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.dispose](): void {
     this.#scope.abort();
-    this.#commands.close();
-    this.events.close();
-    await Promise.all(this.#running);
     this.span.end();
-    this.#prefillScope[Symbol.dispose]();
-    this.#scope[Symbol.dispose]();
   }
 
-  async *#decodeEvents(): AsyncGenerator<AttemptEvent> {
-    const { decode } = this.options;
-    const client = this.#channels.client(workerV1.DecodeDefinition, decode.address);
-    let finished = false;
-    for await (const message of client.decode(this.#commands, this.#call(this.#scope.signal))) {
-      const event = decodeEvent(message);
-      finished ||= event.kind === 'finished' || event.kind === 'decode_failed';
-      this.#decodeBegun ||= finished || event.kind === 'kv_ready';
-      // A worker with several choices ends its stream only then: none of their stops can come too late.
-      if (finished) this.#commands.close();
-      yield event;
+  #decodeSaid(event: DecodeEvent): boolean {
+    const last = event.kind === 'finished' || event.kind === 'decode_failed';
+    this.#decodeBegun ||= last || event.kind === 'kv_ready';
+    return last;
+  }
+
+  #prefillSaid(event: PrefillEvent): boolean {
+    // The decode worker is told the first token, unless it knows: it has begun.
+    if (event.kind === 'first_token' && !this.#decodeBegun) {
+      this.#command({ $case: 'firstToken', value: { token: event.token.wire } });
     }
-    if (!finished) throw endedEarly(decode);
+    return event.kind === 'sent' || event.kind === 'prefill_failed';
   }
 
-  async *#prefillEvents(ticket: Ticket): AsyncGenerator<AttemptEvent> {
-    const { prefill, number, model, generation } = this.options;
-    if (prefill === undefined) return;
-    const client = this.#channels.client(workerV1.PrefillDefinition, prefill.address);
-    const request = { requestId: this.#ctx.id, attempt: number, model, generation, ticket };
-    let finished = false;
-    for await (const message of client.prefill(request, this.#call(this.#prefillScope.signal))) {
-      const event = prefillEvent(message);
-      finished ||= event.kind === 'sent' || event.kind === 'prefill_failed';
-      if (event.kind === 'first_token') this.#forwardFirstToken(event.token);
-      yield event;
-    }
-    if (!finished) throw endedEarly(prefill);
+  #command(command: NonNullable<workerV1.DecodeCommand['command']>): void {
+    this.#decode.send(workerV1.DecodeCommand.encode({ command }).finish());
   }
 
-  /**
-   * Tells the decode worker the first token, unless it knows: it has begun. (A message to a stream that has ended would keep the
-   * HTTP/2 stream open for ever.)
-   */
-  #forwardFirstToken(token: WorkerToken): void {
-    if (!this.#decodeBegun) this.#commands.tryPush({ command: { $case: 'firstToken', value: { token: token.wire } } });
+  #streamOptions(worker: WorkerRecord, path: string) {
+    const call: RpcCallOptions = {
+      requestId: this.#ctx.id,
+      deadlineMs: this.#ctx.remainingMs(),
+      headers: this.span.headers(),
+    };
+    return { channels: this.#channels, worker, path, call, queue: this.events };
   }
-
-  #call(signal: AbortSignal): RpcCallOptions & { signal: AbortSignal } {
-    return { signal, requestId: this.#ctx.id, deadlineMs: this.#ctx.remainingMs(), headers: this.span.headers() };
-  }
-
-  /** Moves a stream's events into the queue, as fast as they are taken; its failure is the last of them. */
-  async #read(
-    failed: 'decode_failed' | 'prefill_failed',
-    signal: AbortSignal,
-    source: () => AsyncIterable<AttemptEvent>,
-  ): Promise<void> {
-    try {
-      for await (const event of source()) {
-        if (!(await this.events.push(event, signal))) return;
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      await this.events.push({ kind: failed, error: ServiceError.from(error) }, signal).catch(() => undefined);
-    }
-  }
-}
-
-function endedEarly(worker: WorkerRecord): ServiceError {
-  return new ServiceError(`worker ${worker.id} ended its stream early`, {
-    code: 'unavailable',
-    reason: 'worker_lost',
-    retry: 'other',
-  });
 }

@@ -82,7 +82,8 @@ export type PrefillEvent =
   | { kind: 'sent'; report: TransferReport }
   | { kind: 'prefill_failed'; error: ServiceError };
 
-export type AttemptEvent = DecodeEvent | PrefillEvent;
+/** `quiet`: nothing came for so long that it is time to look at what is overdue. */
+export type AttemptEvent = DecodeEvent | PrefillEvent | { kind: 'quiet' };
 
 /** @throws ServiceError `internal` when the message holds nothing this router knows. */
 export function decodeEvent(message: workerV1.DecodeEvent): DecodeEvent {

@@ -43,7 +43,7 @@ export async function* follow(
   places: Places,
   router: RouterParts,
 ): AsyncGenerator<PieceEvent | PromptEvent, AttemptEnd> {
-  const followed = new FollowedAttempt({ ctx, choices, attempt, places, router });
+  using followed = new FollowedAttempt({ ctx, choices, attempt, places, router });
   for (;;) {
     await nextTurn();
     const failure = followed.take(await followed.next());

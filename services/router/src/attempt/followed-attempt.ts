@@ -20,8 +20,6 @@ const LAST_WORDS_MS = 250;
 /** Time that a decode step may take while tokens are replayed, which gives no event. */
 const REPLAYED_TOKEN_MS = 50;
 
-type FollowEvent = AttemptEvent | { kind: 'quiet' };
-
 interface Followed {
   readonly ctx: RequestContext;
   readonly choices: Choices;
@@ -30,8 +28,8 @@ interface Followed {
   readonly router: RouterParts;
 }
 
-/** An attempt with what has been seen of it so far. */
-export class FollowedAttempt {
+/** An attempt with what has been seen of it so far. Disposing ends its timer. */
+export class FollowedAttempt implements Disposable {
   readonly #of: Followed;
   /** The prefill worker's stream has ended, well or not. */
   #prefillDone: boolean;
@@ -45,6 +43,11 @@ export class FollowedAttempt {
   #lastEventAt = performance.now();
   /** Milliseconds of silence after which a due token counts as lost; longer while known tokens are replayed. */
   #hangMs: number;
+  /** performance.now() until which an event is waited for; infinite while none is. */
+  #quietAt = Number.POSITIVE_INFINITY;
+  /** When the timer ends, no later than that; infinite when there is none. */
+  #timerAt = Number.POSITIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(of: Followed) {
     this.#of = of;
@@ -54,20 +57,36 @@ export class FollowedAttempt {
     this.#hangMs = of.router.config.hangMs + of.attempt.replayedTokens * REPLAYED_TOKEN_MS;
   }
 
-  /** The next event, or `quiet` when it is time to look at what is overdue. */
-  async next(): Promise<FollowEvent> {
-    const { attempt, ctx } = this.#of;
-    const waitMs = this.#patience();
-    if (attempt.events.size > 0) {
-      return (await attempt.events.shift(ctx.signal)) ?? { kind: 'quiet' };
+  /** The next event, or `quiet` when it is time to look at what is overdue. Rejects with the reason for which the request ends meanwhile. */
+  async next(): Promise<AttemptEvent> {
+    const { events } = this.#of.attempt;
+    if (events.size === 0) {
+      this.#quietAt = performance.now() + this.#patience();
+      if (this.#quietAt < this.#timerAt) this.#setTimer();
     }
-    using limit = deadlineSignal(waitMs, ctx.signal);
-    try {
-      return (await attempt.events.shift(limit.signal)) ?? { kind: 'quiet' };
-    } catch (error) {
-      if (ctx.signal.aborted) throw error;
-      return { kind: 'quiet' };
-    }
+    const event = await events.shift();
+    this.#quietAt = Number.POSITIVE_INFINITY;
+    return event ?? { kind: 'quiet' };
+  }
+
+  /** One timer serves many events: it is set again when it ends too early, not at each of them. */
+  #setTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timerAt = this.#quietAt;
+    if (this.#quietAt === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(
+      () => {
+        const { events } = this.#of.attempt;
+        if (performance.now() < this.#quietAt) return this.#setTimer();
+        this.#timerAt = Number.POSITIVE_INFINITY;
+        if (events.size === 0) events.tryPush({ kind: 'quiet' });
+      },
+      Math.max(0, this.#quietAt - performance.now()),
+    ).unref();
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
   }
 
   /** Milliseconds to wait for the next event before `overdue` has a look. */
@@ -83,7 +102,7 @@ export class FollowedAttempt {
   }
 
   /** Notes an event; gives the failure when the attempt is lost by it. */
-  take(event: FollowEvent): AttemptFailure | undefined {
+  take(event: AttemptEvent): AttemptFailure | undefined {
     const { ctx, choices, attempt, places, router } = this.#of;
     if (event.kind !== 'quiet') this.#lastEventAt = performance.now();
     switch (event.kind) {

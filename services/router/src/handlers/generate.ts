@@ -76,7 +76,7 @@ async function* answerPrompt(
     let end: AttemptEnd;
     {
       using places = await plan(ctx, choices, need, router);
-      await using attempt = openAttempt(ctx, choices, places, router);
+      using attempt = openAttempt(ctx, choices, places, router);
       const reservation = await reserved(ctx, attempt);
       if (reservation.kind === 'lost') {
         end = reservation;

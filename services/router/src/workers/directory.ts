@@ -41,7 +41,16 @@ export function servedContext(workers: readonly WorkerRecord[], model: string): 
   return lengths.length === 0 ? undefined : Math.max(...lengths);
 }
 
+/** Records stay the same objects until a worker registers anew. */
+const fingerprintKeys = new WeakMap<WorkerRecord['fingerprint'], string>();
+
 /** Equal for workers that may exchange KV: every field of the fingerprint, in a fixed order. */
 function fingerprintKey(fingerprint: WorkerRecord['fingerprint']): string {
-  return [fingerprint.architecture, fingerprint.weights, fingerprint.tokenizer, fingerprint.rope, fingerprint.geometry].join(':');
+  const known = fingerprintKeys.get(fingerprint);
+  if (known !== undefined) return known;
+  const key = [fingerprint.architecture, fingerprint.weights, fingerprint.tokenizer, fingerprint.rope, fingerprint.geometry].join(
+    ':',
+  );
+  fingerprintKeys.set(fingerprint, key);
+  return key;
 }

@@ -176,24 +176,19 @@ export class Dispatcher implements Disposable {
     });
   }
 
-  /** Oldest first; one that can't be placed doesn't hold up the others. */
+  /** Oldest first; one that can't be placed doesn't hold up the others. What workers have to do is the same for all until one is placed. */
   #pump(): void {
+    let snapshot: Snapshot | undefined;
     for (const waiter of this.#waiters) {
-      waiter.last = this.#plan(waiter.ask.need, waiter.ask.placement);
+      snapshot ??= this.#snapshot();
+      waiter.last = plan(snapshot, waiter.ask);
       if (waiter.last.kind !== 'disaggregated' && waiter.last.kind !== 'local') continue;
       const places = this.#take(waiter, waiter.last);
       if (places === undefined) continue;
+      snapshot = undefined;
       this.#forget(waiter);
       waiter.done.resolve(places);
     }
-  }
-
-  #plan(need: Need, placement: PlacementDecision): PlanDecision {
-    const snapshot = this.#snapshot();
-    const decision = planAttempt(snapshot, need, placement);
-    if (decision.kind !== 'none' || need.avoid.size === 0) return decision;
-    // Nobody else is left: a worker that failed before and is still registered is better than none.
-    return planAttempt(snapshot, { ...need, avoid: new Set() }, placement);
   }
 
   #snapshot(): Snapshot {
@@ -247,6 +242,13 @@ export class Dispatcher implements Disposable {
       this.#schedulePump();
     };
   }
+}
+
+function plan(snapshot: Snapshot, { need, placement }: Ask): PlanDecision {
+  const decision = planAttempt(snapshot, need, placement);
+  if (decision.kind !== 'none' || need.avoid.size === 0) return decision;
+  // Nobody else is left: a worker that failed before and is still registered is better than none.
+  return planAttempt(snapshot, { ...need, avoid: new Set() }, placement);
 }
 
 function noWorkers(decision: Extract<PlanDecision, { kind: 'none' }>): ServiceError {
