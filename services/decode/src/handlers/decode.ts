@@ -30,6 +30,9 @@ import { type BegunChoice, writeChoices } from './write-choices.ts';
 /** How long a failed transfer waits for the router to say `recompute` before the attempt fails. */
 const RECOMPUTE_GRACE_MS = 2_000;
 
+/** How long the router may take to read the end of an answer. */
+const LAST_WORD_MS = 10_000;
+
 const { KvOutcome } = workerV1;
 
 /** KV of the prompt in pages of this worker, however it came there. */
@@ -60,51 +63,55 @@ export async function* decode(
   context: CallContext,
 ): AsyncGenerator<workerV1.DecodeEvent> {
   const inbox = readCommands(commands);
-  const reserve = await abortable(inbox.reserve, context.signal);
-  assertServes(worker, reserve.model);
-  const choices = choicesFromProto(reserve.generation, worker.info, worker.maxContext);
-  using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
-  // Reading the call and serving it are more than one section of the event loop should hold.
-  await nextTurn();
+  {
+    const reserve = await abortable(inbox.reserve, context.signal);
+    assertServes(worker, reserve.model);
+    const choices = choicesFromProto(reserve.generation, worker.info, worker.maxContext);
+    using scope = requestScope(worker, context, reserve.requestId, reserve.attempt);
+    // Reading the call and serving it are more than one section of the event loop should hold.
+    await nextTurn();
 
-  let kv: ReadyKv | undefined;
-  if (!reserve.local) {
-    const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, choices[0].generation.promptIds.length);
-    kv = yield* receiveKv(worker, choices, order, inbox, scope, context);
-  }
-  kv ??= yield* prefillHere(worker, choices, inbox, scope, reserve.local);
-
-  using _pages = kv.pages;
-  using _live = worker.live.add(reserve.requestId, kv.pages, choices[0].generation.promptIds.length);
-  yield { event: { $case: 'kvReady', value: kv.report } };
-  let generated = 0;
-  let preemptions = 0;
-  const expertCalls = new Map<string, number>();
-  let reason: GeneratedToken['finishReason'];
-  for (const { index, first, firstIsOurs } of kv.choices) {
-    if (first === undefined) continue;
-    generated++;
-    reason = first.finishReason;
-    if (firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(first, reserve.attempt, index) } };
-  }
-  if (kv.choices.some(({ first }) => first?.finishReason === undefined)) {
-    using decoding = scope.span.child('decode.steps');
-    const layers = layerSpans(decoding);
-    for await (const { index, token } of writeChoices(worker, kv.choices, kv.pages, inbox, scope.signal)) {
-      generated++;
-      reason = token.finishReason;
-      preemptions += token.preemptions ?? 0;
-      addCalls(expertCalls, token.expertCalls);
-      layers(token.expertLayers);
-      yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt, index) } };
+    let kv: ReadyKv | undefined;
+    if (!reserve.local) {
+      const order = computeOrderFromProto(reserve.computeOrder, worker.info.descriptor, choices[0].generation.promptIds.length);
+      kv = yield* receiveKv(worker, choices, order, inbox, scope, context);
     }
+    kv ??= yield* prefillHere(worker, choices, inbox, scope, reserve.local);
+
+    using _pages = kv.pages;
+    using _live = worker.live.add(reserve.requestId, kv.pages, choices[0].generation.promptIds.length);
+    yield { event: { $case: 'kvReady', value: kv.report } };
+    let generated = 0;
+    let preemptions = 0;
+    const expertCalls = new Map<string, number>();
+    let reason: GeneratedToken['finishReason'];
+    for (const { index, first, firstIsOurs } of kv.choices) {
+      if (first === undefined) continue;
+      generated++;
+      reason = first.finishReason;
+      if (firstIsOurs) yield { event: { $case: 'token', value: tokenToProto(first, reserve.attempt, index) } };
+    }
+    if (kv.choices.some(({ first }) => first?.finishReason === undefined)) {
+      using decoding = scope.span.child('decode.steps');
+      const layers = layerSpans(decoding);
+      for await (const { index, token } of writeChoices(worker, kv.choices, kv.pages, inbox, scope.signal)) {
+        generated++;
+        reason = token.finishReason;
+        preemptions += token.preemptions ?? 0;
+        addCalls(expertCalls, token.expertCalls);
+        layers(token.expertLayers);
+        yield { event: { $case: 'token', value: tokenToProto(token, reserve.attempt, index) } };
+      }
+    }
+    scope.span.set({ 'gen_ai.usage.output_tokens': generated });
+    scope.log.info({ generated, choices: choices.length, reason, outcome: kv.report.outcome }, 'decoded');
+    const finished = { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions };
+    yield { event: { $case: 'finished', value: { ...finished, expertCalls: callsToProto(expertCalls) } } };
   }
-  scope.span.set({ 'gen_ai.usage.output_tokens': generated });
-  scope.log.info({ generated, choices: choices.length, reason, outcome: kv.report.outcome }, 'decoded');
-  const finished = { reason: finishReasonToProto(reason), generatedTokens: generated, preemptions };
-  yield { event: { $case: 'finished', value: { ...finished, expertCalls: callsToProto(expertCalls) } } };
-  // The router may be about to stop one of several: a command that came after the stream's end would be read by nobody.
-  if (choices.length > 1) await abortable(inbox.ended, context.signal);
+  // The router ends its side when it has read the last word. Before that this stream must not end: the connection of a worker that drains
+  // closes with its last stream, and what its peer has not read by then is lost. Nor would anybody read a command that stops a choice.
+  using grace = deadlineSignal(LAST_WORD_MS, context.signal);
+  await abortable(inbox.ended, grace.signal).catch(() => undefined);
 }
 
 /** Gives a ticket and waits for the commit; undefined when the router wants the prompt prefilled here instead. */
