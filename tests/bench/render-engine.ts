@@ -1,6 +1,6 @@
 /** The engine's sections of docs/benchmarks.md. */
 import { showSpread, spread, type Spread } from './bench-report.ts';
-import { read, type Report, source } from './report-source.ts';
+import { has, read, type Report, source } from './report-source.ts';
 
 interface ArmFigures {
   arm: string;
@@ -48,6 +48,9 @@ function batchCpuRatio(report: Report<EngineSummary>, arm: string, sequences: nu
   return spread(of(1).map((alone, i) => alone / (together[i] as number)));
 }
 
+const ONE_THREAD = ` One thread each, because llama.cpp's threads wait for one another by
+spinning: beside other work two of them measure the scheduler.`;
+
 function engine(name: string): string {
   const report = read<EngineSummary>(name);
   const { prefill, decode, together } = report.summary;
@@ -61,18 +64,17 @@ function engine(name: string): string {
   return `${model}, ${threads} thread${threads === 1 ? '' : 's'} each, prompts of tokens without meaning, greedy. A prefill's time ends with its first token; decode is the
 median time between ${steps} tokens after a prompt of so many. Of llama.cpp's two ways of attention each row has the faster one.
 Other work kept ${showSpread(busy, 1)} of the machine's ${report.machine.cores} cores busy meanwhile (last column): tokens/s are of what was left, and ratios of tokens/s are as
-unsteady as that. CPU time per token is what the comparison rests on. One thread each, because llama.cpp's threads wait for one another by
-spinning: beside other work two of them measure the scheduler.
+unsteady as that. CPU time per token is what the comparison rests on.${threads === 1 ? ONE_THREAD : ''}
 
-### Prefill
+### Prefill, ${threads} thread${threads === 1 ? '' : 's'}
 
 ${engineTable(prefill)}
 
-### Decode of one sequence
+### Decode of one sequence, ${threads} thread${threads === 1 ? '' : 's'}
 
 ${engineTable(decode)}
 
-### ${together.sequences} sequences together
+### ${together.sequences} sequences together, ${threads} thread${threads === 1 ? '' : 's'}
 
 | contexts of ${together.context} | one, tokens/s | ${together.sequences}, tokens/s | ratio | ratio by CPU time per token |
 | --- | ---: | ---: | ---: | ---: |
@@ -251,6 +253,7 @@ export function engineSections(): string {
   return `## The engine against llama.cpp
 
 ${engine('engine-1-thread')}
+${has('engine-2-threads') ? engine('engine-2-threads') : ''}
 ## Where the engine's time goes
 
 ${operators('operators')}

@@ -1,8 +1,6 @@
 /** The page's part on experts in shards. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { showSpread, type Spread } from './bench-report.ts';
-import { DOCS, read, source } from './report-source.ts';
+import { has, read, source } from './report-source.ts';
 
 type RunFigure =
   | 'tokensPerSecond'
@@ -22,8 +20,6 @@ interface RunSummary {
   runs: ({ shards: number; streams: number } & Record<RunFigure, Spread> & Partial<Record<CpuFigure, Spread>>)[];
   kills?: { count: number; different: number; longestGapMs: Spread; undisturbedLongestGapMs: Spread };
 }
-
-const has = (name: string): boolean => existsSync(join(DOCS, 'reports', `${name}.json`));
 
 function throughput(name: string): string {
   const report = read<RunSummary>(name);

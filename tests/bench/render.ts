@@ -5,9 +5,10 @@ import { showSpread, type Spread } from './bench-report.ts';
 import { engineSections } from './render-engine.ts';
 import { expertSections } from './render-experts.ts';
 import { longPromptSections } from './render-long-prompts.ts';
+import { mixedSection } from './render-mixed.ts';
 import { routerSection } from './render-router.ts';
 import { breakEven, codecPolicy, codecs, transfers } from './render-transfer.ts';
-import { DOCS, read, source } from './report-source.ts';
+import { DOCS, has, read, source } from './report-source.ts';
 
 interface ClusterArm {
   ttftMs: Spread;
@@ -281,7 +282,9 @@ figures below are below what separate machines give.
 
 ${cluster('cluster-smollm2-512')}
 ${cluster('cluster-tiny-moe-512')}
+${['cluster-smollm2-1024', 'cluster-smollm2-8-streams'].filter(has).map(cluster).join('\n')}
 ${routerSection('router')}
+${mixedSection(['mixed-256', 'mixed-2048'])}
 ## KV transport against raw NATS
 
 Two processes on one nats-server, 1 MiB parts. The transport checksums every part (CRC-32C), keeps its credits and commits by a digest

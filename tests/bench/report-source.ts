@@ -1,5 +1,5 @@
 /** Raw reports as docs/benchmarks.md reads them. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 export const DOCS = resolve(import.meta.dirname, '../../docs');
@@ -14,6 +14,9 @@ export interface Report<S> {
   repeats: unknown[];
   summary: S;
 }
+
+/** Whether there is such a report. */
+export const has = (name: string): boolean => existsSync(join(DOCS, 'reports', `${name}.json`));
 
 export function read<S>(name: string): Report<S> {
   return JSON.parse(readFileSync(join(DOCS, 'reports', `${name}.json`), 'utf8')) as Report<S>;
