@@ -358,7 +358,7 @@ test('a drain lets running calls end, takes no new ones, and is forced by its si
   const force = new AbortController();
   const drained = f.server.drain(force.signal);
   using fresh = createChannelPool();
-  await expect(inferenceClient(fresh, f.address).tokenize({})).rejects.toMatchObject({ reason: 'worker_lost' });
+  await expect(inferenceClient(fresh, f.address).tokenize({})).rejects.toMatchObject({ reason: 'draining', retry: 'other' });
   gate.resolve();
   expect(await running).toEqual({ ids: [5] });
   await drained;
@@ -375,6 +375,33 @@ test('a drain lets running calls end, takes no new ones, and is forced by its si
   await forced;
   await failed;
   await eventually(() => g.server.activeCalls === 0);
+});
+
+test('a call that outlasts several probes of its connection ends by itself in a drain', async () => {
+  const probes = { keepaliveTimeMs: 50, keepaliveTimeoutMs: 1000 };
+  const gate = Promise.withResolvers<void>();
+  await using server = createRpcServer({
+    host: '127.0.0.1',
+    port: 0,
+    ...probes,
+    services: [
+      rpcService(inferenceV1.InferenceDefinition, {
+        tokenize: async () => {
+          await gate.promise;
+          return { ids: [5] };
+        },
+        generate: async function* () {},
+        listModels: async () => ({ models: [] }),
+      }),
+    ],
+  });
+  using pool = createChannelPool(probes);
+  const running = inferenceClient(pool, `127.0.0.1:${await server.listen()}`).tokenize({});
+  await eventually(() => server.activeCalls === 1);
+  const drained = server.drain();
+  setTimeout(gate.resolve, 10 * probes.keepaliveTimeMs);
+  expect(await running).toEqual({ ids: [5] });
+  await drained;
 });
 
 test('a port in use is reported with its address', async () => {

@@ -70,9 +70,14 @@ function remainingMs(deadline: Deadline): number {
   return Math.max(0, Number(deadline) - Date.now());
 }
 
-/** Server side of every call: request id, deadline, errors. */
-export function serverMiddleware(active: ActiveCalls, log: RpcLogger | undefined): ServerMiddleware<RpcCallExtension> {
+/** Server side of every call: request id, deadline, errors. New calls are refused when `draining` has aborted. */
+export function serverMiddleware(
+  active: ActiveCalls,
+  draining: AbortSignal,
+  log: RpcLogger | undefined,
+): ServerMiddleware<RpcCallExtension> {
   return async function* (call, context) {
+    if (draining.aborted && !call.method.path.startsWith('/grpc.')) throw toServerError(shuttingDown(), context.trailer);
     using _running = active.begin();
     const requestId = checkedRequestId(context.metadata.get(REQUEST_ID_KEY)) ?? randomUUID();
     using deadline = deadlineSignal(
@@ -95,6 +100,10 @@ export function serverMiddleware(active: ActiveCalls, log: RpcLogger | undefined
       throw toServerError(error, context.trailer);
     }
   };
+}
+
+function shuttingDown(): ServiceError {
+  return new ServiceError('this process is shutting down', { code: 'unavailable', reason: 'draining', retry: 'other' });
 }
 
 /** nice-grpc aborts with a bare AbortError; handlers see a ServiceError. */

@@ -65,7 +65,7 @@ export function createRpcServer(options: RpcServerOptions): RpcServer {
     'grpc.max_concurrent_streams': options.maxConcurrentCalls ?? 4096,
     'grpc.so_reuseport': 0,
     interceptors: [deadlineInterceptor],
-  }).use(serverMiddleware(active, options.log));
+  }).use(serverMiddleware(active, draining.signal, options.log));
   for (const service of options.services) service.addTo(server);
   if (options.health !== false) server.add(healthV1.HealthDefinition, health.implementation);
   if (options.reflection !== false) {
@@ -78,13 +78,18 @@ export function createRpcServer(options: RpcServerOptions): RpcServer {
   let port = 0;
   let listening = false;
   let drained: Promise<void> | undefined;
+  const forced = Promise.withResolvers<void>();
 
   const drain = (force?: AbortSignal): Promise<void> => {
     health.setServing(false);
     draining.abort();
     if (!listening) return Promise.resolve();
-    drained ??= server.shutdown();
-    const onForce = (): void => server.forceShutdown();
+    // Connections are closed once no call runs: grpc-js takes a closing one for dead when its next probe cannot be sent, at both ends.
+    drained ??= Promise.race([active.idle(), forced.promise]).then(() => server.shutdown());
+    const onForce = (): void => {
+      server.forceShutdown();
+      forced.resolve();
+    };
     if (force?.aborted === true) onForce();
     else force?.addEventListener('abort', onForce, { once: true });
     return drained.finally(() => force?.removeEventListener('abort', onForce));
