@@ -25,9 +25,10 @@ test('a worker measures its link, chooses by it, and follows it when it changes'
   await ask('first');
   await ask('second');
   const slow = await ask('third');
-  // 6.25 MB/s; a busy machine may carry less, nothing carries more
+  // 6.25 MB/s; a busy machine may carry less. A frame after a pause finds what the link has saved up, a few ms of its rate: that much of it
+  // takes no time.
   expect(slow).toBeGreaterThan(3);
-  expect(slow).toBeLessThan(7);
+  expect(slow).toBeLessThan(8);
   await using redis = await connectRedis({ url: cluster.redis.url, deadlineMs: 10_000 });
   await using view = new RegistryView({ redis });
   const told = await eventually(
@@ -42,7 +43,7 @@ test('a worker measures its link, chooses by it, and follows it when it changes'
   expect(told).toMatchObject({ to: 'decode-1', wire: 'f32', reason: expect.stringContaining('the link carries') });
   expect(told.codec).toBe(told.listed.reduce((least, other) => (other.ms < least.ms ? other : least)).codec);
   expect(told.bytesPerSecond).toBeGreaterThan(3e6);
-  expect(told.bytesPerSecond).toBeLessThan(7e6);
+  expect(told.bytesPerSecond).toBeLessThan(8e6);
   link.setRate(10e9);
   await ask('fourth');
   await ask('fifth');
