@@ -4,13 +4,12 @@
  *   ./causeway bench device [--chip webgpu] [--model ../shared/models/smollm2-135m-instruct] [--precision exact] [--threads 2]
  *     [--repeats 5] [--steps 32] [--contexts 128,512,2048] [--chunk 512] [--name device]
  */
-import { readdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { basename, join, resolve } from 'node:path';
-import { openCheckpoint } from '@causeway/model-files';
+import { basename, join } from 'node:path';
 import { type Arm, type ArmSpec, promptOf } from './arms/arm.ts';
 import { startArm } from './arms/arm-process.ts';
 import { commitHere, flag, showSpread, spread, writeReport } from './bench-report.ts';
+import { modelFile, vocabSizeOf } from './model-file.ts';
 
 const model = flag('model', join(import.meta.dirname, '../../../shared/models/smollm2-135m-instruct'));
 const chip = flag('chip', 'webgpu');
@@ -23,12 +22,8 @@ const chunkTokens = Number(flag('chunk', '512'));
 const TOGETHER = 8;
 const TOGETHER_CONTEXT = 128;
 
-const gguf = statSync(model).isDirectory() ? readdirSync(model).find((name) => name.endsWith('.gguf')) : undefined;
-const modelPath = resolve(gguf === undefined ? model : join(model, gguf));
-const vocabSize = await openCheckpoint(modelPath).then((checkpoint) => {
-  using open = checkpoint;
-  return open.config.vocabSize;
-});
+const modelPath = modelFile(model);
+const vocabSize = await vocabSizeOf(modelPath);
 
 const spec = (family: string): ArmSpec => ({
   kind: 'causeway',

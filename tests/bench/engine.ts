@@ -6,15 +6,14 @@
  * Where other work disturbs, `--patience SECONDS` (in all) is spent on waiting for quiet and on measuring again what was disturbed; of
  * several tries the least disturbed counts, and every try is in the report with what others did meanwhile.
  */
-import { readdirSync, statSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { openCheckpoint } from '@causeway/model-files';
 import { type Arm, type ArmSpec, promptOf } from './arms/arm.ts';
 import { startArm } from './arms/arm-process.ts';
 import { commitHere, flag, showSpread, spread, type Spread, writeReport } from './bench-report.ts';
 import { OtherProcesses } from './host-load.ts';
+import { modelFile, vocabSizeOf } from './model-file.ts';
 
 const model = flag('model', join(import.meta.dirname, '../../../shared/models/smollm2-135m-instruct'));
 const threads = Number(flag('threads', String(availableParallelism())));
@@ -33,20 +32,11 @@ const SPIN_US = 100;
 const TOGETHER = 8;
 const TOGETHER_CONTEXT = 128;
 
-function ggufIn(path: string): string {
-  if (!statSync(path).isDirectory()) return path;
-  const file = readdirSync(path).find((name) => name.endsWith('.gguf'));
-  if (file === undefined) throw new Error(`${path} has no .gguf file, which llama.cpp needs`);
-  return join(path, file);
-}
-
-const modelPath = resolve(ggufIn(model));
+const modelPath = modelFile(model);
+if (!modelPath.endsWith('.gguf')) throw new Error(`${model} has no .gguf file, which llama.cpp needs`);
 const maxContext = Math.max(...contexts, TOGETHER_CONTEXT) + steps + 16;
 const commit = commitHere();
-const vocabSize = await openCheckpoint(modelPath).then((checkpoint) => {
-  using open = checkpoint;
-  return open.config.vocabSize;
-});
+const vocabSize = await vocabSizeOf(modelPath);
 
 const common = { modelPath, threads, maxContext, commit };
 const causeway = (precision: 'fast' | 'exact', spinUs: number): ArmSpec => ({

@@ -72,9 +72,11 @@ export async function createNativeSession(
   for (const [key, value] of Object.entries(config)) check(ort.AddSessionConfigEntry(handle, key, value), SETTING);
   if (options.profile !== undefined) check(ort.EnableProfiling(handle, options.profile), SETTING);
   const { provider } = options;
-  // It warns of every session whose shapes are computed on the CPU, which is as it should be.
-  if (provider !== undefined) check(ort.SetSessionLogSeverityLevel(handle, LOG_ERRORS), SETTING);
-  if (provider !== undefined) appendProvider(env, plugins, handle, typeof provider === 'string' ? { name: provider } : provider);
+  if (provider !== undefined) {
+    // It warns of every session whose shapes are computed on the CPU, which is as it should be.
+    check(ort.SetSessionLogSeverityLevel(handle, LOG_ERRORS), SETTING);
+    appendProvider(env, plugins, handle, typeof provider === 'string' ? { name: provider } : provider);
+  }
   for (const hold of giveInitializers(handle, options.initializers ?? new Map())) stack.use(hold);
   const bytes = new Uint8Array(new ArrayBuffer(Math.max(1, graph.byteLength)), 0, graph.byteLength);
   bytes.set(graph);

@@ -1,5 +1,6 @@
 /** A TCP proxy of this machine that damages what a NATS client publishes, as a bad link or network card does. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { tieSockets } from './socket-pair.ts';
 
 export interface DamagingLink extends AsyncDisposable {
   /** Port of 127.0.0.1 to connect to instead of the server's. */
@@ -39,17 +40,7 @@ export async function startDamagingLink(o: { target: number; subject: string }):
       upstream.write(bytes);
     });
     upstream.on('data', (bytes: Buffer) => void client.write(bytes));
-    for (const [socket, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(socket);
-      socket.on('error', () => other.destroy());
-      socket.on('close', () => {
-        sockets.delete(socket);
-        other.destroy();
-      });
-    }
+    tieSockets(client, upstream, sockets);
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

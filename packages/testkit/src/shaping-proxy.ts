@@ -5,6 +5,7 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { TokenBucket } from './token-bucket.ts';
+import { tieSockets } from './socket-pair.ts';
 
 export interface ShapingData {
   /** Port of 127.0.0.1 that connections go on to. */
@@ -101,17 +102,7 @@ const sockets = new Set<Socket>();
 const server = createServer((client) => {
   const upstream = connect({ port: target, host: '127.0.0.1', noDelay: true });
   client.setNoDelay(true);
-  for (const [socket, other] of [
-    [client, upstream],
-    [upstream, client],
-  ] as const) {
-    sockets.add(socket);
-    socket.on('error', () => other.destroy());
-    socket.on('close', () => {
-      sockets.delete(socket);
-      other.destroy();
-    });
-  }
+  tieSockets(client, upstream, sockets);
   there.add(client, upstream);
   back.add(upstream, client);
 });

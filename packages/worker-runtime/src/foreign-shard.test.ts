@@ -1,14 +1,12 @@
 /** A shard whose experts are of another precision joins shards of the same model. Real Redis, real shards, their own controllers. */
-import { ShardNode } from '@causeway/experts';
+import type { ShardNode } from '@causeway/experts';
 import { ExpertView } from '@causeway/experts/placing';
 import { openCheckpoint } from '@causeway/model-files';
 import { Runtime } from '@causeway/ort';
 import { connectRedis } from '@causeway/registry';
 import { eventually, startRedis } from '@causeway/testkit';
 import { expect, it } from 'vitest';
-import { modelFolder } from './testing/expert-cluster.ts';
-
-const quiet = { info: () => undefined, debug: () => undefined, warn: () => undefined, error: () => undefined };
+import { modelFolder, startTestShard } from './testing/expert-cluster.ts';
 
 it.each(['joins', 'is there first'])(
   'a shard of another precision that %s takes nothing over, and says why it is not ready',
@@ -23,22 +21,14 @@ it.each(['joins', 'is there first'])(
     };
     const start = async (id: string, precision: 'exact' | 'fast', firstWaitMs: number): Promise<ShardNode> =>
       stack.use(
-        await ShardNode.start({
+        await startTestShard({
           id,
           model: 'm',
           precision,
-          budgetBytes: 1 << 30,
-          leaseMs: 2000,
           runtime,
           checkpoint,
           redis,
-          host: '127.0.0.1',
-          port: 0,
-          advertise: (port) => `127.0.0.1:${port}`,
-          observability: '127.0.0.1:1',
           placing: { minCopies: 1, hotCopies: 0, expectedShards: 2, firstWaitMs },
-          log: quiet,
-          onCrash,
         }),
       );
     // A foreigner that needn't wait for others.

@@ -54,6 +54,27 @@ export function localEngine(folder: string, precision: WorkerConfig['precision']
   return loadEngine({ ...RECIPE, precision, modelPath: folder });
 }
 
+const onCrash = (error: unknown): void => {
+  throw error;
+};
+
+/** A shard on a port of its own, which logs nothing and throws when it crashes. */
+export function startTestShard(
+  o: Pick<ShardNodeOptions, 'id' | 'model' | 'precision' | 'runtime' | 'checkpoint' | 'redis'> & Partial<ShardNodeOptions>,
+): Promise<ShardNode> {
+  return ShardNode.start({
+    budgetBytes: 1 << 30,
+    leaseMs: 2000,
+    host: '127.0.0.1',
+    port: 0,
+    advertise: (port) => `127.0.0.1:${port}`,
+    observability: '127.0.0.1:1',
+    log: quiet,
+    onCrash,
+    ...o,
+  });
+}
+
 /** Shards with the split in force and an engine that uses them. The runtime is the process's. */
 export async function startExperts(o: ExpertClusterOptions): Promise<ExpertCluster> {
   await using stack = new AsyncDisposableStack();
@@ -64,28 +85,17 @@ export async function startExperts(o: ExpertClusterOptions): Promise<ExpertClust
   const redis = stack.use(await connectRedis({ url: o.redis.url, deadlineMs: 5000 }));
   // Each cluster has its own placement.
   const model = `test-${Math.random().toString(36).slice(2)}`;
-  const onCrash = (error: unknown): void => {
-    throw error;
-  };
   const nodes: ShardNode[] = [];
   for (const shard of o.split.keys()) {
     nodes.push(
       stack.use(
-        await ShardNode.start({
+        await startTestShard({
           id: `${model}-shard-${shard}`,
           model,
           precision,
-          budgetBytes: 1 << 30,
-          leaseMs: 2000,
           runtime,
           checkpoint,
           redis,
-          host: '127.0.0.1',
-          port: 0,
-          advertise: (port) => `127.0.0.1:${port}`,
-          observability: '127.0.0.1:1',
-          log: quiet,
-          onCrash,
           ...o.node?.(shard),
         }),
       ),
